@@ -1,0 +1,389 @@
+//! What libipc and ipcd say to each other, one message per SOCK_SEQPACKET record, little-endian, fixed sizes.
+//!
+//! Every record starts with a one-byte tag. Decoding is total: any byte string gives a message or an [`Error`], and
+//! bytes left over are an error too. Nothing here allocates, so the same code runs inside a host program.
+//!
+//! Endpoints are named by their socket cookie (`SO_COOKIE`, socket(7)): unique on the host until reboot, and checked
+//! by ipcd against the socket itself. The `token` is the sender's own handle, echoed and never interpreted.
+
+use crate::addr::{Addr, Tuple};
+use crate::reason::Reason;
+
+/// The protocol spoken here. A peer with another version is refused with [`ErrorCode::Version`].
+pub const VERSION: u16 = 1;
+/// No record is longer than this many bytes.
+pub const MAX_MESSAGE: usize = 160;
+/// Bytes of a direction's prefix hash (SHA-256, FIPS 180-4).
+pub const HASH_LEN: usize = 32;
+/// Bytes of the program name in [`ToDaemon::Hello`], zero-padded.
+pub const NAME_LEN: usize = 64;
+/// The largest N (prefix length in bytes) that a daemon may announce.
+pub const MAX_PREFIX: u32 = 1 << 16;
+
+/// SHA-256 of the first N bytes of one direction.
+pub type Hash = [u8; HASH_LEN];
+
+/// Why a record could not be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Error {
+    /// The record ends before the message does, or is empty.
+    Truncated,
+    /// The record is longer than its message.
+    TooLong,
+    /// No message has this tag.
+    UnknownTag(u8),
+    /// A field has a value that no sender of this version writes.
+    BadField(&'static str),
+}
+
+/// Which end of the handshake an endpoint is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Role {
+    /// It called connect.
+    Connected = 0,
+    /// accept returned it.
+    Accepted = 1,
+}
+
+/// A direction as its endpoint sees it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Direction {
+    /// Bytes that this endpoint writes.
+    Sent = 0,
+    /// Bytes that this endpoint reads.
+    Received = 1,
+}
+
+impl Direction {
+    /// The same bytes as the peer sees them.
+    pub fn mirrored(self) -> Direction {
+        match self {
+            Direction::Sent => Direction::Received,
+            Direction::Received => Direction::Sent,
+        }
+    }
+}
+
+/// What a process says of a connection when connect succeeds or accept returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Opened {
+    /// `SO_COOKIE` of the socket.
+    pub cookie: u64,
+    /// The sender's handle.
+    pub token: u64,
+    /// Who connected.
+    pub role: Role,
+    /// The four-tuple.
+    pub tuple: Tuple,
+    /// CLOCK_MONOTONIC nanoseconds when the connect or accept call began.
+    pub began: u64,
+    /// CLOCK_MONOTONIC nanoseconds when it returned (for a non-blocking connect: when it was seen to be complete).
+    pub opened: u64,
+}
+
+/// What a process asks of ipcd's knowledge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Query {
+    /// Every endpoint and stream.
+    List = 0,
+    /// Counters.
+    Stats = 1,
+}
+
+/// From libipc (or the command line) to ipcd.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ToDaemon {
+    /// First on every connection of a shim.
+    Hello {
+        /// [`VERSION`] of the sender.
+        version: u16,
+        /// The program's name (the last path component of its executable), zero-padded UTF-8 or any bytes.
+        name: [u8; NAME_LEN],
+    },
+    /// A new endpoint.
+    Opened(Opened),
+    /// The first N bytes of one direction. The first of an endpoint carries the socket itself (SCM_RIGHTS).
+    Prefix {
+        /// The endpoint.
+        cookie: u64,
+        /// Which bytes.
+        direction: Direction,
+        /// SHA-256 of the first N of them.
+        hash: Hash,
+    },
+    /// The endpoint adopted its grant and promised to watch both transports.
+    Adopted {
+        /// The endpoint.
+        cookie: u64,
+    },
+    /// One direction of the endpoint left TCP.
+    Switched {
+        /// The endpoint.
+        cookie: u64,
+        /// Which direction.
+        direction: Direction,
+        /// Bytes of this direction that went over TCP.
+        offset: u64,
+    },
+    /// Both directions left TCP and the descriptor is the new socket.
+    Final {
+        /// The endpoint.
+        cookie: u64,
+        /// CLOCK_MONOTONIC nanoseconds.
+        at: u64,
+    },
+    /// The endpoint stays on TCP.
+    Stayed {
+        /// The endpoint.
+        cookie: u64,
+        /// Why.
+        reason: Reason,
+    },
+    /// The program closed its last descriptor of the endpoint.
+    Closed {
+        /// The endpoint.
+        cookie: u64,
+    },
+    /// Asked by the command line; no Hello before it.
+    Query(Query),
+}
+
+/// Why ipcd ends a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum ErrorCode {
+    /// The record could not be read.
+    Malformed = 1,
+    /// Another [`VERSION`].
+    Version = 2,
+    /// A message that may not come at this point (no Hello, a second Hello, an endpoint that was never opened).
+    Unexpected = 3,
+    /// More endpoints or connections than the limits allow.
+    Limit = 4,
+}
+
+/// From ipcd to libipc (or the command line).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ToShim {
+    /// Answers Hello; carries the page of [`GrantPage`] (SCM_RIGHTS, a sealed memfd).
+    Welcome {
+        /// N: how many bytes of each direction are hashed, 1 to [`MAX_PREFIX`].
+        prefix_bytes: u32,
+    },
+    /// The endpoint is paired; carries its end of the new socketpair.
+    Grant {
+        /// The endpoint.
+        cookie: u64,
+        /// The token it was opened with.
+        token: u64,
+    },
+    /// The endpoint stays on TCP.
+    Refuse {
+        /// The endpoint.
+        cookie: u64,
+        /// The token it was opened with.
+        token: u64,
+        /// Why.
+        reason: Reason,
+    },
+    /// Answers Query; carries a memfd that holds the JSON answer from offset 0.
+    Answer {
+        /// Bytes of JSON in the memfd.
+        len: u64,
+    },
+    /// Last word before ipcd closes the connection.
+    Error {
+        /// Why.
+        code: ErrorCode,
+    },
+}
+
+/// The layout of the page that ipcd shares with one shim: a count of the records it has sent, so that the shim need
+/// not make a system call to learn that there is nothing to read. One `u32` at offset 0, written only by ipcd.
+pub const GRANT_PAGE_LEN: usize = 4096;
+
+/// An encoded record.
+#[derive(Clone, Copy)]
+pub struct Record {
+    bytes: [u8; MAX_MESSAGE],
+    len: usize,
+}
+
+impl Record {
+    fn new(tag: u8) -> Record {
+        let mut r = Record { bytes: [0; MAX_MESSAGE], len: 0 };
+        r.put(&[tag]);
+        r
+    }
+
+    fn put(&mut self, field: &[u8]) -> &mut Self {
+        for (to, from) in self.bytes.iter_mut().skip(self.len).zip(field) {
+            *to = *from;
+        }
+        self.len += field.len();
+        self
+    }
+
+    fn u64(&mut self, v: u64) -> &mut Self {
+        self.put(&v.to_le_bytes())
+    }
+
+    fn addr(&mut self, a: &Addr) -> &mut Self {
+        self.put(&a.ip).put(&a.port.to_le_bytes())
+    }
+
+    /// The bytes to send as one record.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&self.bytes)
+    }
+}
+
+/// Reads fields off the front of a record.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take<const L: usize>(&mut self) -> Result<[u8; L], Error> {
+        let (head, rest) = self.0.split_first_chunk::<L>().ok_or(Error::Truncated)?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    fn u8(&mut self) -> Result<u8, Error> {
+        Ok(self.take::<1>()?[0])
+    }
+
+    fn u16(&mut self) -> Result<u16, Error> {
+        Ok(u16::from_le_bytes(self.take()?))
+    }
+
+    fn u64(&mut self) -> Result<u64, Error> {
+        Ok(u64::from_le_bytes(self.take()?))
+    }
+
+    fn addr(&mut self) -> Result<Addr, Error> {
+        Ok(Addr { ip: self.take()?, port: self.u16()? })
+    }
+
+    fn direction(&mut self) -> Result<Direction, Error> {
+        match self.u8()? {
+            0 => Ok(Direction::Sent),
+            1 => Ok(Direction::Received),
+            _ => Err(Error::BadField("direction")),
+        }
+    }
+
+    fn reason(&mut self) -> Result<Reason, Error> {
+        Reason::from_code(self.u8()?).ok_or(Error::BadField("reason"))
+    }
+
+    fn end<T>(self, message: T) -> Result<T, Error> {
+        if self.0.is_empty() { Ok(message) } else { Err(Error::TooLong) }
+    }
+}
+
+impl ToDaemon {
+    /// The record that says this.
+    pub fn encode(&self) -> Record {
+        match self {
+            ToDaemon::Hello { version, name } => *Record::new(1).put(&version.to_le_bytes()).put(name),
+            ToDaemon::Opened(o) => *Record::new(2)
+                .u64(o.cookie)
+                .u64(o.token)
+                .put(&[o.role as u8])
+                .addr(&o.tuple.local)
+                .addr(&o.tuple.peer)
+                .u64(o.began)
+                .u64(o.opened),
+            ToDaemon::Prefix { cookie, direction, hash } => {
+                *Record::new(3).u64(*cookie).put(&[*direction as u8]).put(hash)
+            }
+            ToDaemon::Adopted { cookie } => *Record::new(4).u64(*cookie),
+            ToDaemon::Switched { cookie, direction, offset } => {
+                *Record::new(5).u64(*cookie).put(&[*direction as u8]).u64(*offset)
+            }
+            ToDaemon::Final { cookie, at } => *Record::new(6).u64(*cookie).u64(*at),
+            ToDaemon::Stayed { cookie, reason } => *Record::new(7).u64(*cookie).put(&[*reason as u8]),
+            ToDaemon::Closed { cookie } => *Record::new(8).u64(*cookie),
+            ToDaemon::Query(q) => *Record::new(9).put(&[*q as u8]),
+        }
+    }
+
+    /// Reads one record.
+    pub fn decode(record: &[u8]) -> Result<ToDaemon, Error> {
+        let mut r = Reader(record);
+        let message = match r.u8()? {
+            1 => ToDaemon::Hello { version: r.u16()?, name: r.take()? },
+            2 => ToDaemon::Opened(Opened {
+                cookie: r.u64()?,
+                token: r.u64()?,
+                role: match r.u8()? {
+                    0 => Role::Connected,
+                    1 => Role::Accepted,
+                    _ => return Err(Error::BadField("role")),
+                },
+                tuple: Tuple { local: r.addr()?, peer: r.addr()? },
+                began: r.u64()?,
+                opened: r.u64()?,
+            }),
+            3 => ToDaemon::Prefix { cookie: r.u64()?, direction: r.direction()?, hash: r.take()? },
+            4 => ToDaemon::Adopted { cookie: r.u64()? },
+            5 => ToDaemon::Switched { cookie: r.u64()?, direction: r.direction()?, offset: r.u64()? },
+            6 => ToDaemon::Final { cookie: r.u64()?, at: r.u64()? },
+            7 => ToDaemon::Stayed { cookie: r.u64()?, reason: r.reason()? },
+            8 => ToDaemon::Closed { cookie: r.u64()? },
+            9 => ToDaemon::Query(match r.u8()? {
+                0 => Query::List,
+                1 => Query::Stats,
+                _ => return Err(Error::BadField("query")),
+            }),
+            tag => return Err(Error::UnknownTag(tag)),
+        };
+        r.end(message)
+    }
+}
+
+impl ToShim {
+    /// The record that says this.
+    pub fn encode(&self) -> Record {
+        match self {
+            ToShim::Welcome { prefix_bytes } => *Record::new(129).put(&prefix_bytes.to_le_bytes()),
+            ToShim::Grant { cookie, token } => *Record::new(130).u64(*cookie).u64(*token),
+            ToShim::Refuse { cookie, token, reason } => {
+                *Record::new(131).u64(*cookie).u64(*token).put(&[*reason as u8])
+            }
+            ToShim::Answer { len } => *Record::new(132).u64(*len),
+            ToShim::Error { code } => *Record::new(133).put(&[*code as u8]),
+        }
+    }
+
+    /// Reads one record.
+    pub fn decode(record: &[u8]) -> Result<ToShim, Error> {
+        let mut r = Reader(record);
+        let message = match r.u8()? {
+            129 => {
+                let prefix_bytes = u32::from_le_bytes(r.take()?);
+                if prefix_bytes == 0 || prefix_bytes > MAX_PREFIX {
+                    return Err(Error::BadField("prefix_bytes"));
+                }
+                ToShim::Welcome { prefix_bytes }
+            }
+            130 => ToShim::Grant { cookie: r.u64()?, token: r.u64()? },
+            131 => ToShim::Refuse { cookie: r.u64()?, token: r.u64()?, reason: r.reason()? },
+            132 => ToShim::Answer { len: r.u64()? },
+            133 => ToShim::Error {
+                code: match r.u8()? {
+                    1 => ErrorCode::Malformed,
+                    2 => ErrorCode::Version,
+                    3 => ErrorCode::Unexpected,
+                    4 => ErrorCode::Limit,
+                    _ => return Err(Error::BadField("code")),
+                },
+            },
+            tag => return Err(Error::UnknownTag(tag)),
+        };
+        r.end(message)
+    }
+}
