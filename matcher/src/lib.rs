@@ -6,5 +6,9 @@
 extern crate alloc;
 
 pub mod addr;
+pub mod candidate;
+pub mod endpoint;
+pub mod pairing;
 pub mod reason;
+pub mod registry;
 pub mod wire;

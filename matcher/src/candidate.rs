@@ -1,0 +1,88 @@
+//! Whether two endpoints could be, and whether they are shown to be, the two ends of one stream. Every function here is
+//! symmetric in its two arguments.
+
+use core::cmp::Ordering;
+
+use crate::endpoint::Endpoint;
+use crate::wire::{Direction, Role};
+
+/// How far the prefix hashes of two endpoints agree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Evidence {
+    /// A direction that both know was seen differently.
+    Differs,
+    /// No direction is known from both sides.
+    Nothing,
+    /// One direction is known from both sides, and equal.
+    One,
+    /// Both directions are.
+    Both,
+}
+
+/// One connected and one accepted, with mirrored tuples, and the connect call began before the accept call
+/// returned. The accept call may return much later: the connection waited in the backlog.
+pub fn mirrors(a: &Endpoint, b: &Endpoint) -> bool {
+    let (connected, accepted) = match (a.role, b.role) {
+        (Role::Connected, Role::Accepted) => (a, b),
+        (Role::Accepted, Role::Connected) => (b, a),
+        _ => return false,
+    };
+    a.cookie != b.cookie && a.tuple == b.tuple.mirrored() && connected.began <= accepted.opened
+}
+
+/// The kernel says that both live in one network namespace. A tuple is unique there, so two that mirror each other
+/// are one stream.
+pub fn same_namespace(a: &Endpoint, b: &Endpoint) -> bool {
+    a.netns != 0 && a.netns == b.netns
+}
+
+/// Compares the prefix hashes: what one sent is what the other received.
+pub fn evidence(a: &Endpoint, b: &Endpoint) -> Evidence {
+    let mut agreed = 0;
+    for direction in [Direction::Sent, Direction::Received] {
+        match (a.hash(direction), b.hash(direction.mirrored())) {
+            (Some(x), Some(y)) if x != y => return Evidence::Differs,
+            (Some(_), Some(_)) => agreed += 1,
+            _ => {}
+        }
+    }
+    match agreed {
+        0 => Evidence::Nothing,
+        1 => Evidence::One,
+        _ => Evidence::Both,
+    }
+}
+
+/// Neither had read more than the other had written when that one was asked later.
+pub fn counters_agree(a: &Endpoint, b: &Endpoint) -> bool {
+    let (Some((at_a, a)), Some((at_b, b))) = (a.sample(), b.sample()) else { return true };
+    match at_a.cmp(&at_b) {
+        Ordering::Less => a.read <= b.written,
+        Ordering::Equal => true,
+        Ordering::Greater => b.read <= a.written,
+    }
+}
+
+/// Whether traffic can pass between them at all: a loopback tuple is at home in one namespace.
+fn reachable(a: &Endpoint, b: &Endpoint) -> bool {
+    let loopback = a.tuple.local.is_loopback() || a.tuple.peer.is_loopback();
+    !(loopback && a.netns != 0 && b.netns != 0 && a.netns != b.netns)
+}
+
+/// Whether nothing that is known rules out that they are the two ends of one stream. It need not be shown yet: an
+/// endpoint that has not reached N bytes, or that was not verified, is a candidate too.
+pub fn possible(a: &Endpoint, b: &Endpoint) -> bool {
+    let free = |x: &Endpoint, y: &Endpoint| x.kin == 0 || x.kin == y.cookie;
+    mirrors(a, b) && reachable(a, b) && free(a, b) && free(b, a) && evidence(a, b) != Evidence::Differs
+}
+
+/// Whether everything is shown that a pair across namespaces needs, other than that it is the only one.
+pub fn shown_across(a: &Endpoint, b: &Endpoint) -> bool {
+    let loopback = a.tuple.local.is_loopback() || a.tuple.peer.is_loopback();
+    !loopback
+        && !same_namespace(a, b)
+        && (a.is_open() && b.is_open())
+        && (a.verified && b.verified)
+        && possible(a, b)
+        && evidence(a, b) == Evidence::Both
+}

@@ -1,0 +1,128 @@
+//! What the matcher knows of one TCP socket.
+
+use crate::addr::Tuple;
+use crate::reason::Reason;
+use crate::wire::{Direction, Hash, Opened, Role};
+
+/// What the kernel says of a socket that was passed to ipcd.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Facts {
+    /// `SO_NETNS_COOKIE`, or 0 where the kernel does not tell.
+    pub netns: u64,
+    /// getsockname and getpeername.
+    pub tuple: Tuple,
+    /// The socket's stream offsets at the moment of the event that brings them, if they could be read.
+    pub counters: Option<Counters>,
+}
+
+/// Stream offsets of a socket, as its application sees them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counters {
+    /// Bytes that the application has written.
+    pub written: u64,
+    /// Bytes that the application has read.
+    pub read: u64,
+}
+
+/// What was decided about an endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Nothing yet.
+    Open,
+    /// It has a peer.
+    Paired,
+    /// The matcher refused it.
+    Refused(Reason),
+    /// Its own process decided to leave it on TCP.
+    Stayed,
+}
+
+/// One TCP socket, named by its cookie.
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoint {
+    /// `SO_COOKIE`.
+    pub cookie: u64,
+    /// Who connected.
+    pub role: Role,
+    /// The claimed tuple until the kernel was asked, then the kernel's.
+    pub tuple: Tuple,
+    /// When the connect or accept call began, in nanoseconds.
+    pub began: u64,
+    /// When it returned.
+    pub opened: u64,
+    /// The kernel's network namespace cookie, 0 while unknown.
+    pub netns: u64,
+    /// Whether the kernel was asked at least once.
+    pub known: bool,
+    /// Whether somebody who proved possession speaks for it now.
+    pub verified: bool,
+    /// What was decided.
+    pub phase: Phase,
+    /// The endpoint that the kernel proves to be the other end (same namespace, mirrored tuple), 0 while none is
+    /// known. Once set it never goes back: nobody else can be the peer, not even after that one has ended.
+    pub kin: u64,
+    /// When waiting for a peer is given up, `u64::MAX` before the first prefix.
+    pub due: u64,
+    hashes: [Option<Hash>; 2],
+    sample: Option<(u64, Counters)>,
+}
+
+impl Endpoint {
+    /// An endpoint of which nothing is known but a claim.
+    pub fn new(claim: &Opened) -> Endpoint {
+        Endpoint {
+            cookie: claim.cookie,
+            role: claim.role,
+            tuple: claim.tuple,
+            began: claim.began,
+            opened: claim.opened,
+            netns: 0,
+            known: false,
+            verified: false,
+            phase: Phase::Open,
+            kin: 0,
+            due: u64::MAX,
+            hashes: [None; 2],
+            sample: None,
+        }
+    }
+
+    /// Takes over what the kernel says, and the claim of the process that proved possession. A decision that
+    /// of its process that came before anybody had proved anything is void: it may have been a stranger's.
+    pub fn verify(&mut self, now: u64, claim: &Opened, facts: &Facts) {
+        if !self.known && self.phase == Phase::Stayed {
+            self.phase = Phase::Open;
+        }
+        self.role = claim.role;
+        self.began = claim.began;
+        self.opened = claim.opened;
+        self.tuple = facts.tuple;
+        self.netns = facts.netns;
+        self.sample = facts.counters.map(|c| (now, c));
+        self.known = true;
+        self.verified = true;
+    }
+
+    /// Notes the hash of one direction; the first one said stands. True if this is news.
+    pub fn learn(&mut self, direction: Direction, hash: Hash) -> bool {
+        let slot = &mut self.hashes[direction as usize];
+        let news = slot.is_none();
+        slot.get_or_insert(hash);
+        news
+    }
+
+    /// The hash of one direction.
+    pub fn hash(&self, direction: Direction) -> Option<&Hash> {
+        self.hashes[direction as usize].as_ref()
+    }
+
+    /// The counters, and when the kernel gave them.
+    pub fn sample(&self) -> Option<(u64, Counters)> {
+        self.sample
+    }
+
+    /// Whether it may still be paired.
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+}

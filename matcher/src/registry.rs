@@ -1,0 +1,121 @@
+//! All endpoints, found by cookie, by tuple, and by namespace and tuple; and a bounded memory of those that ended.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+use crate::addr::Tuple;
+use crate::candidate::possible;
+use crate::endpoint::{Endpoint, Phase};
+
+/// The endpoints that are alive as far as anybody said, and the recently departed.
+#[derive(Default)]
+pub struct Registry {
+    live: BTreeMap<u64, Endpoint>,
+    by_tuple: BTreeSet<(Tuple, u64)>,
+    /// Verified endpoints: the kernel has one socket at most for each of these keys.
+    by_namespace: BTreeMap<(u64, Tuple), u64>,
+    departed: VecDeque<(u64, (Tuple, u64))>,
+    departed_by_tuple: BTreeMap<(Tuple, u64), (u64, Endpoint)>,
+    departed_limit: usize,
+    /// Of what ended at or before this time, nothing may be remembered.
+    horizon: u64,
+}
+
+impl Registry {
+    /// An empty registry that remembers this many endpoints after their end.
+    pub fn new(departed_limit: usize) -> Registry {
+        Registry { departed_limit, ..Registry::default() }
+    }
+
+    /// The endpoint with this cookie.
+    pub fn get(&self, cookie: u64) -> Option<&Endpoint> {
+        self.live.get(&cookie)
+    }
+
+    /// The same to change. The tuple and the namespace are changed by [`Registry::update`] only.
+    pub fn get_mut(&mut self, cookie: u64) -> Option<&mut Endpoint> {
+        self.live.get_mut(&cookie)
+    }
+
+    /// How many are alive.
+    pub fn count(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Adds an endpoint, or replaces the one with its cookie, and keeps every index right.
+    pub fn update(&mut self, endpoint: Endpoint) {
+        self.unindex(endpoint.cookie);
+        self.by_tuple.insert((endpoint.tuple, endpoint.cookie));
+        if endpoint.netns != 0 {
+            self.by_namespace.insert((endpoint.netns, endpoint.tuple), endpoint.cookie);
+        }
+        self.live.insert(endpoint.cookie, endpoint);
+    }
+
+    fn unindex(&mut self, cookie: u64) -> Option<Endpoint> {
+        let old = self.live.remove(&cookie)?;
+        self.by_tuple.remove(&(old.tuple, cookie));
+        let place = (old.netns, old.tuple);
+        if self.by_namespace.get(&place) == Some(&cookie) {
+            self.by_namespace.remove(&place);
+        }
+        Some(old)
+    }
+
+    /// The endpoint that the kernel gave this tuple in this namespace.
+    pub fn in_namespace(&self, netns: u64, tuple: Tuple) -> Option<u64> {
+        if netns == 0 { None } else { self.by_namespace.get(&(netns, tuple)).copied() }
+    }
+
+    /// Ends an endpoint. One that could have been the peer of another namespace's endpoint is remembered: its peer may
+    /// come forward later, and must not be taken for the peer of somebody else.
+    pub fn depart(&mut self, now: u64, cookie: u64) {
+        let Some(old) = self.unindex(cookie) else { return };
+        let settled = old.phase == Phase::Paired || old.kin != 0;
+        let loopback = old.tuple.local.is_loopback() || old.tuple.peer.is_loopback();
+        if settled || loopback {
+            return;
+        }
+        let key = (old.tuple, cookie);
+        self.departed.push_back((now, key));
+        self.departed_by_tuple.insert(key, (now, old));
+        if self.departed.len() > self.departed_limit
+            && let Some((ended, key)) = self.departed.pop_front()
+        {
+            self.horizon = self.horizon.max(ended);
+            // It may have come back and departed again since.
+            if self.departed_by_tuple.get(&key).is_some_and(|(at, _)| *at == ended) {
+                self.departed_by_tuple.remove(&key);
+            }
+        }
+    }
+
+    /// Every live endpoint with the mirrored tuple.
+    pub fn mirrored(&self, of: &Endpoint) -> impl Iterator<Item = &Endpoint> {
+        let tuple = of.tuple.mirrored();
+        self.by_tuple.range((tuple, 0)..=(tuple, u64::MAX)).filter_map(|(_, cookie)| self.live.get(cookie))
+    }
+
+    /// Every live endpoint that could be the peer.
+    pub fn candidates(&self, of: &Endpoint) -> impl Iterator<Item = &Endpoint> {
+        self.mirrored(of).filter(|other| possible(of, other))
+    }
+
+    /// The cookies of [`Registry::candidates`].
+    pub fn candidate_cookies(&self, of: &Endpoint) -> Vec<u64> {
+        self.candidates(of).map(|e| e.cookie).collect()
+    }
+
+    /// Whether `peer` is the only endpoint, living or departed, that could be the peer of `of`.
+    pub fn only_candidate(&self, of: &Endpoint, peer: &Endpoint) -> bool {
+        let tuple = of.tuple.mirrored();
+        let mut gone = self.departed_by_tuple.range((tuple, 0)..=(tuple, u64::MAX)).map(|(_, (_, e))| e);
+        self.candidates(of).all(|e| e.cookie == peer.cookie)
+            && !gone.any(|e| e.cookie != peer.cookie && possible(of, e))
+    }
+
+    /// The time up to which endpoints may have ended without being remembered.
+    pub fn horizon(&self) -> u64 {
+        self.horizon
+    }
+}

@@ -1,0 +1,404 @@
+//! Random histories of a small world, decided by the matcher and by a naive oracle that goes through every pair of
+//! endpoints after every event. The oracle is written from the rules of docs/pairing.md, without any index.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use matcher::addr::{Addr, Tuple};
+use matcher::endpoint::{Counters, Facts};
+use matcher::pairing::{Config, Effect, Event, Matcher};
+use matcher::reason::Reason;
+use matcher::wire::{Direction, Opened, Role};
+use proptest::prelude::*;
+
+const WAIT: u64 = 40;
+const SETTLE: u64 = 2;
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum State {
+    Open,
+    Stayed,
+    Refused(Reason),
+    Paired,
+}
+
+#[derive(Clone, Debug)]
+struct End {
+    claim: Opened,
+    netns: Option<u64>,
+    asked: bool,
+    proven: bool,
+    state: State,
+    sent: Option<u8>,
+    received: Option<u8>,
+    sample: Option<(u64, u64, u64)>,
+    due: Option<u64>,
+    kin: Option<u64>,
+}
+
+/// Everything that ever happened, nothing sorted.
+#[derive(Default)]
+struct Oracle {
+    live: Vec<End>,
+    gone: Vec<End>,
+    held: Vec<(u64, u64, u64)>,
+    out: Vec<Effect>,
+}
+
+fn could_be(a: &End, b: &End) -> bool {
+    let (c, s) = match (a.claim.role, b.claim.role) {
+        (Role::Connected, Role::Accepted) => (a, b),
+        (Role::Accepted, Role::Connected) => (b, a),
+        _ => return false,
+    };
+    let mirrored = c.claim.tuple.local == s.claim.tuple.peer && c.claim.tuple.peer == s.claim.tuple.local;
+    a.claim.cookie != b.claim.cookie && mirrored && c.claim.began <= s.claim.opened
+}
+
+fn differ(a: Option<u8>, b: Option<u8>) -> bool {
+    a.is_some() && b.is_some() && a != b
+}
+
+fn candidates(a: &End, b: &End) -> bool {
+    let loopback = a.claim.tuple.local.is_loopback();
+    let apart = a.netns.is_some() && b.netns.is_some() && a.netns != b.netns;
+    let taken = a.kin.is_some_and(|k| k != b.claim.cookie) || b.kin.is_some_and(|k| k != a.claim.cookie);
+    could_be(a, b) && !(loopback && apart) && !taken && !differ(a.sent, b.received) && !differ(a.received, b.sent)
+}
+
+fn counters_ok(a: &End, b: &End) -> bool {
+    let (Some((ta, wa, ra)), Some((tb, wb, rb))) = (a.sample, b.sample) else { return true };
+    !(ta < tb && ra > wb) && !(tb < ta && rb > wa)
+}
+
+fn shown_across(a: &End, b: &End) -> bool {
+    let same = a.netns.is_some() && a.netns == b.netns;
+    let both = a.sent.is_some() && a.received.is_some() && a.sent == b.received && a.received == b.sent;
+    let ready = a.state == State::Open && b.state == State::Open && a.proven && b.proven;
+    !a.claim.tuple.local.is_loopback() && !same && both && ready && candidates(a, b)
+}
+
+impl Oracle {
+    fn at(&self, cookie: u64) -> Option<usize> {
+        self.live.iter().position(|e| e.claim.cookie == cookie)
+    }
+
+    fn refuse(&mut self, cookie: u64, reason: Reason) {
+        if let Some(i) = self.at(cookie)
+            && self.live[i].state == State::Open
+        {
+            self.live[i].state = State::Refused(reason);
+            self.out.push(Effect::Refuse { cookie, reason });
+        }
+    }
+
+    fn end(&mut self, cookie: u64) {
+        let Some(i) = self.at(cookie) else { return };
+        let mut e = self.live.remove(i);
+        if e.state == State::Paired || e.kin.is_some() {
+            return;
+        }
+        e.state = State::Stayed;
+        self.gone.retain(|g| g.claim.cookie != cookie || g.claim.tuple != e.claim.tuple);
+        self.gone.push(e);
+    }
+
+    fn pair(&mut self, a: &End, b: &End) {
+        let (c, s) = if a.claim.role == Role::Connected { (a, b) } else { (b, a) };
+        let (connected, accepted) = (c.claim.cookie, s.claim.cookie);
+        if !counters_ok(a, b) {
+            self.refuse(connected, Reason::CountersDiffer);
+            self.refuse(accepted, Reason::CountersDiffer);
+            return;
+        }
+        for e in self.live.iter_mut().filter(|e| e.claim.cookie == connected || e.claim.cookie == accepted) {
+            e.state = State::Paired;
+        }
+        self.out.push(Effect::Pair { connected, accepted });
+    }
+
+    fn look(&mut self, now: u64, cookie: u64, held: Option<(u64, u64)>) {
+        let Some(i) = self.at(cookie) else { return };
+        let a = self.live[i].clone();
+        if a.state != State::Open || !a.proven {
+            return;
+        }
+        if let Some(kin) = a.kin {
+            let Some(b) = self.live.iter().find(|e| e.claim.cookie == kin).cloned() else { return };
+            if b.state != State::Open || !b.proven {
+                return;
+            }
+            if differ(a.sent, b.received) || differ(a.received, b.sent) {
+                self.refuse(a.claim.cookie, Reason::HashDiffers);
+                self.refuse(b.claim.cookie, Reason::HashDiffers);
+            } else if (a.sent.is_some() && b.received.is_some()) || (a.received.is_some() && b.sent.is_some()) {
+                self.pair(&a, &b);
+            }
+            return;
+        }
+        let shown: Vec<End> = self.live.iter().filter(|b| shown_across(&a, b)).cloned().collect();
+        let Some(b) = shown.first() else { return };
+        let everybody: Vec<&End> = self.live.iter().chain(&self.gone).collect();
+        let of_a = everybody.iter().filter(|x| candidates(&a, x) && x.claim.cookie != b.claim.cookie).count();
+        let of_b = everybody.iter().filter(|x| candidates(b, x) && x.claim.cookie != a.claim.cookie).count();
+        if of_a + of_b > 0 {
+            let concerned = |x: &&End| candidates(&a, x) || shown.iter().any(|b| candidates(b, x));
+            let all: Vec<u64> = self.live.iter().filter(concerned).map(|x| x.claim.cookie).collect();
+            for cookie in all {
+                self.refuse(cookie, Reason::Ambiguous);
+            }
+            return;
+        }
+        let (c, s) = if a.claim.role == Role::Connected { (&a, b) } else { (b, &a) };
+        if held == Some((c.claim.cookie, s.claim.cookie)) {
+            self.pair(&a, b);
+        } else {
+            self.held.push((now + SETTLE, c.claim.cookie, s.claim.cookie));
+        }
+    }
+
+    fn verified(&mut self, now: u64, claim: Opened, facts: Facts) {
+        let Some(i) = self.at(claim.cookie) else { return };
+        let e = &mut self.live[i];
+        if !e.asked && e.state == State::Stayed {
+            e.state = State::Open;
+        }
+        e.asked = true;
+        e.proven = true;
+        e.claim = Opened { tuple: facts.tuple, ..claim };
+        e.netns = Some(facts.netns).filter(|n| *n != 0);
+        e.sample = facts.counters.map(|c| (now, c.written, c.read));
+        let me = e.clone();
+        let same_place = |o: &&End| o.netns.is_some() && o.netns == me.netns && o.claim.cookie != me.claim.cookie;
+        let stale: Vec<u64> = self
+            .live
+            .iter()
+            .filter(same_place)
+            .filter(|o| o.claim.tuple == me.claim.tuple)
+            .map(|o| o.claim.cookie)
+            .collect();
+        for cookie in stale {
+            self.refuse(cookie, Reason::Unverified);
+            self.end(cookie);
+        }
+        let kin = self.live.iter().filter(same_place).find(|o| could_be(&me, o)).cloned();
+        if let Some(kin) = kin
+            && me.kin.is_none_or(|k| k == kin.claim.cookie)
+            && kin.kin.is_none_or(|k| k == me.claim.cookie)
+        {
+            let (i, j) = (self.at(me.claim.cookie).unwrap(), self.at(kin.claim.cookie).unwrap());
+            self.live[i].kin = Some(kin.claim.cookie);
+            self.live[j].kin = Some(me.claim.cookie);
+        }
+        self.look(now, claim.cookie, None);
+    }
+
+    fn tick(&mut self, now: u64) {
+        loop {
+            self.held.sort();
+            if self.held.first().is_none_or(|h| h.0 > now) {
+                break;
+            }
+            let (_, c, s) = self.held.remove(0);
+            self.look(now, c, Some((c, s)));
+        }
+        for i in 0..self.live.len() {
+            let e = self.live[i].clone();
+            if e.state != State::Open || e.due.is_none_or(|d| d > now) {
+                continue;
+            }
+            let there: Vec<&End> = self.live.iter().filter(|o| candidates(&e, o)).collect();
+            if there.iter().any(|o| o.state == State::Open) {
+                self.live[i].due = Some(now + WAIT);
+                continue;
+            }
+            let unlike = |o: &End| could_be(&e, o) && (differ(e.sent, o.received) || differ(e.received, o.sent));
+            // Which of several that will not come is named first follows their cookies.
+            let reason = match there.iter().min_by_key(|o| o.claim.cookie).map(|o| o.state) {
+                Some(State::Refused(reason)) => reason,
+                Some(State::Paired) => Reason::Ambiguous,
+                Some(_) => Reason::PeerDeclined,
+                None if self.live.iter().any(unlike) => Reason::HashDiffers,
+                None => Reason::NoPeer,
+            };
+            self.refuse(e.claim.cookie, reason);
+        }
+    }
+
+    fn handle(&mut self, now: u64, event: Event) -> Vec<Effect> {
+        match event {
+            Event::Opened(claim) if self.at(claim.cookie).is_none() => self.live.push(End {
+                claim,
+                netns: None,
+                asked: false,
+                proven: false,
+                state: State::Open,
+                sent: None,
+                received: None,
+                sample: None,
+                due: None,
+                kin: None,
+            }),
+            Event::Opened(_) => {}
+            Event::Verified { claim, facts } => self.verified(now, claim, facts),
+            Event::Prefix { cookie, direction, hash } => {
+                let Some(i) = self.at(cookie) else { return Vec::new() };
+                let e = &mut self.live[i];
+                let slot = if direction == Direction::Sent { &mut e.sent } else { &mut e.received };
+                if slot.is_none() {
+                    *slot = Some(hash[0]);
+                    e.due = e.due.or(Some(now + WAIT));
+                    self.look(now, cookie, None);
+                }
+            }
+            Event::Orphaned { cookie } => {
+                if let Some(i) = self.at(cookie) {
+                    self.live[i].proven = false;
+                }
+            }
+            Event::Stayed { cookie } => {
+                if let Some(i) = self.at(cookie)
+                    && self.live[i].state == State::Open
+                {
+                    self.live[i].state = State::Stayed;
+                }
+            }
+            Event::Ended { cookie } => self.end(cookie),
+            Event::Tick => self.tick(now),
+        }
+        std::mem::take(&mut self.out)
+    }
+}
+
+/// What is true of one socket of the random world.
+#[derive(Clone, Debug)]
+struct Socket {
+    loopback: bool,
+    role: Role,
+    netns: u64,
+    bytes: (u8, u8),
+}
+
+fn tuple(loopback: bool, role: Role) -> Tuple {
+    let host = if loopback { "127.0.0.1" } else { "10.0.0.1" };
+    let at = |port: u16| Addr::from(format!("{host}:{port}").parse::<SocketAddr>().unwrap());
+    let tuple = Tuple { local: at(4000), peer: at(80) };
+    if role == Role::Connected { tuple } else { tuple.mirrored() }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Open { ago: u64 },
+    Verify { ago: u64, counters: Option<(u64, u64)> },
+    Prefix(Direction),
+    Orphan,
+    Stay,
+    End,
+    Tick,
+}
+
+fn steps() -> impl Strategy<Value = (u64, u64, Step)> {
+    let step = prop_oneof![
+        6 => (0..6u64).prop_map(|ago| Step::Open { ago }),
+        8 => (0..6u64, prop::option::weighted(0.5, (0..6u64, 0..6u64)))
+            .prop_map(|(ago, counters)| Step::Verify { ago, counters }),
+        7 => Just(Step::Prefix(Direction::Sent)),
+        7 => Just(Step::Prefix(Direction::Received)),
+        1 => Just(Step::Orphan),
+        1 => Just(Step::Stay),
+        2 => Just(Step::End),
+        6 => Just(Step::Tick),
+    ];
+    (0..5u64, 0..6u64, step)
+}
+
+fn world() -> impl Strategy<Value = Vec<Socket>> {
+    let role = prop_oneof![Just(Role::Connected), Just(Role::Accepted)];
+    let byte = || prop_oneof![8 => Just(0u8), 1 => Just(1u8)];
+    let socket = (prop::bool::weighted(0.4), role, 0..4u64, byte(), byte())
+        .prop_map(|(loopback, role, netns, s, r)| Socket { loopback, role, netns, bytes: (s, r) });
+    prop::collection::vec(socket, 2..7)
+}
+
+fn event(world: &[Socket], now: u64, which: u64, step: Step) -> Event {
+    let cookie = which % world.len() as u64 + 1;
+    let socket = &world[cookie as usize - 1];
+    let tuple = tuple(socket.loopback, socket.role);
+    let claim =
+        |ago: u64| Opened { cookie, token: 0, role: socket.role, tuple, began: now.saturating_sub(ago), opened: now };
+    match step {
+        Step::Open { ago } => Event::Opened(claim(ago)),
+        Step::Verify { ago, counters } => Event::Verified {
+            claim: claim(ago),
+            facts: Facts {
+                netns: socket.netns,
+                tuple,
+                counters: counters.map(|(written, read)| Counters { written, read }),
+            },
+        },
+        Step::Prefix(direction) => {
+            let byte = if direction == Direction::Sent { socket.bytes.0 } else { socket.bytes.1 };
+            Event::Prefix { cookie, direction, hash: [byte; 32] }
+        }
+        Step::Orphan => Event::Orphaned { cookie },
+        Step::Stay => Event::Stayed { cookie },
+        Step::End => Event::Ended { cookie },
+        Step::Tick => Event::Tick,
+    }
+}
+
+/// Plays a history to both and gives the effects they agreed on.
+fn play(world: &[Socket], history: &[(u64, u64, Step)]) -> Result<Vec<Effect>, TestCaseError> {
+    let mut matcher = Matcher::new(Config { wait_peer: WAIT, settle: SETTLE, departed: 1_000_000 });
+    let (mut oracle, mut now, mut all) = (Oracle::default(), 100, Vec::new());
+    for (i, (pass, which, step)) in history.iter().enumerate() {
+        now += pass;
+        let event = event(world, now, *which, *step);
+        let mut effects = Vec::new();
+        matcher.handle(now, event, &mut effects);
+        let mut expected = oracle.handle(now, event);
+        effects.sort();
+        expected.sort();
+        prop_assert_eq!(&effects, &expected, "step {} at {}: {:?}", i, now, event);
+        all.extend(effects);
+    }
+    Ok(all)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    #[test]
+    fn the_matcher_decides_what_the_oracle_decides(
+        world in world(),
+        history in prop::collection::vec(steps(), 1..90),
+    ) {
+        play(&world, &history)?;
+    }
+}
+
+/// A comparison proves nothing if nothing ever happens.
+#[test]
+fn the_random_histories_reach_every_kind_of_decision() {
+    use proptest::strategy::ValueTree;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let strategy = (world(), prop::collection::vec(steps(), 60..90));
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for _ in 0..3000 {
+        let (world, history) = strategy.new_tree(&mut runner).unwrap().current();
+        for effect in play(&world, &history).unwrap() {
+            let word = match effect {
+                Effect::Pair { connected, accepted } => {
+                    let (c, s) = (&world[connected as usize - 1], &world[accepted as usize - 1]);
+                    if c.netns != 0 && c.netns == s.netns { "pair" } else { "pair-across" }
+                }
+                Effect::Refuse { reason, .. } => reason.word(),
+            };
+            *seen.entry(word.to_owned()).or_default() += 1;
+        }
+    }
+    println!("{seen:?}");
+    for word in ["pair", "pair-across", "ambiguous", "no-peer", "hash-differs", "counters-differ", "peer-declined"] {
+        assert!(seen.get(word).is_some_and(|n| *n >= 5), "{word}: {seen:?}");
+    }
+}

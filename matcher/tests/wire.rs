@@ -1,0 +1,119 @@
+//! The messages: what is encoded is read back, and nothing else is ever read.
+
+use matcher::addr::{Addr, Tuple};
+use matcher::reason::Reason;
+use matcher::wire::{Direction, ErrorCode, MAX_MESSAGE, MAX_PREFIX, NAME_LEN, Opened, Query, Role, ToDaemon, ToShim};
+use proptest::prelude::*;
+
+fn addr() -> impl Strategy<Value = Addr> {
+    (any::<[u8; 16]>(), any::<u16>()).prop_map(|(ip, port)| Addr { ip, port })
+}
+
+fn direction() -> impl Strategy<Value = Direction> {
+    prop_oneof![Just(Direction::Sent), Just(Direction::Received)]
+}
+
+fn reason() -> impl Strategy<Value = Reason> {
+    (0..Reason::ALL.len()).prop_map(|i| Reason::ALL[i])
+}
+
+fn opened() -> impl Strategy<Value = Opened> {
+    let role = prop_oneof![Just(Role::Connected), Just(Role::Accepted)];
+    (any::<[u64; 4]>(), role, addr(), addr()).prop_map(|([cookie, token, began, opened], role, local, peer)| Opened {
+        cookie,
+        token,
+        role,
+        tuple: Tuple { local, peer },
+        began,
+        opened,
+    })
+}
+
+fn to_daemon() -> impl Strategy<Value = ToDaemon> {
+    let cookie = any::<u64>();
+    prop_oneof![
+        (any::<u16>(), any::<[u8; 32]>()).prop_map(|(version, half)| {
+            let mut name = [0; NAME_LEN];
+            name[..32].copy_from_slice(&half);
+            ToDaemon::Hello { version, name }
+        }),
+        opened().prop_map(ToDaemon::Opened),
+        (cookie, direction(), any::<[u8; 32]>()).prop_map(|(cookie, direction, hash)| ToDaemon::Prefix {
+            cookie,
+            direction,
+            hash
+        }),
+        cookie.prop_map(|cookie| ToDaemon::Adopted { cookie }),
+        (cookie, direction(), any::<u64>()).prop_map(|(cookie, direction, offset)| ToDaemon::Switched {
+            cookie,
+            direction,
+            offset
+        }),
+        (cookie, any::<u64>()).prop_map(|(cookie, at)| ToDaemon::Final { cookie, at }),
+        (cookie, reason()).prop_map(|(cookie, reason)| ToDaemon::Stayed { cookie, reason }),
+        cookie.prop_map(|cookie| ToDaemon::Closed { cookie }),
+        prop_oneof![Just(Query::List), Just(Query::Stats)].prop_map(ToDaemon::Query),
+    ]
+}
+
+fn to_shim() -> impl Strategy<Value = ToShim> {
+    let code = prop_oneof![
+        Just(ErrorCode::Malformed),
+        Just(ErrorCode::Version),
+        Just(ErrorCode::Unexpected),
+        Just(ErrorCode::Limit)
+    ];
+    prop_oneof![
+        (1..=MAX_PREFIX).prop_map(|prefix_bytes| ToShim::Welcome { prefix_bytes }),
+        any::<(u64, u64)>().prop_map(|(cookie, token)| ToShim::Grant { cookie, token }),
+        (any::<(u64, u64)>(), reason()).prop_map(|((cookie, token), reason)| ToShim::Refuse { cookie, token, reason }),
+        any::<u64>().prop_map(|len| ToShim::Answer { len }),
+        code.prop_map(|code| ToShim::Error { code }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_message_to_the_daemon_survives_and_no_other_length_does(message in to_daemon(), extra in any::<u8>()) {
+        let record = message.encode();
+        let bytes = record.as_bytes();
+        prop_assert!(bytes.len() <= MAX_MESSAGE);
+        prop_assert_eq!(ToDaemon::decode(bytes), Ok(message));
+        for len in 0..bytes.len() {
+            prop_assert!(ToDaemon::decode(&bytes[..len]).is_err());
+        }
+        let mut longer = bytes.to_vec();
+        longer.push(extra);
+        prop_assert!(ToDaemon::decode(&longer).is_err());
+    }
+
+    #[test]
+    fn a_message_to_the_shim_survives_and_no_other_length_does(message in to_shim(), extra in any::<u8>()) {
+        let record = message.encode();
+        let bytes = record.as_bytes();
+        prop_assert!(bytes.len() <= MAX_MESSAGE);
+        prop_assert_eq!(ToShim::decode(bytes), Ok(message));
+        for len in 0..bytes.len() {
+            prop_assert!(ToShim::decode(&bytes[..len]).is_err());
+        }
+        let mut longer = bytes.to_vec();
+        longer.push(extra);
+        prop_assert!(ToShim::decode(&longer).is_err());
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic_and_mean_one_thing(tag in 0u8..=140, rest in prop::collection::vec(any::<u8>(), 0..200)) {
+        let mut bytes = vec![tag];
+        bytes.extend(rest);
+        for len in 0..bytes.len() {
+            if let Ok(message) = ToDaemon::decode(&bytes[..len]) {
+                let record = message.encode();
+                prop_assert_eq!(record.as_bytes(), &bytes[..len]);
+            }
+            if let Ok(message) = ToShim::decode(&bytes[..len]) {
+                let record = message.encode();
+                prop_assert_eq!(record.as_bytes(), &bytes[..len]);
+            }
+        }
+    }
+}
