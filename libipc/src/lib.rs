@@ -1,1 +1,78 @@
-//! x
+//! libipc: preloaded into a program, it moves the program's TCP streams to other programs of the same host onto
+//! Unix-domain sockets, in mid-stream, at an exact byte.
+//!
+//! The modules stand in the order of the data flow: a call enters through [`hooks`], finds its endpoint through
+//! [`fds`], does what it is for in [`calls`], and on the way drives the switch: [`prefix`] → [`daemon`] → [`adopt`] →
+//! [`dual`] → [`finish`]. `docs/switch.md` explains the protocol, `docs/signal-safety.md` the rules of the house.
+#![cfg_attr(not(test), no_std)]
+// Under test nothing is exported, so much of the table looks unused.
+#![cfg_attr(test, allow(dead_code))]
+#![allow(missing_docs, reason = "nothing of this is a Rust API; what needs words has them")]
+
+mod hooks;
+
+mod fds;
+mod endpoint;
+
+mod calls;
+mod cursor;
+mod scratch;
+
+mod prefix;
+mod names;
+mod daemon_path;
+mod daemon;
+
+mod offsets;
+mod switch;
+mod adopt;
+mod dual;
+mod finish;
+mod epoll;
+mod fdinfo;
+mod park;
+
+mod process;
+mod guard;
+mod lock;
+mod sys;
+
+/// There is no allocator: whatever would allocate fails to, and nothing here does.
+#[cfg(not(test))]
+mod no_heap {
+    struct NoHeap;
+
+    // SAFETY: never hands out memory.
+    unsafe impl core::alloc::GlobalAlloc for NoHeap {
+        unsafe fn alloc(&self, _: core::alloc::Layout) -> *mut u8 {
+            core::ptr::null_mut()
+        }
+        unsafe fn dealloc(&self, _: *mut u8, _: core::alloc::Layout) {}
+    }
+
+    #[global_allocator]
+    static NO_HEAP: NoHeap = NoHeap;
+}
+
+/// Nothing here panics (docs/signal-safety.md says how that is kept); the language wants a handler all the same.
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {
+        sys::yield_now();
+    }
+}
+
+/// Runs when the loader has mapped the program, before main. Hooks may have been called already.
+#[cfg(not(test))]
+extern "C" fn constructor() {
+    let _errno = guard::Errno::keep();
+    daemon_path::remember_environment();
+    process::remember_threads();
+    process::watch_forks();
+}
+
+#[cfg(not(test))]
+#[used]
+#[unsafe(link_section = ".init_array")]
+static CONSTRUCTOR: extern "C" fn() = constructor;

@@ -57,6 +57,8 @@ reasons! {
     UnseenWait = 12, "unseen-wait";
     /// The kernel refused something that the switch needs.
     Kernel = 13, "kernel-refused";
+    /// The program shut the reading half before the switch.
+    Shut = 14, "shut";
 
     // Decided by ipcd.
     /// No endpoint of this host reported the mirrored four-tuple in time: the peer is remote or has no libipc.

@@ -1,0 +1,111 @@
+//! Waiting → Dual: taking up a grant. Nothing has been promised before, so every doubt ends in Stay or in "later".
+
+use core::sync::atomic::Ordering::*;
+
+use libc::c_int;
+use matcher::reason::Reason;
+
+use crate::endpoint::{self, Id};
+use crate::guard::NoSignals;
+use crate::switch::{Control, Phase};
+use crate::{daemon, epoll, fds, offsets, park, process, sys};
+
+/// Does what is due on an endpoint before any call on it: tells ipcd complete prefixes, takes up a grant. `fd` is the
+/// program's descriptor. Cheap when nothing is due.
+pub fn attend(id: Id, fd: c_int) {
+    let e = id.endpoint();
+    match e.phase() {
+        Phase::Tracking => tell(id, fd),
+        Phase::Waiting => {
+            tell(id, fd);
+            daemon::collect();
+            if id.local().grant.load(Acquire) >= 0 {
+                take_up(id, fd);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn tell(id: Id, fd: c_int) {
+    let e = id.endpoint();
+    if e.is_unknowable() {
+        endpoint::stay(id, Reason::PrefixMissed);
+        return;
+    }
+    if !e.has_news() {
+        return;
+    }
+    if !process::is_announced() {
+        endpoint::stay(id, Reason::UnseenIo);
+    } else if e.holders.is_sole() {
+        daemon::tell_prefixes(id, fd);
+    }
+}
+
+fn take_up(id: Id, fd: c_int) {
+    let e = id.endpoint();
+    if e.deaf_readers.load(SeqCst) > 0 || !process::is_announced() || !e.holders.is_sole() {
+        return;
+    }
+    let _no_signals = NoSignals::hold();
+    let (Some(rx), Some(tx)) = (e.lock_rx(), e.lock_tx()) else { return };
+    if !e.advance(Phase::Waiting, Phase::Adopting) {
+        return;
+    }
+    // A reader that announces itself from here on sees Adopting and waits for the locks instead.
+    if e.deaf_readers.load(SeqCst) > 0 {
+        e.advance(Phase::Adopting, Phase::Waiting);
+        return;
+    }
+    let outcome = promise(id, fd, rx.state.read, tx.state.written);
+    drop((rx, tx));
+    match outcome {
+        Ok(()) => {
+            daemon::adopted(id);
+            park::kick(id);
+        }
+        Err(reason) => {
+            e.advance(Phase::Adopting, Phase::Stay);
+            endpoint::stayed(id, reason, Phase::Waiting);
+        }
+    }
+}
+
+/// Checks that no byte moved unseen, makes the transports known to this process and says HELLO.
+fn promise(id: Id, fd: c_int, read: u64, written: u64) -> Result<(), Reason> {
+    let (e, l) = (id.endpoint(), id.local());
+    let known = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE).ok();
+    if known != Some(e.birth().cookie) {
+        return Err(Reason::UnseenIo);
+    }
+    let kernel = offsets::read(fd, e.birth().role).ok_or(Reason::Kernel)?;
+    let writer_in_flight = e.deaf_writers.load(SeqCst) > 0;
+    if kernel.read != read || (kernel.written != written && !writer_in_flight) {
+        return Err(Reason::UnseenIo);
+    }
+    let tcp = fds::duplicate_hidden(fd).ok_or(Reason::NoDescriptors)?;
+    let unix = l.grant.swap(-1, SeqCst);
+    l.tcp.store(tcp, SeqCst);
+    l.unix.store(unix, SeqCst);
+    let hello = Control::Hello.encode();
+    if sys::send(unix, &hello, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) != hello.len() as isize {
+        give_up(id);
+        return Err(Reason::PeerDeclined);
+    }
+    if !epoll::enter_dual(id) {
+        give_up(id);
+        return Err(Reason::UnseenWait);
+    }
+    Ok(())
+}
+
+/// Closes both hidden descriptors: the peer sees the new transport end.
+pub fn give_up(id: Id) {
+    for slot in [&id.local().unix, &id.local().tcp] {
+        let fd = slot.swap(-1, SeqCst);
+        if fd >= 0 {
+            fds::close_hidden(fd);
+        }
+    }
+}

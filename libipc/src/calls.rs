@@ -1,0 +1,11 @@
+//! What the interposed calls do when the descriptor is ours, a module per group of calls.
+
+pub mod connect;
+pub mod descriptors;
+pub mod io;
+pub mod options;
+pub mod process;
+pub mod receive;
+pub mod send;
+pub mod wait;
+pub mod zero_copy;

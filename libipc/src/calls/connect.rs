@@ -1,0 +1,186 @@
+//! The life of a connection: made, connected or accepted, shut.
+
+use core::sync::atomic::Ordering::*;
+
+use libc::{c_int, sockaddr, socklen_t};
+use matcher::reason::Reason;
+use matcher::wire::Role;
+
+use crate::endpoint::{self, Birth, Id, Pinned};
+use crate::fds::{self, Kind};
+use crate::guard::{Errno, NoSignals};
+use crate::hooks::real;
+use crate::switch::{Phase, Transport};
+use crate::{daemon, dual, offsets, sys};
+
+const KIND_BITS: c_int = 0xf;
+
+pub unsafe fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
+    // SAFETY: the program's own call.
+    let fd = unsafe { real::socket()(domain, kind, protocol) };
+    let stream = kind & KIND_BITS == libc::SOCK_STREAM && matches!(protocol, 0 | libc::IPPROTO_TCP);
+    if fd >= 0 {
+        fds::forget(fd);
+        if stream && matches!(domain, libc::AF_INET | libc::AF_INET6) {
+            let _errno = Errno::keep();
+            // Greeting now lets ipcd name N before the first byte.
+            daemon::greet();
+            begin(fd);
+        }
+    }
+    fd
+}
+
+/// A new number for a new endpoint.
+fn begin(fd: c_int) -> Option<Pinned> {
+    let id = endpoint::allocate()?;
+    if !fds::bind(fd, id, Kind::Active) {
+        id.unpin();
+        return None;
+    }
+    id.pin()
+}
+
+pub unsafe fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
+    let known = fds::lookup(fd).filter(|(_, kind)| *kind == Kind::Active);
+    let Some((id, _)) = known else {
+        // SAFETY: the program's own call.
+        return unsafe { real::connect()(fd, addr, len) };
+    };
+    let fresh = id.endpoint().phase() == Phase::Connecting;
+    if fresh {
+        let began = &id.endpoint().connect_began;
+        let _ = began.compare_exchange(0, sys::now(), Relaxed, Relaxed);
+    }
+    // SAFETY: the program's own call.
+    let r = unsafe { real::connect()(fd, addr, len) };
+    if fresh && (r == 0 || is_connected_error()) {
+        let _errno = Errno::keep();
+        completed(*id, fd);
+    }
+    r
+}
+
+fn is_connected_error() -> bool {
+    // SAFETY: libc's errno of this thread.
+    unsafe { *libc::__errno_location() == libc::EISCONN }
+}
+
+/// Records a connection that connect has made, now or some time ago.
+pub fn completed(id: Id, fd: c_int) {
+    let e = id.endpoint();
+    if e.phase() == Phase::Connecting && offsets::is_connected(fd) {
+        open(id, fd, Role::Connected, e.connect_began.load(Relaxed));
+    }
+}
+
+fn open(id: Id, fd: c_int, role: Role, began: u64) -> bool {
+    let cookie = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE);
+    let (Ok(cookie), Ok(local), Ok(peer)) = (cookie, sys::name(fd, false), sys::name(fd, true)) else {
+        endpoint::stay(id, Reason::Kernel);
+        return false;
+    };
+    let opened = id.endpoint().open(Birth { cookie, role, began, opened: sys::now(), local, peer });
+    if opened {
+        daemon::opened(id);
+    }
+    opened
+}
+
+pub unsafe fn accept(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
+    let began = sys::now();
+    // SAFETY: the program's own call.
+    accepted(unsafe { real::accept()(fd, addr, len) }, began)
+}
+
+pub unsafe fn accept4(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int {
+    let began = sys::now();
+    // SAFETY: the program's own call.
+    accepted(unsafe { real::accept4()(fd, addr, len, flags) }, began)
+}
+
+fn accepted(fd: c_int, began: u64) -> c_int {
+    if fd < 0 {
+        return fd;
+    }
+    fds::forget(fd);
+    let _errno = Errno::keep();
+    let protocol = sys::getsockopt::<c_int>(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL);
+    let domain = sys::getsockopt::<c_int>(fd, libc::SOL_SOCKET, libc::SO_DOMAIN);
+    if protocol == Ok(libc::IPPROTO_TCP)
+        && matches!(domain, Ok(libc::AF_INET | libc::AF_INET6))
+        && let Some(id) = begin(fd)
+    {
+        open(*id, fd, Role::Accepted, began);
+    }
+    fd
+}
+
+pub unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
+    // SAFETY: the program's own call.
+    let r = unsafe { real::listen()(fd, backlog) };
+    if r == 0 {
+        // A listening socket carries no bytes.
+        let _errno = Errno::keep();
+        fds::forget(fd);
+    }
+    r
+}
+
+pub unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
+    let Some((id, kind)) = fds::lookup(fd).filter(|_| fds::needs_us(fd)) else {
+        // SAFETY: the program's own call.
+        return unsafe { real::shutdown()(fd, how) };
+    };
+    if kind == Kind::Active {
+        dual::pump(*id);
+    }
+    let _no_signals = NoSignals::hold();
+    let e = id.endpoint();
+    let Some(mut tx) = e.lock_tx() else {
+        // SAFETY: the program's own call.
+        return unsafe { real::shutdown()(fd, how) };
+    };
+    let both = matches!(e.phase(), Phase::Dual | Phase::Final);
+    let (tcp, unix) = (id.local().tcp.load(Acquire), id.local().unix.load(Acquire));
+    // SAFETY: the program's own call: on TCP before final, on the new socket after.
+    let r = unsafe { real::shutdown()(fd, how) };
+    if r == 0 && how != libc::SHUT_RD {
+        tx.state.shut = true;
+        e.note_tx(&tx.state);
+        if both && unix >= 0 && tx.state.on == Transport::Unix {
+            sys::shutdown(unix, libc::SHUT_WR);
+        }
+    }
+    if r == 0 && e.phase() == Phase::Final && tcp >= 0 {
+        sys::shutdown(tcp, how);
+    }
+    drop(tx);
+    if r == 0 && how != libc::SHUT_WR && !both {
+        endpoint::stay(*id, Reason::Shut);
+    }
+    r
+}
+
+/// getsockname and getpeername of a descriptor that is the new socket are TCP's.
+pub unsafe fn getsockname(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
+    // SAFETY: the program's own call, on the socket that has the answer.
+    unsafe { real::getsockname()(asked(fd), addr, len) }
+}
+
+pub unsafe fn getpeername(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
+    // SAFETY: the program's own call, on the socket that has the answer.
+    unsafe { real::getpeername()(asked(fd), addr, len) }
+}
+
+/// The descriptor that answers questions about the connection.
+pub fn asked(fd: c_int) -> c_int {
+    match fds::lookup(fd) {
+        Some((id, Kind::Final)) if fds::still_final(fd, *id) => match id.local().tcp.load(Acquire) {
+            -1 => fd,
+            tcp => tcp,
+        },
+        _ => fd,
+    }
+}
+

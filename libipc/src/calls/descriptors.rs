@@ -1,0 +1,184 @@
+//! Numbers: closing, duplicating, the shim's own kept out of sight.
+
+use libc::{FILE, c_int, c_uint, linger};
+
+use crate::endpoint::Id;
+use crate::fds::{self, Kind};
+use crate::guard::{Errno, NoSignals, set_errno};
+use crate::hooks::real;
+use crate::switch::Phase;
+use crate::sys;
+
+fn bad_descriptor() -> c_int {
+    set_errno(libc::EBADF);
+    -1
+}
+
+pub unsafe fn close(fd: c_int) -> c_int {
+    if fds::kind(fd) != Kind::Other {
+        if fds::kind(fd) == Kind::Hidden {
+            return bad_descriptor();
+        }
+        let _errno = Errno::keep();
+        leaving(fd);
+        fds::forget(fd);
+    }
+    // SAFETY: the program's own call.
+    unsafe { real::close()(fd) }
+}
+
+/// The program closes a number: if ipcd may still have a copy of the socket (it asked the kernel about it and has not
+/// answered), the end of the stream must not wait for ipcd.
+fn leaving(fd: c_int) {
+    let Some((id, Kind::Active)) = fds::lookup(fd) else { return };
+    let e = id.endpoint();
+    let copied = e.phase() == Phase::Waiting && id.local().grant.load(core::sync::atomic::Ordering::Acquire) < 0;
+    if !copied || id.local().fds.load(core::sync::atomic::Ordering::SeqCst) != 1 || !e.holders.is_sole() {
+        return;
+    }
+    let aborts = sys::getsockopt::<linger>(fd, libc::SOL_SOCKET, libc::SO_LINGER)
+        .is_ok_and(|l| l.l_onoff != 0 && l.l_linger == 0);
+    if !aborts {
+        sys::shutdown(fd, libc::SHUT_WR);
+    }
+}
+
+pub unsafe fn fclose(file: *mut FILE) -> c_int {
+    if !file.is_null() {
+        let _errno = Errno::keep();
+        // SAFETY: the program's stream.
+        let fd = unsafe { libc::fileno(file) };
+        if fds::is_endpoint(fd) {
+            // SAFETY: as above. What is buffered goes out while the number is known.
+            unsafe { libc::fflush(file) };
+            leaving(fd);
+            fds::forget(fd);
+        }
+    }
+    // SAFETY: the program's own call.
+    unsafe { real::fclose()(file) }
+}
+
+pub unsafe fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
+    if flags != 0 || first > last {
+        // SAFETY: the program's own call; with CLOEXEC nothing is closed now, and our own numbers have it.
+        return unsafe { real::close_range()(first, last, flags) };
+    }
+    let mut from = first;
+    for fd in fds::marked(first.min(i32::MAX as c_uint) as c_int, last.min(i32::MAX as c_uint) as c_int) {
+        if fds::kind(fd) == Kind::Hidden {
+            close_piece(from, fd as c_uint);
+            from = fd as c_uint + 1;
+        } else {
+            leaving(fd);
+            fds::forget(fd);
+        }
+    }
+    match from > last {
+        true => 0,
+        // SAFETY: the program's own call, without the numbers it does not know of.
+        false => unsafe { real::close_range()(from, last, 0) },
+    }
+}
+
+fn close_piece(from: c_uint, end: c_uint) {
+    if from < end {
+        sys::forward(libc::SYS_close_range, [from as usize, end as usize - 1, 0, 0, 0, 0]);
+    }
+}
+
+pub unsafe fn closefrom(first: c_int) {
+    let _errno = Errno::keep();
+    // SAFETY: what closefrom(3) is.
+    if unsafe { close_range(first.max(0) as c_uint, c_uint::MAX, 0) } != 0 {
+        // SAFETY: a kernel without close_range (before 5.9).
+        unsafe { real::closefrom()(first) };
+    }
+}
+
+/// Duplicates with `make`, so that no replacement of the descriptor comes between the copy and its entry.
+fn duplicate(fd: c_int, make: impl FnOnce() -> c_int) -> c_int {
+    let known = fds::lookup(fd);
+    let Some((id, _)) = known else {
+        let new = make();
+        if new >= 0 {
+            fds::forget(new);
+        }
+        return new;
+    };
+    let _no_signals = NoSignals::hold();
+    let e = id.endpoint();
+    let _locks = (e.lock_rx(), e.lock_tx());
+    let new = make();
+    if new >= 0 && new != fd {
+        fds::bind(new, *id, fds::kind(fd));
+    }
+    new
+}
+
+pub unsafe fn dup(fd: c_int) -> c_int {
+    // SAFETY: the program's own call.
+    duplicate(fd, || unsafe { real::dup()(fd) })
+}
+
+/// A number that the program replaces is closed first.
+fn replaces(old: c_int, new: c_int) -> bool {
+    if fds::kind(new) == Kind::Hidden {
+        return false;
+    }
+    if old != new && fds::kind(new) != Kind::Other && sys::fcntl(old, libc::F_GETFD, 0) >= 0 {
+        leaving(new);
+        fds::forget(new);
+    }
+    true
+}
+
+pub unsafe fn dup2(old: c_int, new: c_int) -> c_int {
+    if !replaces(old, new) {
+        return bad_descriptor();
+    }
+    // SAFETY: the program's own call.
+    duplicate(old, || unsafe { real::dup2()(old, new) })
+}
+
+pub unsafe fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
+    if !replaces(old, new) {
+        return bad_descriptor();
+    }
+    // SAFETY: the program's own call.
+    duplicate(old, || unsafe { real::dup3()(old, new, flags) })
+}
+
+pub unsafe fn fcntl(fd: c_int, cmd: c_int, arg: usize) -> c_int {
+    if matches!(cmd, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) && fds::is_endpoint(fd) {
+        // SAFETY: the program's own call.
+        return duplicate(fd, || unsafe { real::fcntl()(fd, cmd, arg) });
+    }
+    // SAFETY: the program's own call.
+    unsafe { real::fcntl()(fd, cmd, arg) }
+}
+
+pub unsafe fn fcntl64(fd: c_int, cmd: c_int, arg: usize) -> c_int {
+    // SAFETY: fcntl and fcntl64 differ only where off_t is not 64 bits wide.
+    unsafe { fcntl(fd, cmd, arg) }
+}
+
+/// What a descriptor of the new transport is asked for in ioctl before final: TCP knows nothing of its bytes.
+pub unsafe fn ioctl(fd: c_int, request: libc::c_ulong, arg: usize) -> c_int {
+    if request == libc::FIONREAD
+        && let Some((id, Kind::Active)) = fds::lookup(fd)
+    {
+        let target = readable_socket(*id, fd);
+        // SAFETY: the program's own call, on the socket that has the next bytes.
+        return unsafe { real::ioctl()(target, request, arg) };
+    }
+    // SAFETY: the program's own call.
+    unsafe { real::ioctl()(fd, request, arg) }
+}
+
+fn readable_socket(id: Id, fd: c_int) -> c_int {
+    crate::dual::pump(id);
+    let unix = id.local().unix.load(core::sync::atomic::Ordering::Acquire);
+    let on_unix = id.endpoint().sides() & crate::endpoint::sides::RX_UNIX != 0;
+    if unix >= 0 && on_unix { unix } else { fd }
+}

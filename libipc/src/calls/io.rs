@@ -1,0 +1,237 @@
+//! The reading and writing hooks: arguments to a message header, and on to [`receive`] or [`send`].
+
+use core::ptr::null_mut;
+
+use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec};
+
+use super::receive::receive;
+use super::send::send;
+use crate::fds::{needs_us, still_socket};
+use crate::guard::as_libc;
+use crate::hooks::real;
+use crate::park;
+use crate::sys;
+
+fn header(iov: *mut iovec, count: usize) -> msghdr {
+    msghdr {
+        msg_name: null_mut(),
+        msg_namelen: 0,
+        msg_iov: iov,
+        msg_iovlen: count as _,
+        msg_control: null_mut(),
+        msg_controllen: 0,
+        msg_flags: 0,
+    }
+}
+
+fn read_into(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> ssize_t {
+    let mut iov = iovec { iov_base: buf, iov_len: len };
+    as_libc(receive(fd, &mut header(&raw mut iov, 1), flags))
+}
+
+fn write_from(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t {
+    let mut iov = iovec { iov_base: buf.cast_mut(), iov_len: len };
+    as_libc(send(fd, &header(&raw mut iov, 1), flags))
+}
+
+/// A list that the kernel would refuse is the kernel's to refuse.
+fn is_list(iov: *const iovec, count: c_int) -> bool {
+    !iov.is_null() && (0..=libc::UIO_MAXIOV).contains(&count)
+}
+
+pub unsafe fn read(fd: c_int, buf: *mut c_void, len: size_t) -> ssize_t {
+    if needs_us(fd) && still_socket(fd) {
+        return read_into(fd, buf, len, 0);
+    }
+    // SAFETY: the program's own call.
+    unsafe { real::read()(fd, buf, len) }
+}
+
+pub unsafe fn read_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t) -> ssize_t {
+    if len <= room && needs_us(fd) && still_socket(fd) {
+        return read_into(fd, buf, len, 0);
+    }
+    // SAFETY: the program's own call; it aborts if the buffer is too small.
+    unsafe { real::__read_chk()(fd, buf, len, room) }
+}
+
+pub unsafe fn readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
+    if needs_us(fd) && is_list(iov, count) && still_socket(fd) {
+        return as_libc(receive(fd, &mut header(iov.cast_mut(), count as usize), 0));
+    }
+    // SAFETY: the program's own call.
+    unsafe { real::readv()(fd, iov, count) }
+}
+
+pub unsafe fn recv(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> ssize_t {
+    if needs_us(fd) {
+        return read_into(fd, buf, len, flags);
+    }
+    // SAFETY: the program's own call.
+    unsafe { real::recv()(fd, buf, len, flags) }
+}
+
+pub unsafe fn recv_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t, flags: c_int) -> ssize_t {
+    if len <= room && needs_us(fd) {
+        return read_into(fd, buf, len, flags);
+    }
+    // SAFETY: the program's own call.
+    unsafe { real::__recv_chk()(fd, buf, len, room, flags) }
+}
+
+pub unsafe fn recvfrom(
+    fd: c_int,
+    buf: *mut c_void,
+    len: size_t,
+    flags: c_int,
+    addr: *mut sockaddr,
+    addr_len: *mut socklen_t,
+) -> ssize_t {
+    if !needs_us(fd) {
+        // SAFETY: the program's own call.
+        return unsafe { real::recvfrom()(fd, buf, len, flags, addr, addr_len) };
+    }
+    let r = read_into(fd, buf, len, flags);
+    if r >= 0 && !addr.is_null() && !addr_len.is_null() {
+        // A connected TCP socket reports no address (recv(2)).
+        // SAFETY: the program gave the place for the length.
+        unsafe { *addr_len = 0 };
+    }
+    r
+}
+
+pub unsafe fn recvfrom_chk(
+    fd: c_int,
+    buf: *mut c_void,
+    len: size_t,
+    room: size_t,
+    flags: c_int,
+    addr: *mut sockaddr,
+    addr_len: *mut socklen_t,
+) -> ssize_t {
+    if len <= room {
+        // SAFETY: the program's own call, checked.
+        return unsafe { recvfrom(fd, buf, len, flags, addr, addr_len) };
+    }
+    // SAFETY: the program's own call; it aborts.
+    unsafe { real::__recvfrom_chk()(fd, buf, len, room, flags, addr, addr_len) }
+}
+
+pub unsafe fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
+    if needs_us(fd) {
+        // SAFETY: null or the program's header.
+        if let Some(msg) = unsafe { msg.as_mut() }.filter(|m| is_list(m.msg_iov, m.msg_iovlen as c_int)) {
+            let mut own = *msg;
+            let r = receive(fd, &mut own, flags);
+            if r >= 0 {
+                msg.msg_namelen = 0;
+                msg.msg_controllen = own.msg_controllen;
+                msg.msg_flags = own.msg_flags;
+            }
+            return as_libc(r);
+        }
+    }
+    // SAFETY: the program's own call.
+    unsafe { real::recvmsg()(fd, msg, flags) }
+}
+
+pub unsafe fn recvmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_int, timeout: *mut timespec) -> c_int {
+    if !needs_us(fd) || list.is_null() {
+        // SAFETY: the program's own call.
+        return unsafe { real::recvmmsg()(fd, list, count, flags, timeout) };
+    }
+    // SAFETY: null or the program's timeout.
+    let limit = unsafe { timeout.as_ref() }.map(|t| sys::now() + t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64);
+    let mut flags = flags;
+    let mut done = 0;
+    while done < count {
+        // SAFETY: the program's list has `count` entries.
+        let entry = unsafe { &mut *list.add(done as usize) };
+        // SAFETY: a header of the program's list.
+        let r = unsafe { recvmsg(fd, &raw mut entry.msg_hdr, flags & !libc::MSG_WAITFORONE) };
+        if r < 0 {
+            return if done > 0 { done as c_int } else { -1 };
+        }
+        entry.msg_len = r as c_uint;
+        done += 1;
+        if flags & libc::MSG_WAITFORONE != 0 {
+            flags |= libc::MSG_DONTWAIT;
+        }
+        if r == 0 || park::left_until(limit) == Some(0) {
+            break;
+        }
+    }
+    done as c_int
+}
+
+pub unsafe fn write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t {
+    if needs_us(fd) && still_socket(fd) {
+        return write_from(fd, buf, len, 0);
+    }
+    // SAFETY: the program's own call.
+    unsafe { real::write()(fd, buf, len) }
+}
+
+pub unsafe fn writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
+    if needs_us(fd) && is_list(iov, count) && still_socket(fd) {
+        return as_libc(send(fd, &header(iov.cast_mut(), count as usize), 0));
+    }
+    // SAFETY: the program's own call.
+    unsafe { real::writev()(fd, iov, count) }
+}
+
+pub unsafe fn send_(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t {
+    if needs_us(fd) {
+        return write_from(fd, buf, len, flags);
+    }
+    // SAFETY: the program's own call.
+    unsafe { real::send()(fd, buf, len, flags) }
+}
+
+pub unsafe fn sendto(
+    fd: c_int,
+    buf: *const c_void,
+    len: size_t,
+    flags: c_int,
+    addr: *const sockaddr,
+    addr_len: socklen_t,
+) -> ssize_t {
+    if !needs_us(fd) {
+        // SAFETY: the program's own call.
+        return unsafe { real::sendto()(fd, buf, len, flags, addr, addr_len) };
+    }
+    let mut iov = iovec { iov_base: buf.cast_mut(), iov_len: len };
+    let mut msg = header(&raw mut iov, 1);
+    msg.msg_name = addr.cast_mut().cast();
+    msg.msg_namelen = if addr.is_null() { 0 } else { addr_len };
+    as_libc(send(fd, &msg, flags))
+}
+
+pub unsafe fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
+    if needs_us(fd) {
+        // SAFETY: null or the program's header.
+        if let Some(msg) = unsafe { msg.as_ref() }.filter(|m| is_list(m.msg_iov, m.msg_iovlen as c_int)) {
+            return as_libc(send(fd, msg, flags));
+        }
+    }
+    // SAFETY: the program's own call.
+    unsafe { real::sendmsg()(fd, msg, flags) }
+}
+
+pub unsafe fn sendmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int {
+    if !needs_us(fd) || list.is_null() {
+        // SAFETY: the program's own call.
+        return unsafe { real::sendmmsg()(fd, list, count, flags) };
+    }
+    for done in 0..count.min(libc::UIO_MAXIOV as c_uint) {
+        // SAFETY: the program's list has `count` entries.
+        let entry = unsafe { &mut *list.add(done as usize) };
+        // SAFETY: a header of the program's list.
+        let r = unsafe { sendmsg(fd, &raw const entry.msg_hdr, flags) };
+        if r < 0 {
+            return if done > 0 { done as c_int } else { -1 };
+        }
+        entry.msg_len = r as c_uint;
+    }
+    count.min(libc::UIO_MAXIOV as c_uint) as c_int
+}

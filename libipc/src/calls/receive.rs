@@ -1,0 +1,331 @@
+//! Every reading call on an endpoint.
+
+use libc::{c_int, msghdr, timeval};
+use matcher::reason::Reason;
+use matcher::wire::Direction;
+
+use crate::cursor::Cursor;
+use crate::endpoint::{self, Guard, Id, Pinned, tcp_fd};
+use crate::fds::{self, Kind};
+use crate::guard::{Errno, NoSignals};
+use crate::hooks::real;
+use crate::park::{self, Parked, Woken};
+use crate::switch::{Phase, Receiver, Transport};
+use crate::{adopt, dual, offsets, process, sys};
+
+const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
+
+/// Reads into the buffers of `msg` as recvmsg(2) does.
+pub fn receive(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
+    match fds::lookup(fd) {
+        Some((id, Kind::Active)) => active(id, fd, msg, flags),
+        Some((id, Kind::Final)) => finished(*id, fd, msg, flags),
+        _ => native(fd, msg, flags),
+    }
+}
+
+/// The real call, with the kernel's convention for its result.
+fn native(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
+    // SAFETY: the program's own arguments, or a header made of them.
+    let r = unsafe { real::recvmsg()(fd, msg, flags) };
+    // SAFETY: libc's errno of this thread, just set.
+    if r < 0 { -(unsafe { *libc::__errno_location() } as sys::Ret) } else { r }
+}
+
+/// One call in progress.
+struct Call<'a> {
+    id: Id,
+    fd: c_int,
+    msg: &'a mut msghdr,
+    flags: c_int,
+    cursor: Cursor<'static>,
+    deadline: Option<Option<u64>>,
+}
+
+/// What one attempt gave.
+enum Attempt {
+    Done(sys::Ret),
+    /// The call would block here.
+    Empty,
+    /// The phase has moved on: once more.
+    Again,
+    /// The endpoint is not active any more.
+    Settled,
+}
+
+fn active(id: Pinned, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
+    // SAFETY: the header is the program's, and outlives this call.
+    let cursor = unsafe { Cursor::of(msg) };
+    let mut call = Call { id: *id, fd, msg, flags, cursor, deadline: None };
+    let r = call.run();
+    adopt::attend(*id, fd);
+    r
+}
+
+impl Call<'_> {
+    fn run(&mut self) -> sys::Ret {
+        loop {
+            let phase = self.prepare();
+            match self.attempt(phase) {
+                Attempt::Done(r) => return r,
+                Attempt::Settled => return self.settled(),
+                Attempt::Again => continue,
+                Attempt::Empty => {}
+            }
+            if self.flags & libc::MSG_DONTWAIT != 0 || sys::is_nonblocking(tcp_fd(self.id, self.fd)) {
+                return self.or_progress(EAGAIN);
+            }
+            match self.block(phase) {
+                Some(r) => return r,
+                None => continue,
+            }
+        }
+    }
+
+    fn prepare(&self) -> Phase {
+        adopt::attend(self.id, self.fd);
+        let phase = self.id.endpoint().phase();
+        if phase >= Phase::Dual {
+            dual::pump(self.id);
+        }
+        self.id.endpoint().phase()
+    }
+
+    fn or_progress(&self, r: sys::Ret) -> sys::Ret {
+        if self.cursor.done > 0 { self.cursor.done as sys::Ret } else { r }
+    }
+
+    /// The endpoint became final or stays: the rest is the real function's.
+    fn settled(&mut self) -> sys::Ret {
+        let mut window = self.cursor.window(usize::MAX);
+        let mut header = *self.msg;
+        if self.cursor.done > 0 {
+            header = window.header(self.msg);
+        }
+        let r = match fds::kind(self.fd) {
+            Kind::Final => finished(self.id, self.fd, &mut header, self.flags),
+            _ => native(self.fd, &mut header, self.flags),
+        };
+        if self.cursor.done == 0 {
+            *self.msg = header;
+        }
+        if r >= 0 { r + self.cursor.done as sys::Ret } else { self.or_progress(r) }
+    }
+
+    /// One attempt that does not wait, with the receive lock held.
+    fn attempt(&mut self, phase: Phase) -> Attempt {
+        let _no_signals = (phase == Phase::Dual).then(NoSignals::hold);
+        let e = self.id.endpoint();
+        let Some(mut rx) = e.lock_rx() else { return self.reentered() };
+        if self.flags & libc::MSG_OOB != 0 && phase < Phase::Adopting {
+            drop(rx);
+            endpoint::stay(self.id, Reason::Urgent);
+            return Attempt::Settled;
+        }
+        // The phase may have moved on before the lock was ours; Adopting cannot be seen here, its owner holds the lock.
+        let now = e.phase();
+        match now {
+            Phase::Connecting => return self.connecting(rx),
+            Phase::Final | Phase::Stay => return Attempt::Settled,
+            Phase::Dual if phase != Phase::Dual => return Attempt::Again,
+            _ => {}
+        }
+        let r = self.read_once(&mut rx);
+        drop(rx);
+        self.judge(r)
+    }
+
+    /// A handler interrupted a call on this half and now reads, too: no hash can be trusted any more.
+    fn reentered(&self) -> Attempt {
+        endpoint::stay(self.id, Reason::Reentered);
+        Attempt::Settled
+    }
+
+    /// Not known to be connected yet: whatever the kernel says, counted.
+    fn connecting(&mut self, rx: Guard<'_, Receiver>) -> Attempt {
+        drop(rx);
+        if offsets::is_connected(self.fd) {
+            super::connect::completed(self.id, self.fd);
+            return self.attempt(Phase::Tracking);
+        }
+        Attempt::Done(self.deaf())
+    }
+
+    fn read_once(&mut self, rx: &mut Guard<'_, Receiver>) -> sys::Ret {
+        let (from, limit) = match rx.state.on {
+            Transport::Tcp => (tcp_fd(self.id, self.fd), rx.state.left_on_tcp().map_or(usize::MAX, |n| n as usize)),
+            Transport::Unix => (self.id.local().unix.load(core::sync::atomic::Ordering::Acquire), usize::MAX),
+        };
+        let flags = self.flags | libc::MSG_DONTWAIT;
+        let r = if self.flags & libc::MSG_TRUNC != 0 && rx.state.on == Transport::Unix {
+            discard(from, self.cursor.len().min(limit), flags)
+        } else if self.cursor.done == 0 && limit == usize::MAX && rx.state.on == Transport::Tcp {
+            sys::recvmsg(from, self.msg, flags)
+        } else {
+            let mut window = self.cursor.window(limit);
+            let mut header = without_control(&window.header(self.msg));
+            let r = sys::recvmsg(from, &raw mut header, flags);
+            self.msg.msg_flags = header.msg_flags & !libc::MSG_CTRUNC;
+            self.msg.msg_controllen = 0;
+            r
+        };
+        if r > 0 && self.flags & libc::MSG_PEEK == 0 {
+            self.account(rx, r as usize);
+        }
+        r
+    }
+
+    fn account(&self, rx: &mut Guard<'_, Receiver>, n: usize) {
+        rx.state.took(n as u64);
+        if rx.prefix.wants() {
+            match self.flags & libc::MSG_TRUNC {
+                0 => self.cursor.each_piece(n, |bytes| rx.prefix.feed(bytes, crate::daemon::prefix_bytes())),
+                _ => rx.prefix.skip(),
+            }
+            self.id.endpoint().prefix_moved(Direction::Received, &rx.prefix);
+        }
+        if self.id.endpoint().note_rx(&rx.state) {
+            crate::epoll::update_dual(self.id);
+        }
+    }
+
+    /// Whether the call is over with this result of one attempt.
+    fn judge(&mut self, r: sys::Ret) -> Attempt {
+        match r {
+            EAGAIN => Attempt::Empty,
+            r if r <= 0 => Attempt::Done(self.or_progress(r)),
+            r => {
+                let all = self.flags & libc::MSG_WAITALL != 0 && self.flags & libc::MSG_PEEK == 0;
+                if !all {
+                    return Attempt::Done(r);
+                }
+                self.cursor.done += r as usize;
+                if self.cursor.done >= self.cursor.len() {
+                    return Attempt::Done(self.cursor.done as sys::Ret);
+                }
+                Attempt::Empty
+            }
+        }
+    }
+
+    /// Waits until another attempt makes sense (`None`), or ends the call.
+    fn block(&mut self, phase: Phase) -> Option<sys::Ret> {
+        let e = self.id.endpoint();
+        if phase < Phase::Adopting && process::is_single_threaded() {
+            let rx = e.lock_rx()?;
+            if e.phase() < Phase::Adopting {
+                e.deaf_readers.fetch_add(1, core::sync::atomic::Ordering::SeqCst);
+                drop(rx);
+                let r = self.deaf();
+                e.deaf_readers.fetch_sub(1, core::sync::atomic::Ordering::SeqCst);
+                return Some(r);
+            }
+            return None;
+        }
+        let deadline = *self.deadline.get_or_insert_with(|| deadline(tcp_fd(self.id, self.fd), libc::SO_RCVTIMEO));
+        let Some(parked) = park::announce(Some(self.id)) else {
+            sys::yield_now();
+            return None;
+        };
+        match wait(&parked, self.id, self.fd, libc::POLLIN, deadline) {
+            Woken::Look | Woken::Signal { restarts: true } => None,
+            Woken::TimedOut => Some(self.or_progress(EAGAIN)),
+            Woken::Signal { restarts: false } => Some(self.or_progress(-(libc::EINTR as sys::Ret))),
+        }
+    }
+
+    /// The real, blocking call on TCP. Nobody can adopt the endpoint until it returns.
+    fn deaf(&mut self) -> sys::Ret {
+        let mut window = self.cursor.window(usize::MAX);
+        let mut header = *self.msg;
+        if self.cursor.done > 0 {
+            header = window.header(self.msg);
+        }
+        let r = native(self.fd, &mut header, self.flags);
+        if self.cursor.done == 0 {
+            *self.msg = header;
+        }
+        if r > 0
+            && self.flags & libc::MSG_PEEK == 0
+            && let Some(mut rx) = self.id.endpoint().lock_rx()
+        {
+            self.account(&mut rx, r as usize);
+        }
+        if r > 0 { r + self.cursor.done as sys::Ret } else { self.or_progress(r) }
+    }
+}
+
+/// Waits for the endpoint with the parker announced. Looks at the phase once more first: a change from now on wakes.
+pub fn wait(parked: &Parked, id: Id, fd: c_int, events: i16, deadline: Option<u64>) -> Woken {
+    let timeout = park::left_until(deadline);
+    match id.endpoint().phase() {
+        Phase::Dual => parked.wait(&dual::watch(id, events), timeout),
+        Phase::Tracking | Phase::Waiting => {
+            parked.wait(&[libc::pollfd { fd, events, revents: 0 }], timeout)
+        }
+        _ => Woken::Look,
+    }
+}
+
+/// When a call that begins now times out (SO_RCVTIMEO, SO_SNDTIMEO), in nanoseconds; `None`: never.
+pub fn deadline(fd: c_int, option: c_int) -> Option<u64> {
+    let t: timeval = sys::getsockopt(fd, libc::SOL_SOCKET, option).ok()?;
+    let ns = t.tv_sec as u64 * 1_000_000_000 + t.tv_usec as u64 * 1000;
+    (ns > 0).then(|| sys::now() + ns)
+}
+
+/// A reading call on a descriptor that is the new socket.
+fn finished(id: Id, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
+    if flags & libc::MSG_ERRQUEUE != 0 {
+        return native(tcp_fd(id, fd), msg, flags);
+    }
+    // SAFETY: the program's header.
+    let len = unsafe { Cursor::of(msg) }.len();
+    *msg = without_control(msg);
+    let r = match flags & libc::MSG_TRUNC {
+        0 => native(fd, msg, flags),
+        _ => truncated(fd, len, flags),
+    };
+    msg.msg_flags &= !libc::MSG_CTRUNC;
+    if r == 0 && len > 0 { end_of_stream(id) } else { r }
+}
+
+/// No control message of a stranger reaches the program: TCP has none of the kinds that a Unix-domain socket carries.
+fn without_control(msg: &msghdr) -> msghdr {
+    msghdr { msg_control: core::ptr::null_mut(), msg_controllen: 0, ..*msg }
+}
+
+/// The end of the new transport is the end of the stream, unless TCP says that it was a reset.
+pub fn end_of_stream(id: Id) -> sys::Ret {
+    let tcp = id.local().tcp.load(core::sync::atomic::Ordering::Acquire);
+    match sys::getsockopt::<c_int>(tcp, libc::SOL_SOCKET, libc::SO_ERROR) {
+        Ok(error) if error != 0 => -(error as sys::Ret),
+        _ => 0,
+    }
+}
+
+/// MSG_TRUNC discards on TCP, and does nothing of the kind on a Unix-domain stream: read into the void.
+fn truncated(fd: c_int, len: usize, flags: c_int) -> sys::Ret {
+    let _errno = Errno::keep();
+    let mut void = [0u8; 4096];
+    let mut total = 0;
+    while total < len {
+        let piece = void.get_mut(..(len - total).min(4096)).unwrap_or(&mut []);
+        let wait = if total > 0 { libc::MSG_DONTWAIT } else { 0 };
+        // SAFETY: a buffer of our own.
+        let r = unsafe { real::recv()(fd, piece.as_mut_ptr().cast(), piece.len(), flags & !libc::MSG_TRUNC | wait) };
+        match r {
+            r if r > 0 => total += r as usize,
+            // SAFETY: libc's errno of this thread, just set.
+            r if r < 0 && total == 0 => return -(unsafe { *libc::__errno_location() } as sys::Ret),
+            _ => break,
+        }
+    }
+    total as sys::Ret
+}
+
+fn discard(fd: c_int, len: usize, flags: c_int) -> sys::Ret {
+    let mut void = [0u8; 4096];
+    let piece = void.get_mut(..len.min(4096)).unwrap_or(&mut []);
+    sys::recv(fd, piece, flags & !libc::MSG_TRUNC)
+}

@@ -1,0 +1,230 @@
+//! Every writing call on an endpoint.
+
+use core::sync::atomic::Ordering::*;
+
+use libc::{c_int, msghdr};
+use matcher::reason::Reason;
+use matcher::wire::Direction;
+
+use super::receive::{deadline, wait};
+use crate::cursor::Cursor;
+use crate::endpoint::{self, Guard, Id, Pinned, tcp_fd};
+use crate::fds::{self, Kind};
+use crate::guard::NoSignals;
+use crate::hooks::real;
+use crate::park::{self, Woken};
+use crate::switch::{Phase, Sender, Transport};
+use crate::{adopt, daemon, dual, offsets, process, sys};
+
+const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
+const EPIPE: sys::Ret = -(libc::EPIPE as sys::Ret);
+
+/// Writes the buffers of `msg` as sendmsg(2) does.
+pub fn send(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
+    match fds::lookup(fd) {
+        Some((id, Kind::Active)) => active(id, fd, msg, flags),
+        Some((_, Kind::Final)) => native(fd, &for_unix(msg), flags & !libc::MSG_ZEROCOPY),
+        _ => native(fd, msg, flags),
+    }
+}
+
+/// What TCP ignores and a Unix-domain socket would not: an address, control messages.
+fn for_unix(msg: &msghdr) -> msghdr {
+    let none = core::ptr::null_mut();
+    msghdr { msg_name: none, msg_namelen: 0, msg_control: none, msg_controllen: 0, ..*msg }
+}
+
+fn native(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
+    // SAFETY: the program's own arguments, or a header made of them.
+    let r = unsafe { real::sendmsg()(fd, msg, flags) };
+    // SAFETY: libc's errno of this thread, just set.
+    if r < 0 { -(unsafe { *libc::__errno_location() } as sys::Ret) } else { r }
+}
+
+/// One call in progress.
+struct Call<'a> {
+    id: Id,
+    fd: c_int,
+    msg: &'a msghdr,
+    flags: c_int,
+    cursor: Cursor<'static>,
+    total: usize,
+    deadline: Option<Option<u64>>,
+}
+
+/// What one attempt gave.
+enum Attempt {
+    Done(sys::Ret),
+    /// Not all fits; the rest would block.
+    Full,
+    /// The phase has moved on: once more.
+    Again,
+    /// The endpoint is not active any more.
+    Settled,
+}
+
+fn active(id: Pinned, fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
+    // SAFETY: the header is the program's, and outlives this call.
+    let cursor = unsafe { Cursor::of(msg) };
+    let total = cursor.len();
+    let mut call = Call { id: *id, fd, msg, flags, cursor, total, deadline: None };
+    let r = call.run();
+    adopt::attend(*id, fd);
+    if r == EPIPE && flags & libc::MSG_NOSIGNAL == 0 {
+        sys::raise_sigpipe();
+    }
+    r
+}
+
+impl Call<'_> {
+    fn run(&mut self) -> sys::Ret {
+        loop {
+            let phase = self.prepare();
+            match self.attempt(phase) {
+                Attempt::Done(r) => return r,
+                Attempt::Settled => return self.settled(),
+                Attempt::Again => continue,
+                Attempt::Full => {}
+            }
+            if self.flags & libc::MSG_DONTWAIT != 0 || sys::is_nonblocking(tcp_fd(self.id, self.fd)) {
+                return self.or_progress(EAGAIN);
+            }
+            if let Some(r) = self.block(phase) {
+                return r;
+            }
+        }
+    }
+
+    fn prepare(&self) -> Phase {
+        adopt::attend(self.id, self.fd);
+        if self.id.endpoint().phase() >= Phase::Dual {
+            dual::pump(self.id);
+        }
+        self.id.endpoint().phase()
+    }
+
+    fn or_progress(&self, r: sys::Ret) -> sys::Ret {
+        if self.cursor.done > 0 { self.cursor.done as sys::Ret } else { r }
+    }
+
+    fn settled(&mut self) -> sys::Ret {
+        let mut window = self.cursor.window(usize::MAX);
+        let rest = if self.cursor.done > 0 { window.header(self.msg) } else { *self.msg };
+        let r = match fds::kind(self.fd) {
+            Kind::Final => native(self.fd, &for_unix(&rest), self.flags & !libc::MSG_ZEROCOPY),
+            _ => native(self.fd, &rest, self.flags),
+        };
+        if r >= 0 { r + self.cursor.done as sys::Ret } else { self.or_progress(r) }
+    }
+
+    /// One attempt that does not wait, with the send lock held.
+    fn attempt(&mut self, phase: Phase) -> Attempt {
+        let _no_signals = (phase == Phase::Dual).then(NoSignals::hold);
+        let e = self.id.endpoint();
+        if self.flags & libc::MSG_OOB != 0 && endpoint::stay(self.id, Reason::Urgent) {
+            return Attempt::Settled;
+        }
+        let Some(mut tx) = e.lock_tx() else {
+            // A handler interrupted a call on this half and now writes, too: no hash can be trusted any more.
+            endpoint::stay(self.id, Reason::Reentered);
+            return Attempt::Settled;
+        };
+        match e.phase() {
+            Phase::Connecting => {
+                drop(tx);
+                if offsets::is_connected(self.fd) {
+                    super::connect::completed(self.id, self.fd);
+                    return Attempt::Again;
+                }
+                return Attempt::Done(self.deaf());
+            }
+            Phase::Final | Phase::Stay => return Attempt::Settled,
+            Phase::Dual if phase != Phase::Dual => return Attempt::Again,
+            _ => {}
+        }
+        // Urgent data after the promise: the direction goes on over TCP, where it means something.
+        tx.state.barred |= self.flags & libc::MSG_OOB != 0;
+        let r = self.write_once(&mut tx);
+        drop(tx);
+        self.judge(r)
+    }
+
+    fn write_once(&mut self, tx: &mut Guard<'_, Sender>) -> sys::Ret {
+        let flags = self.flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let mut window = self.cursor.window(usize::MAX);
+        let header = if self.cursor.done > 0 { window.header(self.msg) } else { *self.msg };
+        let r = match tx.state.on {
+            Transport::Tcp => sys::sendmsg(tcp_fd(self.id, self.fd), &header, flags),
+            Transport::Unix => {
+                let unix = self.id.local().unix.load(Acquire);
+                sys::sendmsg(unix, &for_unix(&header), flags & !libc::MSG_ZEROCOPY)
+            }
+        };
+        if r > 0 {
+            self.account(tx, r as usize);
+        }
+        r
+    }
+
+    fn account(&self, tx: &mut Guard<'_, Sender>, n: usize) {
+        tx.state.wrote(n as u64);
+        if tx.prefix.wants() {
+            self.cursor.each_piece(n, |bytes| tx.prefix.feed(bytes, daemon::prefix_bytes()));
+            self.id.endpoint().prefix_moved(Direction::Sent, &tx.prefix);
+        }
+    }
+
+    /// Whether the call is over with this result of one attempt.
+    fn judge(&mut self, r: sys::Ret) -> Attempt {
+        match r {
+            EAGAIN => Attempt::Full,
+            r if r < 0 => Attempt::Done(self.or_progress(r)),
+            r => {
+                self.cursor.done += r as usize;
+                match self.cursor.done >= self.total {
+                    true => Attempt::Done(self.cursor.done as sys::Ret),
+                    false => Attempt::Full,
+                }
+            }
+        }
+    }
+
+    /// Waits until another attempt makes sense (`None`), or ends the call.
+    fn block(&mut self, phase: Phase) -> Option<sys::Ret> {
+        let e = self.id.endpoint();
+        if phase < Phase::Adopting && process::is_single_threaded() {
+            let tx = e.lock_tx()?;
+            if e.phase() >= Phase::Adopting {
+                return None;
+            }
+            e.deaf_writers.fetch_add(1, SeqCst);
+            drop(tx);
+            let r = self.deaf();
+            e.deaf_writers.fetch_sub(1, SeqCst);
+            return Some(r);
+        }
+        let deadline = *self.deadline.get_or_insert_with(|| deadline(tcp_fd(self.id, self.fd), libc::SO_SNDTIMEO));
+        let Some(parked) = park::announce(Some(self.id)) else {
+            sys::yield_now();
+            return None;
+        };
+        match wait(&parked, self.id, self.fd, libc::POLLOUT, deadline) {
+            Woken::Look | Woken::Signal { restarts: true } => None,
+            Woken::TimedOut => Some(self.or_progress(EAGAIN)),
+            Woken::Signal { restarts: false } => Some(self.or_progress(-(libc::EINTR as sys::Ret))),
+        }
+    }
+
+    /// The real, blocking call on TCP. The direction cannot leave TCP until it returns.
+    fn deaf(&mut self) -> sys::Ret {
+        let mut window = self.cursor.window(usize::MAX);
+        let rest = if self.cursor.done > 0 { window.header(self.msg) } else { *self.msg };
+        let r = native(self.fd, &rest, self.flags | libc::MSG_NOSIGNAL);
+        if r > 0
+            && let Some(mut tx) = self.id.endpoint().lock_tx()
+        {
+            self.account(&mut tx, r as usize);
+        }
+        if r > 0 { r + self.cursor.done as sys::Ret } else { self.or_progress(r) }
+    }
+}

@@ -1,0 +1,114 @@
+//! A program's scatter/gather list, and how far a call has come in it.
+
+use libc::{iovec, msghdr};
+
+/// Pieces that one attempt passes to the kernel; longer lists take several attempts.
+const WINDOW: usize = 64;
+
+/// The buffers of one call.
+pub struct Cursor<'a> {
+    buffers: &'a [iovec],
+    /// Bytes of them that are done.
+    pub done: usize,
+}
+
+/// A part of the buffers, ready to pass to the kernel.
+pub struct Window {
+    pieces: [iovec; WINDOW],
+    count: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// The buffers that a message header names.
+    ///
+    /// # Safety
+    /// `msg` must be what the program passed to a libc call, or made here; its list must stay in place for `'a`.
+    pub unsafe fn of(msg: &msghdr) -> Cursor<'a> {
+        let buffers = match msg.msg_iov.is_null() {
+            true => &[][..],
+            // SAFETY: the caller vouches for the list.
+            false => unsafe { core::slice::from_raw_parts(msg.msg_iov, msg.msg_iovlen as usize) },
+        };
+        Cursor { buffers, done: 0 }
+    }
+
+    /// Bytes in all.
+    pub fn len(&self) -> usize {
+        self.buffers.iter().fold(0usize, |sum, b| sum.saturating_add(b.iov_len))
+    }
+
+    /// What comes next: at most `limit` bytes, in at most [`WINDOW`] pieces.
+    pub fn window(&self, limit: usize) -> Window {
+        let none = iovec { iov_base: core::ptr::null_mut(), iov_len: 0 };
+        let mut window = Window { pieces: [none; WINDOW], count: 0 };
+        let (mut skip, mut room) = (self.done, limit);
+        let mut slots = window.pieces.iter_mut();
+        for b in self.buffers {
+            if skip >= b.iov_len {
+                skip -= b.iov_len;
+                continue;
+            }
+            let len = (b.iov_len - skip).min(room);
+            let Some(slot) = slots.next().filter(|_| len > 0) else { break };
+            *slot = iovec { iov_base: b.iov_base.wrapping_byte_add(skip), iov_len: len };
+            window.count += 1;
+            room -= len;
+            skip = 0;
+        }
+        window
+    }
+
+    /// Calls `visit` with the pieces of the `n` bytes after the ones that are done.
+    pub fn each_piece(&self, n: usize, mut visit: impl FnMut(&[u8])) {
+        let (mut skip, mut left) = (self.done, n);
+        for b in self.buffers {
+            if skip >= b.iov_len {
+                skip -= b.iov_len;
+                continue;
+            }
+            let len = (b.iov_len - skip).min(left);
+            if len == 0 {
+                return;
+            }
+            // SAFETY: the kernel has just read or written these bytes for the program: they are mapped and readable.
+            visit(unsafe { core::slice::from_raw_parts(b.iov_base.cast::<u8>().add(skip), len) });
+            left -= len;
+            skip = 0;
+        }
+    }
+}
+
+impl Window {
+    /// The header of the program with these pieces as its list.
+    pub fn header(&mut self, msg: &msghdr) -> msghdr {
+        msghdr { msg_iov: self.pieces.as_mut_ptr(), msg_iovlen: self.count as _, ..*msg }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(buffers: &mut [Vec<u8>]) -> Vec<iovec> {
+        buffers.iter_mut().map(|b| iovec { iov_base: b.as_mut_ptr().cast(), iov_len: b.len() }).collect()
+    }
+
+    #[test]
+    fn windows_cover_every_byte_once_for_any_limit() {
+        let mut buffers: Vec<Vec<u8>> = (0..100).map(|i| vec![i as u8; i % 7]).collect();
+        let whole: Vec<u8> = buffers.concat();
+        let iov = list(&mut buffers);
+        for limit in [1, 3, 50, 10_000] {
+            let mut cursor = Cursor { buffers: &iov, done: 0 };
+            let mut seen = Vec::new();
+            while cursor.done < cursor.len() {
+                let w = cursor.window(limit);
+                let n: usize = w.pieces[..w.count].iter().map(|p| p.iov_len).sum();
+                assert!(n > 0 && n <= limit);
+                cursor.each_piece(n, |bytes| seen.extend_from_slice(bytes));
+                cursor.done += n;
+            }
+            assert_eq!(seen, whole);
+        }
+    }
+}

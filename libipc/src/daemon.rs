@@ -1,0 +1,318 @@
+//! The control connection of this process to ipcd. Nothing here waits: a message that does not fit is not sent, an
+//! answer is looked for only when the page shared with ipcd says that there is one.
+
+use core::mem::{MaybeUninit, size_of};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+
+use libc::{c_int, c_void, iovec, msghdr};
+use matcher::reason::Reason;
+use matcher::wire::{Direction, GRANT_PAGE_LEN, MAX_MESSAGE, Opened, ToDaemon, ToShim, VERSION};
+
+use crate::endpoint::{self, Id};
+use crate::switch::Phase;
+use crate::{daemon_path, fds, names, process, sys};
+
+/// How long an ipcd that did not answer is left alone.
+const RETRY_NS: u64 = 1_000_000_000;
+
+static SOCKET: AtomicI32 = AtomicI32::new(-1);
+static PAGE: AtomicPtr<AtomicU32> = AtomicPtr::new(core::ptr::null_mut());
+/// N; 0 until ipcd has said it.
+static PREFIX_BYTES: AtomicU32 = AtomicU32::new(0);
+/// Records taken since Welcome, to compare with the page.
+static TAKEN: AtomicU32 = AtomicU32::new(0);
+static NEXT_TRY: AtomicU64 = AtomicU64::new(0);
+/// One thread connects or receives at a time; nobody waits for it.
+static BUSY: AtomicBool = AtomicBool::new(false);
+
+struct Turn;
+
+fn turn() -> Option<Turn> {
+    BUSY.compare_exchange(false, true, SeqCst, SeqCst).ok().map(|_| Turn)
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        BUSY.store(false, SeqCst);
+    }
+}
+
+/// N, the prefix length in bytes; 0 while it is not known.
+pub fn prefix_bytes() -> u32 {
+    PREFIX_BYTES.load(Relaxed)
+}
+
+/// Connects to ipcd if that has not been done, and says hello. True if there is a connection.
+pub fn greet() -> bool {
+    if SOCKET.load(Acquire) >= 0 {
+        return true;
+    }
+    let now = sys::now();
+    if now < NEXT_TRY.load(Relaxed) {
+        return false;
+    }
+    let Some(_turn) = turn() else { return SOCKET.load(Acquire) >= 0 };
+    match connect() {
+        Some(fd) => {
+            let old = PAGE.swap(core::ptr::null_mut(), AcqRel);
+            if !old.is_null() {
+                sys::unmap(old.cast(), GRANT_PAGE_LEN);
+            }
+            SOCKET.store(fd, SeqCst);
+            send(&ToDaemon::Hello { version: VERSION, name: names::program() }, None)
+        }
+        None => {
+            NEXT_TRY.store(now + RETRY_NS, Relaxed);
+            false
+        }
+    }
+}
+
+fn connect() -> Option<c_int> {
+    let mut result = None;
+    daemon_path::each_candidate(|path, trusted_owner| {
+        let kind = libc::SOCK_SEQPACKET | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        let fd = sys::socket(libc::AF_UNIX, kind, 0) as c_int;
+        if fd < 0 {
+            return true;
+        }
+        let addr = path.sockaddr();
+        let connected = sys::connect(fd, (&raw const addr).cast(), size_of::<libc::sockaddr_un>() as u32) == 0;
+        let trusted = connected
+            && sys::getsockopt::<libc::ucred>(fd, libc::SOL_SOCKET, libc::SO_PEERCRED)
+                .is_ok_and(|c| trusted_owner(c.uid));
+        result = if trusted { fds::hide(fd) } else { None };
+        if !trusted {
+            sys::close(fd);
+        }
+        result.is_some()
+    });
+    result
+}
+
+/// Sends a record, with a descriptor if one is given. False if there is no ipcd or it does not keep up.
+fn send(message: &ToDaemon, fd: Option<c_int>) -> bool {
+    let socket = SOCKET.load(Acquire);
+    if socket < 0 {
+        return false;
+    }
+    let record = message.encode();
+    let bytes = record.as_bytes();
+    let mut iov = iovec { iov_base: bytes.as_ptr() as *mut c_void, iov_len: bytes.len() };
+    let mut control = fd.map(RightsBuffer::with).unwrap_or_default();
+    // SAFETY: msghdr is plain data, valid when zeroed.
+    let mut msg: msghdr = unsafe { core::mem::zeroed() };
+    msg.msg_iov = &raw mut iov;
+    msg.msg_iovlen = 1;
+    if fd.is_some() {
+        msg.msg_control = (&raw mut control).cast();
+        msg.msg_controllen = size_of::<RightsBuffer>() as _;
+    }
+    let r = sys::sendmsg(socket, &msg, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+    if r < 0 && r != -(libc::EAGAIN as isize) {
+        disconnect(socket);
+    }
+    r >= 0
+}
+
+/// Room for one descriptor in a control message (cmsg(3)).
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Default)]
+struct RightsBuffer {
+    len: usize,
+    level: c_int,
+    kind: c_int,
+    fd: c_int,
+    _pad: c_int,
+}
+
+impl RightsBuffer {
+    const LEN: usize = 16 + size_of::<c_int>();
+
+    fn with(fd: c_int) -> RightsBuffer {
+        RightsBuffer { len: Self::LEN, level: libc::SOL_SOCKET, kind: libc::SCM_RIGHTS, fd, _pad: 0 }
+    }
+}
+
+fn disconnect(socket: c_int) {
+    if SOCKET.compare_exchange(socket, -1, SeqCst, SeqCst).is_ok() {
+        fds::close_hidden(socket);
+    }
+}
+
+/// In the child of a fork: the connection is the parent's; the child makes its own.
+pub fn forget_connection() {
+    let socket = SOCKET.swap(-1, SeqCst);
+    if socket >= 0 {
+        fds::close_hidden(socket);
+    }
+    BUSY.store(false, SeqCst);
+    NEXT_TRY.store(0, Relaxed);
+}
+
+/// Takes what ipcd has sent. Costs two loads if that is nothing.
+pub fn collect() {
+    let page = PAGE.load(Acquire);
+    // SAFETY: the page stays mapped until the next connection is made, which takes the turn.
+    if !page.is_null() && unsafe { &*page }.load(Acquire) == TAKEN.load(Relaxed) {
+        return;
+    }
+    let socket = SOCKET.load(Acquire);
+    if socket < 0 {
+        return;
+    }
+    let Some(_turn) = turn() else { return };
+    while receive(socket) {}
+}
+
+/// Takes one record; false if there was none.
+fn receive(socket: c_int) -> bool {
+    let mut bytes = [0u8; MAX_MESSAGE];
+    let mut control = RightsBuffer::default();
+    let mut iov = iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // SAFETY: msghdr is plain data, valid when zeroed.
+    let mut msg: msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    msg.msg_iov = &raw mut iov;
+    msg.msg_iovlen = 1;
+    msg.msg_control = (&raw mut control).cast();
+    msg.msg_controllen = size_of::<RightsBuffer>() as _;
+    let r = sys::recvmsg(socket, &raw mut msg, libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC);
+    if r <= 0 {
+        if r != -(libc::EAGAIN as isize) {
+            disconnect(socket);
+        }
+        return false;
+    }
+    let has_fd = control.kind == libc::SCM_RIGHTS && control.len >= RightsBuffer::LEN && msg.msg_controllen > 0;
+    let fd = has_fd.then_some(control.fd);
+    if !PAGE.load(Relaxed).is_null() {
+        TAKEN.fetch_add(1, Relaxed);
+    }
+    match ToShim::decode(bytes.get(..r as usize).unwrap_or(&bytes)) {
+        Ok(message) => heard(message, fd, socket),
+        Err(_) => {
+            fd.map(sys::close);
+            disconnect(socket);
+        }
+    }
+    true
+}
+
+fn heard(message: ToShim, fd: Option<c_int>, socket: c_int) {
+    match (message, fd) {
+        (ToShim::Welcome { prefix_bytes }, Some(fd)) => {
+            let page = sys::map_readable(fd, GRANT_PAGE_LEN);
+            sys::close(fd);
+            TAKEN.store(0, Relaxed);
+            PAGE.store(page.cast(), Release);
+            PREFIX_BYTES.store(prefix_bytes, Relaxed);
+        }
+        (ToShim::Grant { cookie, token }, Some(fd)) => granted(cookie, token, fd),
+        (ToShim::Refuse { cookie, token, reason }, None) => {
+            if let Some(id) = Id::from_token(token)
+                && id.endpoint().birth().cookie == cookie
+            {
+                endpoint::stay(*id, reason);
+            }
+        }
+        (_, fd) => {
+            fd.map(sys::close);
+            disconnect(socket);
+        }
+    }
+}
+
+fn granted(cookie: u64, token: u64, fd: c_int) {
+    let Some(id) = Id::from_token(token) else {
+        sys::close(fd);
+        return;
+    };
+    let e = id.endpoint();
+    if e.birth().cookie != cookie || e.phase() != Phase::Waiting {
+        sys::close(fd);
+        return;
+    }
+    match fds::hide(fd) {
+        Some(hidden) => {
+            let old = id.local().grant.swap(hidden, SeqCst);
+            if old >= 0 {
+                fds::close_hidden(old);
+            }
+        }
+        None => drop(endpoint::stay(*id, Reason::NoDescriptors)),
+    }
+}
+
+/// Tells ipcd of a new endpoint. Nothing is lost if it cannot be told now: the prefix says it again.
+pub fn opened(id: Id) {
+    if !greet() {
+        return;
+    }
+    let e = id.endpoint();
+    let b = e.birth();
+    let message = ToDaemon::Opened(Opened {
+        cookie: b.cookie,
+        token: id.token(),
+        role: b.role,
+        tuple: names::tuple(b),
+        began: b.began,
+        opened: b.opened,
+    });
+    if send(&message, None) {
+        e.told_by.store(process::slot() as u16 + 1, Relaxed);
+    }
+}
+
+/// Sends the prefixes that are complete and were not sent, the first one with the socket. Called while this process is
+/// the only one that holds the endpoint. `fd` is the program's descriptor.
+pub fn tell_prefixes(id: Id, fd: c_int) {
+    let e = id.endpoint();
+    for direction in [Direction::Sent, Direction::Received] {
+        let bit = 1u8 << direction as u8;
+        if e.told.load(Relaxed) & bit != 0 {
+            continue;
+        }
+        let Some(hash) = e.hash(direction) else { continue };
+        if e.told_by.load(Relaxed) != process::slot() as u16 + 1 {
+            opened(id);
+        }
+        let first = e.told.load(Relaxed) == 0;
+        let cookie = e.birth().cookie;
+        if send(&ToDaemon::Prefix { cookie, direction, hash }, first.then_some(fd)) {
+            e.told.fetch_or(bit, Relaxed);
+            e.advance(Phase::Tracking, Phase::Waiting);
+        } else if !greet() {
+            endpoint::stay(id, Reason::NoDaemon);
+            return;
+        }
+    }
+}
+
+/// Tells ipcd that the endpoint stays on TCP.
+pub fn stayed(id: Id, reason: Reason) {
+    send(&ToDaemon::Stayed { cookie: id.endpoint().birth().cookie, reason }, None);
+}
+
+/// Tells ipcd that HELLO was sent.
+pub fn adopted(id: Id) {
+    send(&ToDaemon::Adopted { cookie: id.endpoint().birth().cookie }, None);
+}
+
+/// Tells ipcd at which byte a direction left TCP.
+pub fn switched(id: Id, direction: Direction, offset: u64) {
+    send(&ToDaemon::Switched { cookie: id.endpoint().birth().cookie, direction, offset }, None);
+}
+
+/// Tells ipcd that both directions have.
+pub fn finished(id: Id) {
+    send(&ToDaemon::Final { cookie: id.endpoint().birth().cookie, at: sys::now() }, None);
+}
+
+/// Tells ipcd that the endpoint is gone.
+pub fn closed(id: Id) {
+    let e = id.endpoint();
+    if e.told_by.load(Relaxed) == process::slot() as u16 + 1 {
+        send(&ToDaemon::Closed { cookie: e.birth().cookie }, None);
+    }
+}
+

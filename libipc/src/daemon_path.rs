@@ -1,0 +1,129 @@
+//! Where ipcd's socket is, and whose word is taken there. A squatter at the path would be handed the program's
+//! sockets, so the directory must be one that nobody else can write to, and the server root or this user.
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, Ordering::*};
+
+use libc::sockaddr_un;
+
+use crate::sys;
+
+const PATH_MAX: usize = 108;
+
+/// A path, NUL-terminated, that fits a Unix-domain address.
+#[derive(Clone, Copy)]
+pub struct Path {
+    bytes: [u8; PATH_MAX],
+    len: usize,
+}
+
+impl Path {
+    const EMPTY: Path = Path { bytes: [0; PATH_MAX], len: 0 };
+
+    fn push(mut self, part: &[u8]) -> Path {
+        for byte in part {
+            if let Some(to) = self.bytes.get_mut(self.len).filter(|_| self.len + 1 < PATH_MAX) {
+                *to = *byte;
+                self.len += 1;
+            }
+        }
+        self
+    }
+
+    fn push_number(self, n: u32) -> Path {
+        let before = if n >= 10 { self.push_number(n / 10) } else { self };
+        before.push(&[b'0' + (n % 10) as u8])
+    }
+
+    fn fits(&self) -> bool {
+        self.len > 0 && self.len + 1 < PATH_MAX
+    }
+
+    fn directory(&self) -> Path {
+        let used = self.bytes.get(..self.len).unwrap_or(&[]);
+        match used.iter().rposition(|b| *b == b'/') {
+            Some(0) => Path::EMPTY.push(b"/"),
+            Some(at) => Path::EMPTY.push(used.get(..at).unwrap_or(&[])),
+            None => Path::EMPTY.push(b"."),
+        }
+    }
+
+    /// The address to connect to.
+    pub fn sockaddr(&self) -> sockaddr_un {
+        // SAFETY: sockaddr_un is plain data, valid when zeroed.
+        let mut addr: sockaddr_un = unsafe { core::mem::zeroed() };
+        addr.sun_family = libc::AF_UNIX as u16;
+        for (to, from) in addr.sun_path.iter_mut().zip(self.bytes) {
+            *to = from as libc::c_char;
+        }
+        addr
+    }
+}
+
+/// What the environment said when the program started.
+struct Config {
+    named: Path,
+    runtime_dir: Path,
+}
+
+struct Once(UnsafeCell<Config>);
+
+// SAFETY: written once by the constructor, before READY is set, and only read after.
+unsafe impl Sync for Once {}
+
+static CONFIG: Once = Once(UnsafeCell::new(Config { named: Path::EMPTY, runtime_dir: Path::EMPTY }));
+static READY: AtomicBool = AtomicBool::new(false);
+
+/// Reads the environment, in the constructor: later the program may change it under our hands.
+pub fn remember_environment() {
+    let config = Config { named: variable(c"IPCD_SOCKET"), runtime_dir: variable(c"XDG_RUNTIME_DIR") };
+    // SAFETY: the constructor runs once, before any reader (they look at READY first).
+    unsafe { *CONFIG.0.get() = config };
+    READY.store(true, Release);
+}
+
+fn variable(name: &core::ffi::CStr) -> Path {
+    // SAFETY: getenv with a terminated name; the result is a terminated string that nobody changes in the constructor.
+    let value = unsafe {
+        let at = libc::getenv(name.as_ptr());
+        if at.is_null() {
+            return Path::EMPTY;
+        }
+        core::ffi::CStr::from_ptr(at)
+    };
+    Path::EMPTY.push(value.to_bytes())
+}
+
+/// Calls `visit` with each place where an ipcd for this process may be, and with the test that its owner must pass,
+/// until it returns true.
+pub fn each_candidate(mut visit: impl FnMut(&Path, fn(u32) -> bool) -> bool) {
+    if !READY.load(Acquire) {
+        return;
+    }
+    // SAFETY: READY was seen set: nobody writes any more.
+    let config = unsafe { &*CONFIG.0.get() };
+    let uid = sys::geteuid();
+    let own = match config.named.fits() {
+        true => config.named,
+        false if uid == 0 => Path::EMPTY,
+        false if config.runtime_dir.fits() => config.runtime_dir.push(b"/ipcd/ipcd.sock"),
+        false => Path::EMPTY.push(b"/tmp/ipcd-").push_number(uid).push(b"/ipcd.sock"),
+    };
+    let system = if config.named.fits() { Path::EMPTY } else { Path::EMPTY.push(b"/run/ipcd/ipcd.sock") };
+    for path in [own, system] {
+        if path.fits() && directory_is_safe(&path) && visit(&path, is_trusted) {
+            return;
+        }
+    }
+}
+
+/// Root, or the user that this process acts as.
+fn is_trusted(uid: u32) -> bool {
+    uid == 0 || uid == sys::geteuid()
+}
+
+fn directory_is_safe(path: &Path) -> bool {
+    sys::lstat(path.directory().bytes.as_ptr()).is_some_and(|st| {
+        st.st_mode & libc::S_IFMT == libc::S_IFDIR && is_trusted(st.st_uid) && st.st_mode & 0o022 == 0
+    })
+}

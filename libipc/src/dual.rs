@@ -1,0 +1,145 @@
+//! Dual → Final: hearing the peer's control messages, leaving TCP, or falling back to it.
+
+use core::sync::atomic::Ordering::*;
+
+use libc::{c_int, pollfd};
+use matcher::reason::Reason;
+use matcher::wire::Direction;
+
+use crate::endpoint::{self, Id, sides};
+use crate::guard::NoSignals;
+use crate::switch::{self, CONTROL_LEN, Control, Phase, Sender, Transport};
+use crate::{adopt, daemon, epoll, finish, offsets, park, sys};
+
+/// Drives the switch as far as it goes now. Called before every call on the endpoint and after every wait; never
+/// waits itself.
+pub fn pump(id: Id) {
+    let e = id.endpoint();
+    if e.phase() == Phase::Dual {
+        let _no_signals = NoSignals::hold();
+        let promised = hear(id);
+        if promised {
+            leave(id);
+        }
+        settle(id);
+    }
+    if e.phase() == Phase::Final {
+        finish::replace_descriptors(id);
+        park::kick(id);
+    }
+}
+
+/// Reads the control messages that are there. True if the peer has promised to watch both transports.
+fn hear(id: Id) -> bool {
+    let e = id.endpoint();
+    let Some(mut rx) = e.lock_rx() else { return false };
+    let rx = &mut rx.state;
+    let unix = id.local().unix.load(Acquire);
+    while rx.expects_control() && unix >= 0 {
+        let mut bytes = [0u8; CONTROL_LEN];
+        match sys::recv(unix, &mut bytes, libc::MSG_DONTWAIT) {
+            n if n == CONTROL_LEN as isize => match Control::decode(&bytes).map(|m| (m, rx.heard(m))) {
+                Some((Control::Switch(s), Ok(()))) => daemon::switched(id, Direction::Received, s),
+                Some((_, Ok(()))) => {}
+                _ => rx.lost(),
+            },
+            n if n == -(libc::EAGAIN as isize) || n == -(libc::EINTR as isize) => break,
+            _ => rx.lost(),
+        }
+    }
+    if e.note_rx(rx) {
+        epoll::update_dual(id);
+    }
+    rx.promised
+}
+
+/// Moves the sending direction, if it may move now.
+fn leave(id: Id) {
+    let e = id.endpoint();
+    let Some(mut tx) = e.lock_tx() else { return };
+    let (unix, tcp) = (id.local().unix.load(Acquire), id.local().tcp.load(Acquire));
+    let tx = &mut tx.state;
+    if tx.on != Transport::Tcp || tx.barred || e.deaf_writers.load(SeqCst) > 0 {
+        return;
+    }
+    if offsets::read(tcp, e.birth().role).is_none_or(|k| k.written != tx.written) {
+        // Somebody wrote behind our back after the promise: what we say of the offset would be wrong.
+        tx.barred = true;
+        return;
+    }
+    let Some(message) = tx.leave(true) else { return };
+    let record = message.encode();
+    if sys::send(unix, &record, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) != record.len() as isize {
+        // The peer has closed its end; the stream goes on over TCP.
+        *tx = Sender { on: Transport::Tcp, ..*tx };
+        return;
+    }
+    if tx.shut {
+        sys::shutdown(unix, libc::SHUT_WR);
+    }
+    e.note_tx(tx);
+    epoll::update_dual(id);
+    daemon::switched(id, Direction::Sent, tx.written);
+}
+
+/// Takes the step out of Dual, if there is one.
+fn settle(id: Id) {
+    let e = id.endpoint();
+    let (Some(rx), Some(tx)) = (e.lock_rx(), e.lock_tx()) else { return };
+    if switch::is_final(&tx.state, &rx.state) {
+        if epoll::leave_dual(id, Phase::Final) {
+            drop((rx, tx));
+            daemon::finished(id);
+        }
+    } else if switch::may_fall_back(&tx.state, &rx.state) && epoll::leave_dual(id, Phase::Stay) {
+        drop((rx, tx));
+        adopt::give_up(id);
+        endpoint::stayed(id, Reason::PeerDeclined, Phase::Dual);
+        park::kick(id);
+    }
+}
+
+/// Events of poll(2) that concern reading.
+pub const READING: i16 = libc::POLLIN | libc::POLLRDNORM | libc::POLLRDBAND | libc::POLLPRI | libc::POLLRDHUP;
+/// Events of poll(2) that concern writing.
+pub const WRITING: i16 = libc::POLLOUT | libc::POLLWRNORM | libc::POLLWRBAND;
+
+/// Which events to wait for on (TCP, the new transport) when the program waits for `events`.
+pub fn split(side: u8, events: i16) -> (i16, i16) {
+    let (mut tcp, mut unix) = (0, 0);
+    *(if side & sides::RX_UNIX != 0 { &mut unix } else { &mut tcp }) |= events & READING;
+    let writes_unix = side & sides::TX_UNIX != 0 && side & sides::ENDED == 0;
+    *(if writes_unix { &mut unix } else { &mut tcp }) |= events & WRITING;
+    if side & sides::CONTROL != 0 {
+        unix |= libc::POLLIN;
+    }
+    (tcp, unix)
+}
+
+/// The two sockets with what to wait for on each; -1 where that is nothing.
+pub fn watch(id: Id, events: i16) -> [pollfd; 2] {
+    let (tcp, unix) = split(id.endpoint().sides(), events);
+    let entry = |fd: c_int, events| pollfd { fd: if events == 0 { -1 } else { fd }, events, revents: 0 };
+    [entry(id.local().tcp.load(Acquire), tcp), entry(id.local().unix.load(Acquire), unix)]
+}
+
+/// Which of `events` hold now for the program, after the control messages were taken. `None` if the endpoint is not
+/// Dual any more.
+pub fn readiness(id: Id, events: i16) -> Option<i16> {
+    pump(id);
+    let e = id.endpoint();
+    if e.phase() != Phase::Dual {
+        return None;
+    }
+    let mut both = watch(id, events);
+    let control = e.sides() & sides::CONTROL != 0;
+    sys::ppoll(&mut both, Some(0), None);
+    let [tcp, unix] = both.map(|p| p.revents);
+    let unix = if control { unix & WRITING } else { without_hangup(id, unix) };
+    Some((tcp | unix) & (events | libc::POLLERR | libc::POLLHUP))
+}
+
+/// A Unix-domain socket says HUP as soon as the peer has closed; TCP only when both halves are shut.
+pub fn without_hangup(id: Id, revents: i16) -> i16 {
+    if id.endpoint().sides() & sides::TX_SHUT != 0 { revents } else { revents & !libc::POLLHUP }
+}

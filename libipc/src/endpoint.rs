@@ -1,0 +1,430 @@
+//! Endpoints: what a family of forked processes knows of each TCP socket, in memory they share.
+//!
+//! ```text
+//!   shared by fork                              private to each process (copied by fork)
+//!   ┌────────────────────────────┐              ┌─────────────────────────────────────────┐
+//!   │ Endpoint[0..MAX_ENDPOINTS] │ ◄── index ── │ fds: [kind | generation | index] by fd  │
+//!   │  phase, holders, locks,    │              │ Local[index]: descriptors of this       │
+//!   │  both halves, prefixes     │              │  process for the endpoint               │
+//!   └────────────────────────────┘              └─────────────────────────────────────────┘
+//! ```
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::*};
+
+use libc::{c_int, sockaddr_storage};
+use matcher::reason::Reason;
+use matcher::wire::{Direction, Role};
+
+use crate::lock::{Held, Lock};
+use crate::prefix::Prefix;
+use crate::process::{self, Holders};
+use crate::switch::{Phase, Receiver, Sender, Transport};
+use crate::{daemon, fds, sys};
+
+/// Shift of the bits that say "lost" beside those that say "complete".
+const MISSED: u32 = 4;
+/// Endpoints of one family of processes.
+pub const MAX_ENDPOINTS: usize = 1 << 16;
+
+/// One direction: the pure state and the prefix. Guarded by the lock beside it.
+pub struct Half<S> {
+    pub state: S,
+    pub prefix: Prefix,
+}
+
+/// What never changes after the endpoint was opened.
+#[derive(Clone, Copy)]
+pub struct Birth {
+    pub cookie: u64,
+    pub role: Role,
+    /// CLOCK_MONOTONIC nanoseconds when the connect or accept call began and returned.
+    pub began: u64,
+    pub opened: u64,
+    pub local: sockaddr_storage,
+    pub peer: sockaddr_storage,
+}
+
+/// One kernel TCP socket.
+#[repr(C, align(64))]
+pub struct Endpoint {
+    phase: AtomicU8,
+    reason: AtomicU8,
+    /// Prefixes that are complete, and that were sent to ipcd: a bit per [`Direction`].
+    pub prefix_complete: AtomicU8,
+    pub told: AtomicU8,
+    /// [`sides`]: where both directions are, readable without their locks.
+    sides: AtomicU8,
+    /// The process slot (plus one) whose session told ipcd of the endpoint; 0: none yet.
+    pub told_by: AtomicU16,
+    /// Counts reuses of the memory; part of every reference to it.
+    generation: AtomicU32,
+    /// CLOCK_MONOTONIC nanoseconds when connect was first called; 0: not yet.
+    pub connect_began: AtomicU64,
+    /// The processes that hold descriptors of it. Empty: the memory is free.
+    pub holders: Holders,
+    /// Calls that wait on TCP alone and cannot be woken by us.
+    pub deaf_readers: AtomicU32,
+    pub deaf_writers: AtomicU32,
+    recv_lock: Lock,
+    send_lock: Lock,
+    rx: UnsafeCell<Half<Receiver>>,
+    tx: UnsafeCell<Half<Sender>>,
+    birth: UnsafeCell<Birth>,
+}
+
+/// Where the directions are, as bits.
+pub mod sides {
+    /// The program reads from the new transport.
+    pub const RX_UNIX: u8 = 1;
+    /// The program writes to it.
+    pub const TX_UNIX: u8 = 2;
+    /// Control messages are expected on it.
+    pub const CONTROL: u8 = 4;
+    /// The program shut its writing half.
+    pub const TX_SHUT: u8 = 8;
+    /// The new transport ended.
+    pub const ENDED: u8 = 16;
+}
+
+/// What this process knows of an endpoint. Descriptor numbers are -1 where there is none.
+pub struct Local {
+    /// Calls in progress that use the entry, plus one while the process has descriptors of it.
+    pub pins: AtomicU32,
+    /// Descriptor numbers of the program that are the endpoint.
+    pub fds: AtomicU32,
+    /// One of them.
+    pub fd: AtomicI32,
+    /// The granted socket, not adopted yet.
+    pub grant: AtomicI32,
+    /// Above the program's numbers: the new transport (until final), and the TCP socket (once adopted).
+    pub unix: AtomicI32,
+    pub tcp: AtomicI32,
+    /// `SO_COOKIE` of the new socket, once final.
+    pub unix_cookie: AtomicU64,
+    /// The first epoll registration (an index of the pool in `epoll`), plus one.
+    pub registrations: AtomicU32,
+}
+
+/// A reference to an endpoint, valid while the process pins it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Id {
+    pub index: u32,
+}
+
+static TABLE: AtomicPtr<Endpoint> = AtomicPtr::new(core::ptr::null_mut());
+static LOCALS: AtomicPtr<Local> = AtomicPtr::new(core::ptr::null_mut());
+/// One more than the largest index ever used, and where to look for a free one.
+static USED: AtomicU32 = AtomicU32::new(0);
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// Makes the tables if they are not there; false if there is no memory for them.
+pub fn prepare() -> bool {
+    if !TABLE.load(Acquire).is_null() {
+        return true;
+    }
+    let shared = sys::map_memory(MAX_ENDPOINTS * size_of::<Endpoint>(), true).cast::<Endpoint>();
+    let private = sys::map_memory(MAX_ENDPOINTS * size_of::<Local>(), false).cast::<Local>();
+    if shared.is_null() || private.is_null() {
+        return false;
+    }
+    // Two threads may come here at once: the tables of the one that loses stay mapped, untouched.
+    let _ = LOCALS.compare_exchange(core::ptr::null_mut(), private, AcqRel, Acquire);
+    let _ = TABLE.compare_exchange(core::ptr::null_mut(), shared, AcqRel, Acquire);
+    crate::hooks::real::find_all();
+    process::register()
+}
+
+impl Id {
+    /// The endpoint. Callers hold a pin or have just found it in the descriptor table.
+    pub fn endpoint(self) -> &'static Endpoint {
+        let at = self.index as usize % MAX_ENDPOINTS;
+        // SAFETY: an Id exists only after `prepare` mapped the tables, which are never unmapped; zeroed memory is a
+        // valid Endpoint except for its cells, which are written before the endpoint is put in the table.
+        unsafe { &*TABLE.load(Relaxed).add(at) }
+    }
+
+    pub fn local(self) -> &'static Local {
+        let at = self.index as usize % MAX_ENDPOINTS;
+        // SAFETY: as above; Local is made of atomics.
+        unsafe { &*LOCALS.load(Relaxed).add(at) }
+    }
+
+    /// The handle that ipcd echoes: index and generation.
+    pub fn token(self) -> u64 {
+        u64::from(self.endpoint().generation.load(Relaxed)) << 32 | u64::from(self.index)
+    }
+
+    /// The endpoint of a token, if this process still holds the same one; pinned.
+    pub fn from_token(token: u64) -> Option<Pinned> {
+        let id = Id { index: token as u32 };
+        if id.index >= USED.load(Relaxed) {
+            return None;
+        }
+        let pinned = id.pin()?;
+        (id.token() == token && id.local().fds.load(Relaxed) > 0).then_some(pinned)
+    }
+
+    /// Keeps the entry from being reused while a call works with it; `None` if this process does not hold it.
+    pub fn pin(self) -> Option<Pinned> {
+        let pins = &self.local().pins;
+        let more = |n| (n > 0).then_some(n + 1);
+        pins.fetch_update(SeqCst, SeqCst, more).ok().map(|_| Pinned(self))
+    }
+
+    /// Ends this process's hold when nothing uses it any more.
+    pub fn unpin(self) {
+        if self.local().pins.fetch_sub(1, SeqCst) == 1 {
+            crate::finish::released(self);
+        }
+    }
+
+    pub fn generation_bits(self) -> u32 {
+        self.endpoint().generation.load(Relaxed)
+    }
+}
+
+/// A pinned endpoint.
+pub struct Pinned(Id);
+
+impl core::ops::Deref for Pinned {
+    type Target = Id;
+    fn deref(&self) -> &Id {
+        &self.0
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.0.unpin();
+    }
+}
+
+/// A locked half of an endpoint.
+pub struct Guard<'a, S> {
+    half: &'a UnsafeCell<Half<S>>,
+    _held: Held<'a>,
+}
+
+impl<S> core::ops::Deref for Guard<'_, S> {
+    type Target = Half<S>;
+    fn deref(&self) -> &Half<S> {
+        // SAFETY: the lock that guards this cell is held for the life of the guard.
+        unsafe { &*self.half.get() }
+    }
+}
+
+impl<S> core::ops::DerefMut for Guard<'_, S> {
+    fn deref_mut(&mut self) -> &mut Half<S> {
+        // SAFETY: as above, and the guard is borrowed mutably.
+        unsafe { &mut *self.half.get() }
+    }
+}
+
+impl Endpoint {
+    pub fn phase(&self) -> Phase {
+        Phase::from_code(self.phase.load(SeqCst))
+    }
+
+    /// Moves from `from` to `to`; false if another got there first or the step does not exist.
+    pub fn advance(&self, from: Phase, to: Phase) -> bool {
+        from.may_become(to) && self.phase.compare_exchange(from as u8, to as u8, SeqCst, SeqCst).is_ok()
+    }
+
+    /// Locks the receiving half; `None` in a signal handler that interrupted a call on it.
+    pub fn lock_rx(&self) -> Option<Guard<'_, Receiver>> {
+        Some(Guard { half: &self.rx, _held: self.recv_lock.lock()? })
+    }
+
+    /// Locks the sending half; after the receiving one if both are needed.
+    pub fn lock_tx(&self) -> Option<Guard<'_, Sender>> {
+        Some(Guard { half: &self.tx, _held: self.send_lock.lock()? })
+    }
+
+    /// The bits of [`sides`].
+    pub fn sides(&self) -> u8 {
+        self.sides.load(SeqCst)
+    }
+
+    /// Publishes what the locked receiving half says; true if something changed.
+    pub fn note_rx(&self, rx: &Receiver) -> bool {
+        let on = if rx.on == Transport::Unix { sides::RX_UNIX } else { 0 };
+        let control = if rx.expects_control() { sides::CONTROL } else { 0 };
+        let ended = if rx.ended { sides::ENDED } else { 0 };
+        self.note(sides::RX_UNIX | sides::CONTROL | sides::ENDED, on | control | ended)
+    }
+
+    /// Publishes what the locked sending half says; true if something changed.
+    pub fn note_tx(&self, tx: &Sender) -> bool {
+        let on = if tx.on == Transport::Unix { sides::TX_UNIX } else { 0 };
+        let shut = if tx.shut { sides::TX_SHUT } else { 0 };
+        self.note(sides::TX_UNIX | sides::TX_SHUT, on | shut)
+    }
+
+    /// Publishes that a locked half's prefix is complete, or lost.
+    pub fn prefix_moved(&self, direction: Direction, prefix: &Prefix) {
+        let bit = 1u8 << direction as u8;
+        if prefix.hash().is_some() {
+            self.prefix_complete.fetch_or(bit, Relaxed);
+        } else if prefix.missed() {
+            self.prefix_complete.fetch_or(bit << MISSED, Relaxed);
+        }
+    }
+
+    /// Whether a prefix waits to be told to ipcd.
+    pub fn has_news(&self) -> bool {
+        self.prefix_complete.load(Relaxed) & 0b11 & !self.told.load(Relaxed) != 0
+    }
+
+    /// Whether there is nothing that ipcd could ever be told.
+    pub fn is_unknowable(&self) -> bool {
+        self.prefix_complete.load(Relaxed) == 0b11 << MISSED
+    }
+
+    fn note(&self, mask: u8, bits: u8) -> bool {
+        if self.sides.load(Relaxed) & mask == bits {
+            return false;
+        }
+        let _ = self.sides.fetch_update(SeqCst, SeqCst, |old| Some(old & !mask | bits));
+        true
+    }
+
+    pub fn birth(&self) -> &Birth {
+        // SAFETY: written before the endpoint leaves Connecting, by the one call that opens it, and never after.
+        unsafe { &*self.birth.get() }
+    }
+
+    /// The hash of a direction, if it is complete.
+    pub fn hash(&self, direction: Direction) -> Option<matcher::wire::Hash> {
+        match direction {
+            Direction::Sent => self.lock_tx()?.prefix.hash().copied(),
+            Direction::Received => self.lock_rx()?.prefix.hash().copied(),
+        }
+    }
+
+    /// Records who the endpoint is, once, and starts tracking.
+    pub fn open(&self, birth: Birth) -> bool {
+        if self.phase() != Phase::Connecting {
+            return false;
+        }
+        // SAFETY: only the thread that wins the step below reads it before others may; a second thread opening the
+        // same socket at the same moment writes the same facts of the same kernel socket.
+        unsafe { *self.birth.get() = birth };
+        self.advance(Phase::Connecting, Phase::Tracking)
+    }
+}
+
+/// Keeps an endpoint on TCP for ever, if it has not made its promise yet; false if it has.
+pub fn stay(id: Id, reason: Reason) -> bool {
+    let e = id.endpoint();
+    loop {
+        let phase = e.phase();
+        match phase {
+            Phase::Stay => return true,
+            Phase::Adopting | Phase::Dual | Phase::Final => return false,
+            _ => {}
+        }
+        if e.advance(phase, Phase::Stay) {
+            e.reason.store(reason as u8, Relaxed);
+            stayed(id, reason, phase);
+            return true;
+        }
+    }
+}
+
+/// What follows the step to Stay: the descriptor becomes transparent, the grant is given back, ipcd is told.
+pub fn stayed(id: Id, reason: Reason, was: Phase) {
+    let e = id.endpoint();
+    e.reason.store(reason as u8, Relaxed);
+    let grant = id.local().grant.swap(-1, SeqCst);
+    if grant >= 0 {
+        fds::close_hidden(grant);
+    }
+    fds::settle(id, fds::Kind::Stay);
+    if was > Phase::Connecting {
+        daemon::stayed(id, reason);
+    }
+}
+
+/// A new endpoint in phase Connecting, held by this process, with no descriptor yet.
+pub fn allocate() -> Option<Id> {
+    if !prepare() {
+        return None;
+    }
+    let start = NEXT.load(Relaxed);
+    for step in 0..MAX_ENDPOINTS as u32 {
+        let index = (start + step) % MAX_ENDPOINTS as u32;
+        let id = Id { index };
+        if id.endpoint().holders.claim(process::slot()) {
+            NEXT.store((index + 1) % MAX_ENDPOINTS as u32, Relaxed);
+            USED.fetch_max(index + 1, Relaxed);
+            reset(id);
+            return Some(id);
+        }
+        if step == 64 && !process::reclaim_dead() {
+            continue;
+        }
+    }
+    None
+}
+
+fn reset(id: Id) {
+    let e = id.endpoint();
+    e.generation.fetch_add(1, Relaxed);
+    e.prefix_complete.store(0, Relaxed);
+    e.told.store(0, Relaxed);
+    e.sides.store(sides::CONTROL, Relaxed);
+    e.told_by.store(0, Relaxed);
+    e.reason.store(0, Relaxed);
+    e.connect_began.store(0, Relaxed);
+    e.deaf_readers.store(0, Relaxed);
+    e.deaf_writers.store(0, Relaxed);
+    // SAFETY: `claim` made this thread the only one that knows of the endpoint.
+    unsafe {
+        e.rx.get().write(Half { state: Receiver::NEW, prefix: Prefix::new() });
+        e.tx.get().write(Half { state: Sender::NEW, prefix: Prefix::new() });
+    }
+    let l = id.local();
+    for fd in [&l.fd, &l.grant, &l.unix, &l.tcp] {
+        fd.store(-1, Relaxed);
+    }
+    l.fds.store(0, Relaxed);
+    l.registrations.store(0, Relaxed);
+    l.pins.store(1, SeqCst);
+    e.phase.store(Phase::Connecting as u8, SeqCst);
+}
+
+/// Every endpoint that this process holds.
+pub fn held() -> impl Iterator<Item = Id> {
+    let slot = process::slot();
+    (0..USED.load(Relaxed)).map(|index| Id { index }).filter(move |id| id.endpoint().holders.has(slot))
+}
+
+/// Every endpoint of the table, held or not.
+pub fn all() -> impl Iterator<Item = Id> {
+    (0..USED.load(Relaxed)).map(|index| Id { index })
+}
+
+/// The TCP socket of an endpoint: hidden once adopted, before that the program's own descriptor.
+pub fn tcp_fd(id: Id, fd: c_int) -> c_int {
+    match id.local().tcp.load(Acquire) {
+        -1 => fd,
+        hidden => hidden,
+    }
+}
+
+/// In the child of a fork: it holds what its copy of the tables says, and no call is in progress.
+pub fn adopt_in_child() {
+    for id in all().filter(|id| id.local().fds.load(Relaxed) > 0) {
+        id.endpoint().holders.add(process::slot());
+        id.local().pins.store(1, SeqCst);
+    }
+}
+
+/// In a child that found no slot in the family: it starts its own, and the descriptors it inherited stay as they are.
+pub fn abandon() {
+    fds::clear();
+    TABLE.store(core::ptr::null_mut(), SeqCst);
+    LOCALS.store(core::ptr::null_mut(), SeqCst);
+    USED.store(0, SeqCst);
+}

@@ -1,0 +1,484 @@
+//! epoll registrations of endpoints, and what becomes of them when an endpoint moves.
+//!
+//! The kernel's registration belongs to a file and a number, so it does not follow a descriptor to another socket.
+//! While an endpoint is Dual each registration is two, one for each transport, and both carry a tag instead of the
+//! program's data so that an event can be told apart; after final it is an ordinary one again, made by us with the
+//! program's mask and data. A thread that sleeps in epoll_wait needs no waking: registrations change under it.
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
+
+use libc::{c_int, epoll_event};
+
+use crate::dual::{self, READING, WRITING};
+use crate::endpoint::{Id, sides};
+use crate::guard::NoSignals;
+use crate::lock::{Held, Lock};
+use crate::switch::Phase;
+use crate::{fdinfo, fds, sys};
+
+const POOL: usize = 1 << 17;
+const BUCKETS: usize = 1 << 14;
+/// Bits of an event mask that say how to report, not what.
+const MODE: u32 = (libc::EPOLLET | libc::EPOLLONESHOT | libc::EPOLLWAKEUP | libc::EPOLLEXCLUSIVE) as u32;
+const ONESHOT: u32 = libc::EPOLLONESHOT as u32;
+
+/// One registration that the program made, of an endpoint.
+#[derive(Clone, Copy)]
+struct Registration {
+    epfd: c_int,
+    fd: c_int,
+    events: u32,
+    data: u64,
+    endpoint: u32,
+    /// Counts reuses of the entry; part of the tag.
+    generation: u16,
+    /// A one-shot registration that has not fired since it was last armed.
+    armed: bool,
+    used: bool,
+    /// Next of the endpoint, and next in the bucket or in the free list: index plus one.
+    next: u32,
+    next_alike: u32,
+}
+
+struct Pool {
+    entries: [Registration; POOL],
+    buckets: [u32; BUCKETS],
+    free: u32,
+    high: u32,
+}
+
+struct Shared(UnsafeCell<Pool>);
+
+// SAFETY: every access goes through `Table`, which holds LOCK.
+unsafe impl Sync for Shared {}
+
+const EMPTY: Registration = Registration {
+    epfd: 0,
+    fd: 0,
+    events: 0,
+    data: 0,
+    endpoint: 0,
+    generation: 0,
+    armed: false,
+    used: false,
+    next: 0,
+    next_alike: 0,
+};
+static REGISTRATIONS: Shared =
+    Shared(UnsafeCell::new(Pool { entries: [EMPTY; POOL], buckets: [0; BUCKETS], free: 0, high: 0 }));
+static LOCK: Lock = Lock::new();
+static HELD_OVER_FORK: AtomicBool = AtomicBool::new(false);
+/// The upper half of every tag; 0 until there was a registration.
+static TAG: AtomicU32 = AtomicU32::new(0);
+
+/// The locked table. Fields drop in this order: signals come back after the lock is free.
+struct Table {
+    pool: &'static mut Pool,
+    _held: Held<'static>,
+    _no_signals: NoSignals,
+}
+
+fn table() -> Option<Table> {
+    let signals = NoSignals::hold();
+    let held = LOCK.lock()?;
+    // SAFETY: the lock is held for the life of the reference.
+    Some(Table { pool: unsafe { &mut *REGISTRATIONS.0.get() }, _held: held, _no_signals: signals })
+}
+
+/// Keeps the table consistent for the child of a fork.
+pub fn hold_over_fork() {
+    if let Some(held) = LOCK.lock() {
+        core::mem::forget(held);
+        HELD_OVER_FORK.store(true, Relaxed);
+    }
+}
+
+/// In both processes after a fork.
+pub fn release_after_fork() {
+    if HELD_OVER_FORK.swap(false, Relaxed) {
+        LOCK.unlock();
+    }
+}
+
+fn bucket(epfd: c_int, data: u64) -> usize {
+    let mixed = (data ^ (epfd as u64) << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 40) as usize % BUCKETS
+}
+
+impl Table {
+    fn at(&mut self, index: u32) -> Option<&mut Registration> {
+        self.pool.entries.get_mut((index as usize).wrapping_sub(1))
+    }
+
+    /// The registrations of an endpoint, as indices plus one.
+    fn of(&mut self, id: Id) -> impl Iterator<Item = u32> + use<> {
+        let mut found = [0u32; 16];
+        let mut next = id.local().registrations.load(Relaxed);
+        for slot in &mut found {
+            *slot = next;
+            next = self.at(next).map_or(0, |r| r.next);
+        }
+        found.into_iter().take_while(|i| *i != 0)
+    }
+
+    fn find(&mut self, id: Id, epfd: c_int, fd: c_int) -> Option<u32> {
+        self.of(id).find(|i| self.at(*i).is_some_and(|r| r.epfd == epfd && r.fd == fd))
+    }
+
+    fn insert(&mut self, id: Id, new: Registration) -> Option<u32> {
+        if self.of(id).count() == 16 {
+            return None;
+        }
+        let index = match self.pool.free {
+            0 if (self.pool.high as usize) < POOL => {
+                self.pool.high += 1;
+                self.pool.high
+            }
+            0 => return None,
+            free => {
+                self.pool.free = self.at(free)?.next_alike;
+                free
+            }
+        };
+        let bucket = bucket(new.epfd, new.data);
+        let next_alike = core::mem::replace(self.pool.buckets.get_mut(bucket)?, index);
+        let next = id.local().registrations.swap(index, Relaxed);
+        let entry = self.at(index)?;
+        let generation = entry.generation.wrapping_add(1) & 0x7fff;
+        *entry = Registration { generation, used: true, endpoint: id.index, next, next_alike, ..new };
+        Some(index)
+    }
+
+    fn unlink_alike(&mut self, index: u32) -> Option<()> {
+        let gone = *self.at(index)?;
+        let bucket = bucket(gone.epfd, gone.data);
+        let mut at = *self.pool.buckets.get(bucket)?;
+        if at == index {
+            *self.pool.buckets.get_mut(bucket)? = gone.next_alike;
+            return Some(());
+        }
+        while at != 0 {
+            let entry = self.at(at)?;
+            if entry.next_alike == index {
+                entry.next_alike = gone.next_alike;
+                return Some(());
+            }
+            at = entry.next_alike;
+        }
+        Some(())
+    }
+
+    fn remove(&mut self, id: Id, index: u32) -> Option<()> {
+        self.unlink_alike(index)?;
+        let gone = *self.at(index)?;
+        let first = &id.local().registrations;
+        if first.load(Relaxed) == index {
+            first.store(gone.next, Relaxed);
+        } else {
+            for i in self.of(id) {
+                if let Some(entry) = self.at(i).filter(|r| r.next == index) {
+                    entry.next = gone.next;
+                }
+            }
+        }
+        let free = self.pool.free;
+        let entry = self.at(index)?;
+        *entry = Registration { generation: entry.generation, next_alike: free, ..EMPTY };
+        self.pool.free = index;
+        Some(())
+    }
+
+    /// Gives a registration another mask and data, as EPOLL_CTL_MOD does.
+    fn change(&mut self, index: u32, events: u32, data: u64) -> Option<()> {
+        self.unlink_alike(index)?;
+        let epfd = self.at(index)?.epfd;
+        let bucket = bucket(epfd, data);
+        let next_alike = core::mem::replace(self.pool.buckets.get_mut(bucket)?, index);
+        let entry = self.at(index)?;
+        *entry = Registration { events, data, next_alike, armed: true, ..*entry };
+        Some(())
+    }
+
+    fn tag(&mut self, index: u32) -> u64 {
+        let generation = self.at(index).map_or(0, |r| r.generation);
+        u64::from(TAG.load(Relaxed)) << 32 | u64::from(generation) << 17 | u64::from(index - 1)
+    }
+}
+
+/// A value that no program's data has in its upper half: not a pointer, not a small or negative number.
+fn make_tag() {
+    let random = (sys::now() ^ u64::from(sys::getpid() as u32) << 20).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 34;
+    let _ = TAG.compare_exchange(0, 0x8000_0000 | random as u32 & 0x3fff_ffff, Relaxed, Relaxed);
+}
+
+/// Whether any endpoint was ever registered in this process.
+pub fn in_use() -> bool {
+    TAG.load(Relaxed) != 0
+}
+
+fn to_poll(events: u32) -> i16 {
+    events as i16 & (READING | WRITING)
+}
+
+/// The masks for (TCP, the new transport) that stand for the program's mask.
+fn split(side: u8, r: &Registration) -> (u32, u32) {
+    if r.events & ONESHOT != 0 && !r.armed {
+        return (ONESHOT, ONESHOT);
+    }
+    let (tcp, unix) = dual::split(side, to_poll(r.events));
+    let mode = r.events & MODE;
+    (tcp as u16 as u32 | mode, unix as u16 as u32 | mode)
+}
+
+/// EPOLL_CTL_MOD, also for exclusive registrations, which the kernel does not modify.
+fn modify(epfd: c_int, fd: c_int, events: u32, data: u64) -> sys::Ret {
+    if events & libc::EPOLLEXCLUSIVE as u32 == 0 {
+        return sys::epoll_ctl(epfd, libc::EPOLL_CTL_MOD, fd, events, data);
+    }
+    let r = sys::epoll_ctl(epfd, libc::EPOLL_CTL_DEL, fd, 0, 0);
+    if r < 0 { r } else { sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, fd, events, data) }
+}
+
+/// Adopting → Dual: every registration becomes two. False, and nothing changed, if one cannot.
+pub fn enter_dual(id: Id) -> bool {
+    let Some(mut t) = table() else { return false };
+    let (unix, side) = (id.local().unix.load(Acquire), id.endpoint().sides());
+    for i in t.of(id) {
+        let Some(r) = t.at(i).copied() else { continue };
+        let armed = r.events & ONESHOT == 0 || fdinfo::epoll_mask(r.epfd, r.fd).is_some_and(|m| m & !MODE != 0);
+        if let Some(entry) = t.at(i) {
+            entry.armed = armed;
+        }
+        let tag = t.tag(i);
+        let (on_tcp, on_unix) = split(side, &Registration { armed, ..r });
+        if modify(r.epfd, r.fd, on_tcp, tag) < 0 {
+            // The program removed it where we did not see it (it closed the epoll instance, say).
+            t.remove(id, i);
+        } else if sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_ADD, unix, on_unix, tag) < 0 {
+            restore_tcp(&mut t, id);
+            return false;
+        }
+    }
+    id.endpoint().advance(Phase::Adopting, Phase::Dual)
+}
+
+fn restore_tcp(t: &mut Table, id: Id) {
+    let unix = id.local().unix.load(Acquire);
+    for i in t.of(id) {
+        let Some(r) = t.at(i).copied() else { continue };
+        sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_DEL, unix, 0, 0);
+        let events = if r.events & ONESHOT != 0 && !r.armed { ONESHOT } else { r.events };
+        modify(r.epfd, r.fd, events, r.data);
+    }
+}
+
+/// A direction changed its transport: the masks follow. The kernel looks at the readiness of each anew, so that an
+/// edge which fell on the other transport is not missed.
+pub fn update_dual(id: Id) {
+    let Some(mut t) = table() else { return };
+    let side = id.endpoint().sides();
+    for i in t.of(id) {
+        let Some(r) = t.at(i).copied() else { continue };
+        let tag = t.tag(i);
+        rearm(id, side, &r, tag);
+    }
+}
+
+fn rearm(id: Id, side: u8, r: &Registration, tag: u64) {
+    let unix = id.local().unix.load(Acquire);
+    let (on_tcp, on_unix) = split(side, r);
+    modify(r.epfd, r.fd, on_tcp, tag);
+    if side & sides::ENDED != 0 {
+        // It would report HUP for ever.
+        sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_DEL, unix, 0, 0);
+    } else {
+        modify(r.epfd, unix, on_unix, tag);
+    }
+}
+
+/// Dual → Final, or Dual → Stay with the registrations as the program made them.
+pub fn leave_dual(id: Id, next: Phase) -> bool {
+    let Some(mut t) = table() else { return false };
+    if next == Phase::Stay {
+        restore_tcp(&mut t, id);
+    }
+    id.endpoint().advance(Phase::Dual, next)
+}
+
+/// Final: takes the TCP socket's registrations away while `fd` still is the TCP socket.
+pub fn withdraw_tcp(id: Id, fd: c_int) {
+    let Some(mut t) = table() else { return };
+    for i in t.of(id) {
+        let Some(r) = t.at(i).copied().filter(|r| r.fd == fd) else { continue };
+        if sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_DEL, fd, 0, 0) < 0 {
+            t.remove(id, i);
+        }
+    }
+}
+
+/// Final: registers the new socket, now that the program's numbers are it, as the program had registered the old one.
+pub fn follow_final(id: Id, unix: c_int) {
+    let Some(mut t) = table() else { return };
+    for i in t.of(id) {
+        let Some(r) = t.at(i).copied() else { continue };
+        sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_DEL, unix, 0, 0);
+        let events = if r.events & ONESHOT != 0 && !r.armed { ONESHOT } else { r.events };
+        sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_ADD, r.fd, events, r.data);
+    }
+}
+
+/// The endpoint is gone, and with its file the kernel's registrations.
+pub fn drop_registrations(id: Id) {
+    if id.local().registrations.load(Relaxed) == 0 {
+        return;
+    }
+    let Some(mut t) = table() else { return };
+    let unix = id.local().unix.load(Acquire);
+    for i in t.of(id) {
+        if let Some(epfd) = t.at(i).map(|r| r.epfd)
+            && unix >= 0
+        {
+            sys::epoll_ctl(epfd, libc::EPOLL_CTL_DEL, unix, 0, 0);
+        }
+        t.remove(id, i);
+    }
+}
+
+/// The program closed a number that was an epoll instance.
+pub fn instance_closed(epfd: c_int) {
+    let Some(mut t) = table() else { return };
+    for i in 1..=t.pool.high {
+        if let Some(endpoint) = t.at(i).filter(|r| r.used && r.epfd == epfd).map(|r| r.endpoint) {
+            t.remove(Id { index: endpoint }, i);
+        }
+    }
+}
+
+/// epoll_ctl on an endpoint that has not settled on TCP.
+pub fn control(id: Id, epfd: c_int, op: c_int, fd: c_int, event: Option<&epoll_event>) -> sys::Ret {
+    let Some(mut t) = table() else { return -(libc::EAGAIN as sys::Ret) };
+    make_tag();
+    let dual = id.endpoint().phase() == Phase::Dual;
+    let (events, data) = event.map_or((0, 0), |e| (e.events, e.u64));
+    let r = sys::epoll_ctl(epfd, op, fd, events, data);
+    if r < 0 {
+        return r;
+    }
+    let known = t.find(id, epfd, fd);
+    let index = match (op, known) {
+        (libc::EPOLL_CTL_DEL, Some(i)) => {
+            if dual {
+                sys::epoll_ctl(epfd, libc::EPOLL_CTL_DEL, id.local().unix.load(Acquire), 0, 0);
+            }
+            t.remove(id, i);
+            return r;
+        }
+        (libc::EPOLL_CTL_ADD, known) => {
+            if let Some(stale) = known {
+                t.remove(id, stale);
+            }
+            fds::mark(epfd, fds::Kind::Epoll);
+            let new = Registration { epfd, fd, events, data, armed: true, ..EMPTY };
+            match t.insert(id, new) {
+                Some(i) => i,
+                None => {
+                    drop(t);
+                    crate::endpoint::stay(id, matcher::reason::Reason::UnseenWait);
+                    return r;
+                }
+            }
+        }
+        (libc::EPOLL_CTL_MOD, Some(i)) => {
+            t.change(i, events, data);
+            i
+        }
+        _ => return r,
+    };
+    if dual {
+        let (unix, side, tag) = (id.local().unix.load(Acquire), id.endpoint().sides(), t.tag(index));
+        if let Some(entry) = t.at(index).copied() {
+            if op == libc::EPOLL_CTL_ADD && side & sides::ENDED == 0 {
+                sys::epoll_ctl(epfd, op, unix, split(side, &entry).1, tag);
+            }
+            rearm(id, side, &entry, tag);
+        }
+    }
+    r
+}
+
+/// What an event of epoll_wait means for the program.
+pub enum Verdict {
+    /// Not ours, or as it is.
+    Keep,
+    /// Nothing that the program asked for.
+    Drop,
+    /// This instead.
+    Replace(epoll_event),
+}
+
+/// Looks at one event that the kernel reported.
+pub fn judge(epfd: c_int, event: &epoll_event) -> Verdict {
+    let tag = TAG.load(Relaxed);
+    let data = event.u64;
+    if tag != 0 && (data >> 32) as u32 == tag {
+        judge_dual(data as u32)
+    } else if event.events & libc::EPOLLHUP as u32 != 0 {
+        judge_hangup(epfd, *event)
+    } else {
+        Verdict::Keep
+    }
+}
+
+fn entry_of_tag(t: &mut Table, low: u32) -> Option<(u32, Registration)> {
+    let index = (low & 0x1ffff) + 1;
+    let r = *t.at(index)?;
+    (r.used && u32::from(r.generation) == low >> 17).then_some((index, r))
+}
+
+fn judge_dual(low: u32) -> Verdict {
+    let Some(r) = table().and_then(|mut t| entry_of_tag(&mut t, low)).map(|(_, r)| r) else { return Verdict::Drop };
+    let Some(id) = (Id { index: r.endpoint }).pin() else { return Verdict::Drop };
+    let ready = match dual::readiness(*id, to_poll(r.events)) {
+        Some(ready) => ready as u16 as u32,
+        // Final or back on TCP by now: the registration was made anew and will report by itself.
+        None => return Verdict::Drop,
+    };
+    let Some(mut t) = table() else { return Verdict::Drop };
+    let Some((index, r)) = entry_of_tag(&mut t, low) else { return Verdict::Drop };
+    if r.events & ONESHOT != 0 {
+        if !r.armed {
+            return Verdict::Drop;
+        }
+        let armed = ready == 0;
+        if let Some(entry) = t.at(index) {
+            entry.armed = armed;
+        }
+        let tag = t.tag(index);
+        rearm(*id, id.endpoint().sides(), &Registration { armed, ..r }, tag);
+    }
+    if ready == 0 { Verdict::Drop } else { Verdict::Replace(epoll_event { events: ready, u64: r.data }) }
+}
+
+fn judge_hangup(epfd: c_int, event: epoll_event) -> Verdict {
+    const HUP: u32 = libc::EPOLLHUP as u32;
+    let data = event.u64;
+    let Some(mut t) = table() else { return Verdict::Keep };
+    let mut at = t.pool.buckets.get(bucket(epfd, data)).copied().unwrap_or(0);
+    while let Some(r) = t.at(at).copied() {
+        let alike = r.epfd == epfd && r.data == data;
+        at = r.next_alike;
+        let id = Id { index: r.endpoint };
+        if !alike || id.endpoint().phase() != Phase::Final || id.endpoint().sides() & sides::TX_SHUT != 0 {
+            continue;
+        }
+        let events = event.events & !HUP;
+        if events & !(MODE | libc::EPOLLERR as u32) & r.events != 0 || r.events & ONESHOT != 0 {
+            return Verdict::Replace(epoll_event { events, u64: data });
+        }
+        // Only HUP, which TCP would not report: a level-triggered registration must not report it for ever.
+        sys::epoll_ctl(epfd, libc::EPOLL_CTL_MOD, r.fd, r.events | libc::EPOLLET as u32, data);
+        return Verdict::Drop;
+    }
+    Verdict::Keep
+}

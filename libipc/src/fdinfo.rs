@@ -1,0 +1,85 @@
+//! What /proc says of an epoll instance.
+
+use libc::c_int;
+
+use crate::sys;
+
+/// The mask with which `fd` is registered in `epfd` now (proc_pid_fdinfo(5)): a one-shot registration that has fired
+/// has only mode bits left. `None` if it is not registered, or /proc is not there.
+pub fn epoll_mask(epfd: c_int, fd: c_int) -> Option<u32> {
+    let mut path = *b"/proc/self/fdinfo/\0\0\0\0\0\0\0\0\0\0\0\0";
+    write_number(path.get_mut(18..30)?, epfd as u32);
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    let file = sys::forward(libc::SYS_openat, [libc::AT_FDCWD as usize, path.as_ptr() as usize, flags as usize, 0, 0, 0]);
+    if file < 0 {
+        return None;
+    }
+    let found = scan(file as c_int, fd);
+    sys::close(file as c_int);
+    found
+}
+
+/// Lines are `tfd: N events: HEX data: …`. Read in pieces, parsed byte by byte: nothing to allocate.
+fn scan(file: c_int, fd: c_int) -> Option<u32> {
+    let mut buf = [0u8; 1024];
+    let mut line = [0u8; 64];
+    let mut len = 0;
+    loop {
+        let n = sys::read(file, &mut buf);
+        if n <= 0 {
+            return None;
+        }
+        for byte in buf.get(..n as usize)? {
+            if *byte != b'\n' {
+                if let Some(to) = line.get_mut(len) {
+                    *to = *byte;
+                    len += 1;
+                }
+                continue;
+            }
+            if let Some(mask) = parse(line.get(..len)?, fd) {
+                return Some(mask);
+            }
+            len = 0;
+        }
+    }
+}
+
+fn parse(line: &[u8], fd: c_int) -> Option<u32> {
+    let mut words = line.split(|b| b.is_ascii_whitespace()).filter(|w| !w.is_empty());
+    let mut next = || core::str::from_utf8(words.next()?).ok();
+    if next()? != "tfd:" || next()?.parse::<c_int>().ok()? != fd || next()? != "events:" {
+        return None;
+    }
+    u32::from_str_radix(next()?, 16).ok()
+}
+
+fn write_number(to: &mut [u8], n: u32) {
+    let mut digits = [0u8; 10];
+    let mut rest = n;
+    let mut len = 0;
+    for digit in &mut digits {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        len += 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    for (to, digit) in to.iter_mut().zip(digits.iter().take(len).rev()) {
+        *to = *digit;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn finds_the_mask_of_one_descriptor() {
+        let line = b"tfd:       12 events: 40000018 data:               7  pos:0 ino:1 sdev:8";
+        assert_eq!(parse(line, 12), Some(0x4000_0018));
+        assert_eq!(parse(line, 1), None);
+        assert_eq!(parse(b"pos:\t0", 12), None);
+    }
+}

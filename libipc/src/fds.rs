@@ -1,0 +1,308 @@
+//! The descriptor table: one word for every descriptor number of this process, and the numbers the shim keeps for
+//! itself.
+//!
+//! ```text
+//!   31            16 15         3 2    0
+//!   ┌───────────────┬────────────┬──────┐
+//!   │ endpoint index│ generation │ kind │   0: not ours
+//!   └───────────────┴────────────┴──────┘
+//! ```
+//!
+//! The fast path of every call is one load and one comparison (see [`needs_us`]).
+
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::*};
+
+use libc::c_int;
+
+use crate::endpoint::{Id, Pinned};
+use crate::sys;
+
+/// Descriptor numbers that the table knows; higher ones are never ours.
+pub const FD_SLOTS: usize = 1 << 20;
+
+/// What a descriptor number is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u32)]
+pub enum Kind {
+    /// Not ours.
+    Other = 0,
+    /// An endpoint that stays on TCP.
+    Stay = 1,
+    /// A descriptor of the shim, invisible to the program.
+    Hidden = 2,
+    /// An epoll instance that has registrations of endpoints.
+    Epoll = 3,
+    /// An endpoint that is a Unix-domain socket now.
+    Final = 4,
+    /// An endpoint in any phase before that.
+    Active = 5,
+    /// An endpoint whose descriptor is being replaced.
+    Busy = 6,
+}
+
+impl Kind {
+    fn of(entry: u32) -> Kind {
+        match entry & 7 {
+            1 => Kind::Stay,
+            2 => Kind::Hidden,
+            3 => Kind::Epoll,
+            4 => Kind::Final,
+            5 => Kind::Active,
+            6 => Kind::Busy,
+            _ => Kind::Other,
+        }
+    }
+}
+
+static FDS: [AtomicU32; FD_SLOTS] = [const { AtomicU32::new(0) }; FD_SLOTS];
+/// One more than the highest number that ever had an entry.
+static HIGH: AtomicU32 = AtomicU32::new(0);
+/// Where the shim's own numbers begin; 0 until it needs the first.
+static HIDDEN_BASE: AtomicI32 = AtomicI32::new(0);
+/// RLIMIT_NOFILE's soft value as the program sees it; 0 until the shim changed the real one.
+static PROGRAM_SOFT: AtomicU64 = AtomicU64::new(0);
+
+fn slot(fd: c_int) -> Option<&'static AtomicU32> {
+    FDS.get(fd as u32 as usize)
+}
+
+/// Whether a call on the descriptor needs more than the real function.
+#[inline(always)]
+pub fn needs_us(fd: c_int) -> bool {
+    slot(fd).is_some_and(|s| s.load(Relaxed) & 7 >= Kind::Final as u32)
+}
+
+/// What the descriptor number is.
+pub fn kind(fd: c_int) -> Kind {
+    slot(fd).map_or(Kind::Other, |s| Kind::of(s.load(Acquire)))
+}
+
+/// Whether the program made or was given this number as one of its connections (in any state).
+pub fn is_endpoint(fd: c_int) -> bool {
+    matches!(kind(fd), Kind::Stay | Kind::Final | Kind::Active | Kind::Busy)
+}
+
+fn word(id: Id, kind: Kind) -> u32 {
+    id.index << 16 | (id.generation_bits() & 0x1fff) << 3 | kind as u32
+}
+
+/// The endpoint behind a descriptor, pinned, and what the descriptor is at the moment.
+pub fn lookup(fd: c_int) -> Option<(Pinned, Kind)> {
+    let slot = slot(fd)?;
+    loop {
+        let entry = slot.load(Acquire);
+        let kind = Kind::of(entry);
+        match kind {
+            Kind::Stay | Kind::Final | Kind::Active => {}
+            Kind::Busy => {
+                sys::yield_now();
+                continue;
+            }
+            _ => return None,
+        }
+        let id = Id { index: entry >> 16 };
+        let Some(pinned) = id.pin() else {
+            if slot.load(Acquire) == entry {
+                // The endpoint ended while its number was closed by another thread.
+                return None;
+            }
+            continue;
+        };
+        if slot.load(SeqCst) == entry {
+            return Some((pinned, kind));
+        }
+    }
+}
+
+/// Puts a new descriptor number of the endpoint into the table.
+pub fn bind(fd: c_int, id: Id, kind: Kind) -> bool {
+    let Some(slot) = slot(fd) else { return false };
+    let l = id.local();
+    l.fds.fetch_add(1, SeqCst);
+    l.fd.store(fd, SeqCst);
+    HIGH.fetch_max(fd as u32 + 1, Relaxed);
+    slot.store(word(id, kind), SeqCst);
+    true
+}
+
+/// Marks a number that is not an endpoint (a hidden descriptor, an epoll instance).
+pub fn mark(fd: c_int, kind: Kind) {
+    if let Some(slot) = slot(fd) {
+        HIGH.fetch_max(fd as u32 + 1, Relaxed);
+        slot.store(kind as u32, SeqCst);
+    }
+}
+
+/// Takes a number out of the table, because the program closes it or the kernel has handed it out anew. If it was the
+/// endpoint's last in this process, the endpoint is let go.
+pub fn forget(fd: c_int) {
+    let Some(slot) = slot(fd) else { return };
+    if slot.load(Relaxed) == 0 {
+        return;
+    }
+    let entry = loop {
+        let entry = slot.load(Acquire);
+        if Kind::of(entry) == Kind::Busy {
+            sys::yield_now();
+        } else if slot.compare_exchange(entry, 0, SeqCst, SeqCst).is_ok() {
+            break entry;
+        }
+    };
+    match Kind::of(entry) {
+        Kind::Stay | Kind::Final | Kind::Active => drop_number(Id { index: entry >> 16 }),
+        Kind::Epoll => crate::epoll::instance_closed(fd),
+        _ => {}
+    }
+}
+
+fn drop_number(id: Id) {
+    if id.local().fds.fetch_sub(1, SeqCst) == 1 {
+        id.unpin();
+    }
+}
+
+/// Every number of the program that is this endpoint.
+pub fn numbers_of(id: Id) -> impl Iterator<Item = c_int> {
+    let l = id.local();
+    let single = l.fds.load(SeqCst) == 1;
+    let first = l.fd.load(SeqCst);
+    let known = single && first >= 0 && is_number_of(first, id);
+    let range = if known { first..first + 1 } else { 0..HIGH.load(Relaxed) as c_int };
+    range.filter(move |fd| is_number_of(*fd, id))
+}
+
+fn is_number_of(fd: c_int, id: Id) -> bool {
+    slot(fd).is_some_and(|s| {
+        let entry = s.load(SeqCst);
+        entry & !7 == word(id, Kind::Other) && is_endpoint(fd)
+    })
+}
+
+/// Gives every number of the endpoint another kind.
+pub fn settle(id: Id, kind: Kind) {
+    for fd in numbers_of(id) {
+        if let Some(slot) = slot(fd) {
+            let _ = slot.compare_exchange(word(id, Kind::Active), word(id, kind), SeqCst, SeqCst);
+        }
+    }
+}
+
+/// Reserves a number of the endpoint for replacement, so that no close of it can come between; false if it is not an
+/// active number of the endpoint any more.
+pub fn reserve(fd: c_int, id: Id) -> bool {
+    slot(fd).is_some_and(|s| s.compare_exchange(word(id, Kind::Active), word(id, Kind::Busy), SeqCst, SeqCst).is_ok())
+}
+
+/// Ends a reservation.
+pub fn publish(fd: c_int, id: Id, kind: Kind) {
+    if let Some(slot) = slot(fd) {
+        slot.store(word(id, kind), SeqCst);
+    }
+}
+
+/// The numbers from `from` to `to` (inclusive) that have an entry.
+pub fn marked(from: c_int, to: c_int) -> impl Iterator<Item = c_int> {
+    let end = to.saturating_add(1).min(HIGH.load(Relaxed) as c_int);
+    (from..end).filter(|fd| kind(*fd) != Kind::Other)
+}
+
+/// Moves a descriptor of the shim to a number the program does not see. The old number is closed.
+pub fn hide(fd: c_int) -> Option<c_int> {
+    let hidden = duplicate_hidden(fd);
+    sys::close(fd);
+    hidden
+}
+
+/// A hidden duplicate of a descriptor.
+pub fn duplicate_hidden(fd: c_int) -> Option<c_int> {
+    let hidden = sys::dup_above(fd, hidden_base()?) as c_int;
+    if hidden < 0 {
+        return None;
+    }
+    if hidden as usize >= FD_SLOTS {
+        sys::close(hidden);
+        return None;
+    }
+    mark(hidden, Kind::Hidden);
+    Some(hidden)
+}
+
+/// Closes a descriptor of the shim.
+pub fn close_hidden(fd: c_int) {
+    if let Some(slot) = slot(fd) {
+        slot.store(0, SeqCst);
+    }
+    sys::close(fd);
+}
+
+/// The program's limit stays what it is; the kernel's is raised to the hard one, and the numbers between are ours.
+/// Where there is nothing between, the upper quarter is.
+fn hidden_base() -> Option<c_int> {
+    match HIDDEN_BASE.load(Relaxed) {
+        0 => {}
+        base => return Some(base),
+    }
+    let (soft, hard) = sys::nofile(None).ok()?;
+    let reachable = hard.min(FD_SLOTS as u64);
+    let base = if reachable > soft && sys::nofile(Some((reachable, hard))).is_ok() {
+        PROGRAM_SOFT.store(soft, Relaxed);
+        soft
+    } else {
+        soft.min(reachable) / 4 * 3
+    };
+    HIDDEN_BASE.store(base.max(1) as c_int, Relaxed);
+    Some(base.max(1) as c_int)
+}
+
+/// RLIMIT_NOFILE's soft value as the program set it, if the real one differs.
+pub fn program_soft_limit() -> Option<u64> {
+    match PROGRAM_SOFT.load(Relaxed) {
+        0 => None,
+        soft => Some(soft),
+    }
+}
+
+/// The program set another soft limit.
+pub fn set_program_soft_limit(soft: u64) {
+    if program_soft_limit().is_some() {
+        PROGRAM_SOFT.store(soft.max(1), Relaxed);
+        HIDDEN_BASE.store((soft as usize).clamp(1, FD_SLOTS / 4 * 3) as c_int, Relaxed);
+    }
+}
+
+/// Forgets every number except the hidden ones.
+pub fn clear() {
+    for slot in FDS.iter().take(HIGH.load(Relaxed) as usize) {
+        if Kind::of(slot.load(Relaxed)) != Kind::Hidden {
+            slot.store(0, SeqCst);
+        }
+    }
+}
+
+/// Whether an active number is the endpoint's socket still. Where a descriptor was closed unseen (fclose, a raw system
+/// call) and the number is another file by now, the entry is forgotten.
+pub fn still_socket(fd: c_int) -> bool {
+    let Some((id, kind)) = lookup(fd) else { return false };
+    if kind != Kind::Active {
+        return true;
+    }
+    let birth = id.endpoint().phase() > crate::switch::Phase::Connecting;
+    match sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE) {
+        Ok(cookie) if !birth || cookie == id.endpoint().birth().cookie => true,
+        _ => {
+            drop(id);
+            forget(fd);
+            false
+        }
+    }
+}
+
+/// Whether a final number is the endpoint's new socket still.
+pub fn still_final(fd: c_int, id: Id) -> bool {
+    let cookie = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE);
+    if cookie == Ok(id.local().unix_cookie.load(Relaxed)) {
+        return true;
+    }
+    forget(fd);
+    false
+}

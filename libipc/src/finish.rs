@@ -1,0 +1,92 @@
+//! Final: the program's descriptors become the new socket. And the end: what an endpoint leaves behind.
+
+use core::sync::atomic::Ordering::*;
+
+use libc::{c_int, timeval};
+
+use crate::endpoint::Id;
+use crate::guard::NoSignals;
+use crate::switch::Phase;
+use crate::{daemon, epoll, fds, process, sys};
+
+/// fcntl(2): which signal tells of readiness.
+const F_SETSIG: c_int = 10;
+const F_GETSIG: c_int = 11;
+
+/// Puts the new socket over every descriptor number that this process has of the endpoint. Each process of a family
+/// does this when it next meets the endpoint.
+pub fn replace_descriptors(id: Id) {
+    let _no_signals = NoSignals::hold();
+    let e = id.endpoint();
+    let (Some(_rx), Some(_tx)) = (e.lock_rx(), e.lock_tx()) else { return };
+    let unix = id.local().unix.swap(-1, SeqCst);
+    if unix < 0 {
+        return;
+    }
+    let tcp = id.local().tcp.load(Acquire);
+    copy_settings(tcp, unix);
+    if let Ok(cookie) = sys::getsockopt::<u64>(unix, libc::SOL_SOCKET, libc::SO_COOKIE) {
+        id.local().unix_cookie.store(cookie, SeqCst);
+    }
+    for fd in fds::numbers_of(id) {
+        if fds::reserve(fd, id) {
+            let kind = replace(id, fd, unix);
+            fds::publish(fd, id, kind);
+        }
+    }
+    epoll::follow_final(id, unix);
+    fds::close_hidden(unix);
+}
+
+/// The new socket in place of one number, unless the number is another file by now (closed where no hook saw it).
+fn replace(id: Id, fd: c_int, unix: c_int) -> fds::Kind {
+    let cookie = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE).ok();
+    if cookie != Some(id.endpoint().birth().cookie) {
+        return fds::Kind::Active;
+    }
+    epoll::withdraw_tcp(id, fd);
+    let cloexec = sys::fcntl(fd, libc::F_GETFD, 0) & libc::FD_CLOEXEC as isize != 0;
+    sys::dup3(unix, fd, if cloexec { libc::O_CLOEXEC } else { 0 });
+    fds::Kind::Final
+}
+
+/// What the program has set on its socket, as far as it acts on the new one.
+fn copy_settings(tcp: c_int, unix: c_int) {
+    sys::fcntl(unix, libc::F_SETFL, sys::fcntl(tcp, libc::F_GETFL, 0).max(0) as usize);
+    for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
+        if let Ok(t) = sys::getsockopt::<timeval>(tcp, libc::SOL_SOCKET, option)
+            && (t.tv_sec, t.tv_usec) != (0, 0)
+        {
+            sys::setsockopt(unix, libc::SOL_SOCKET, option, &t);
+        }
+    }
+    if let Ok(low) = sys::getsockopt::<c_int>(tcp, libc::SOL_SOCKET, libc::SO_RCVLOWAT)
+        && low != 1
+    {
+        sys::setsockopt(unix, libc::SOL_SOCKET, libc::SO_RCVLOWAT, &low);
+    }
+    let owner = sys::fcntl(tcp, libc::F_GETOWN, 0);
+    if owner != 0 && owner > -4096 {
+        sys::fcntl(unix, libc::F_SETOWN, owner as usize);
+        sys::fcntl(unix, F_SETSIG, sys::fcntl(tcp, F_GETSIG, 0).max(0) as usize);
+    }
+}
+
+/// The process has no descriptor of the endpoint and no call in progress on it: everything that was kept for it goes.
+/// TCP first, so that a peer which sees the new transport end finds TCP's verdict beside it.
+pub fn released(id: Id) {
+    let (e, l) = (id.endpoint(), id.local());
+    epoll::drop_registrations(id);
+    let promised = e.phase() >= Phase::Dual;
+    for slot in [&l.tcp, &l.unix, &l.grant] {
+        let fd = slot.swap(-1, SeqCst);
+        if fd >= 0 {
+            fds::close_hidden(fd);
+        }
+    }
+    let told = e.told_by.load(Relaxed) != 0;
+    if e.holders.is_sole() && (promised || told) {
+        daemon::closed(id);
+    }
+    e.holders.remove(process::slot());
+}

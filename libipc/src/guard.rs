@@ -1,0 +1,50 @@
+//! What a hook owes its host: errno as it was, and no signal handler in the middle of a step of the switch.
+
+use libc::c_int;
+
+use crate::sys;
+
+/// Restores errno when dropped.
+pub struct Errno(c_int);
+
+impl Errno {
+    pub fn keep() -> Errno {
+        // SAFETY: libc's errno of the calling thread.
+        Errno(unsafe { *libc::__errno_location() })
+    }
+}
+
+impl Drop for Errno {
+    fn drop(&mut self) {
+        set_errno(self.0);
+    }
+}
+
+pub fn set_errno(value: c_int) {
+    // SAFETY: as above.
+    unsafe { *libc::__errno_location() = value };
+}
+
+/// What a libc function returns for what the kernel returned.
+pub fn as_libc(r: sys::Ret) -> isize {
+    if r >= 0 {
+        return r;
+    }
+    set_errno(-r as c_int);
+    -1
+}
+
+/// Holds signals back until dropped, so that no handler meets a half-made step or a lock of its own thread.
+pub struct NoSignals(u64);
+
+impl NoSignals {
+    pub fn hold() -> NoSignals {
+        NoSignals(sys::set_sigmask(sys::ALL_SIGNALS))
+    }
+}
+
+impl Drop for NoSignals {
+    fn drop(&mut self) {
+        sys::set_sigmask(self.0);
+    }
+}

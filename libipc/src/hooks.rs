@@ -1,0 +1,178 @@
+//! THE table: one row for each symbol that is interposed, with its C signature and its handler. Exports decide
+//! nothing; they call the handler. `real::NAME()` is the function that the program would have called without us.
+
+use core::ffi::{CStr, c_void};
+use core::sync::atomic::{AtomicPtr, Ordering::*};
+
+use libc::{
+    FILE, c_int, c_long, c_uint, c_ulong, epoll_event, fd_set, iovec, loff_t, mmsghdr, msghdr, nfds_t, off_t, pid_t,
+    pollfd, rlimit64, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec, timeval,
+};
+
+use crate::calls::{connect, descriptors, io, options, process, wait, zero_copy};
+
+/// The next definition of a symbol after ours, found at its first use.
+pub struct Next(AtomicPtr<c_void>);
+
+impl Next {
+    const fn new() -> Next {
+        Next(AtomicPtr::new(core::ptr::null_mut()))
+    }
+
+    #[inline(always)]
+    fn get(&self, name: &'static CStr) -> *mut c_void {
+        let known = self.0.load(Relaxed);
+        if known.is_null() { self.find(name) } else { known }
+    }
+
+    #[cold]
+    fn find(&self, name: &'static CStr) -> *mut c_void {
+        // SAFETY: a terminated name; RTLD_NEXT is looked up from this object.
+        let found = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
+        let found = if found.is_null() { missing as *mut c_void } else { found };
+        self.0.store(found, Relaxed);
+        found
+    }
+}
+
+/// Stands for a function that this libc does not have.
+extern "C" fn missing() -> c_long {
+    crate::guard::set_errno(libc::ENOSYS);
+    -1
+}
+
+macro_rules! hooks {
+    ($($name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? => $handler:path;)+) => {
+        /// The functions behind the hooks.
+        pub mod real {
+            use super::*;
+            $(
+                #[allow(non_snake_case)]
+                #[inline(always)]
+                pub fn $name() -> unsafe extern "C" fn($($ty),*) $(-> $ret)? {
+                    static NEXT: Next = Next::new();
+                    const NAME: &CStr = match CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
+                        Ok(name) => name,
+                        Err(_) => c"",
+                    };
+                    // SAFETY: the symbol of this name has this signature (the manual page of the same name).
+                    unsafe { core::mem::transmute(NEXT.get(NAME)) }
+                }
+            )+
+
+            /// Finds every function now, so that a signal handler never has to.
+            pub fn find_all() {
+                $($name();)+
+            }
+        }
+
+        $(
+            #[cfg_attr(not(test), unsafe(no_mangle))]
+            unsafe extern "C" fn $name($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: the program's own arguments.
+                unsafe { $handler($($arg),*) }
+            }
+        )+
+    };
+}
+
+type Buf = *mut c_void;
+type Bytes = *const c_void;
+type Addr = *const sockaddr;
+type AddrOut = *mut sockaddr;
+type LenOut = *mut socklen_t;
+
+hooks! {
+    // lifecycle
+    socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int => connect::socket;
+    connect(fd: c_int, addr: Addr, len: socklen_t) -> c_int => connect::connect;
+    __connect(fd: c_int, addr: Addr, len: socklen_t) -> c_int => connect::connect;
+    listen(fd: c_int, backlog: c_int) -> c_int => connect::listen;
+    accept(fd: c_int, addr: AddrOut, len: LenOut) -> c_int => connect::accept;
+    accept4(fd: c_int, addr: AddrOut, len: LenOut, flags: c_int) -> c_int => connect::accept4;
+    shutdown(fd: c_int, how: c_int) -> c_int => connect::shutdown;
+    close(fd: c_int) -> c_int => descriptors::close;
+    __close(fd: c_int) -> c_int => descriptors::close;
+    fclose(file: *mut FILE) -> c_int => descriptors::fclose;
+    close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int => descriptors::close_range;
+    closefrom(first: c_int) => descriptors::closefrom;
+
+    // duplicates, flags
+    dup(fd: c_int) -> c_int => descriptors::dup;
+    dup2(old: c_int, new: c_int) -> c_int => descriptors::dup2;
+    __dup2(old: c_int, new: c_int) -> c_int => descriptors::dup2;
+    dup3(old: c_int, new: c_int, flags: c_int) -> c_int => descriptors::dup3;
+    fcntl(fd: c_int, cmd: c_int, arg: usize) -> c_int => descriptors::fcntl;
+    __fcntl(fd: c_int, cmd: c_int, arg: usize) -> c_int => descriptors::fcntl;
+    fcntl64(fd: c_int, cmd: c_int, arg: usize) -> c_int => descriptors::fcntl64;
+    ioctl(fd: c_int, request: c_ulong, arg: usize) -> c_int => descriptors::ioctl;
+
+    // read
+    read(fd: c_int, buf: Buf, len: size_t) -> ssize_t => io::read;
+    __read(fd: c_int, buf: Buf, len: size_t) -> ssize_t => io::read;
+    __read_chk(fd: c_int, buf: Buf, len: size_t, room: size_t) -> ssize_t => io::read_chk;
+    readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t => io::readv;
+    recv(fd: c_int, buf: Buf, len: size_t, flags: c_int) -> ssize_t => io::recv;
+    __recv_chk(fd: c_int, buf: Buf, len: size_t, room: size_t, flags: c_int) -> ssize_t => io::recv_chk;
+    recvfrom(fd: c_int, buf: Buf, len: size_t, flags: c_int, addr: AddrOut, n: LenOut) -> ssize_t => io::recvfrom;
+    __recvfrom_chk(fd: c_int, buf: Buf, len: size_t, room: size_t, flags: c_int, addr: AddrOut, n: LenOut) -> ssize_t
+        => io::recvfrom_chk;
+    recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t => io::recvmsg;
+    recvmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_int, timeout: *mut timespec) -> c_int
+        => io::recvmmsg;
+
+    // write
+    write(fd: c_int, buf: Bytes, len: size_t) -> ssize_t => io::write;
+    __write(fd: c_int, buf: Bytes, len: size_t) -> ssize_t => io::write;
+    writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t => io::writev;
+    send(fd: c_int, buf: Bytes, len: size_t, flags: c_int) -> ssize_t => io::send_;
+    __send(fd: c_int, buf: Bytes, len: size_t, flags: c_int) -> ssize_t => io::send_;
+    sendto(fd: c_int, buf: Bytes, len: size_t, flags: c_int, addr: Addr, n: socklen_t) -> ssize_t => io::sendto;
+    sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t => io::sendmsg;
+    sendmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int => io::sendmmsg;
+
+    // zero copy
+    sendfile(out: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t => zero_copy::sendfile;
+    sendfile64(out: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t => zero_copy::sendfile64;
+    splice(from: c_int, at: *mut loff_t, to: c_int, to_at: *mut loff_t, len: size_t, flags: c_uint) -> ssize_t
+        => zero_copy::splice;
+
+    // waiting
+    poll(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int => wait::poll;
+    __poll(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int => wait::poll;
+    __poll_chk(fds: *mut pollfd, count: nfds_t, timeout: c_int, room: size_t) -> c_int => wait::poll_chk;
+    ppoll(fds: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t) -> c_int => wait::ppoll;
+    __ppoll_chk(fds: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t, room: size_t) -> c_int
+        => wait::ppoll_chk;
+    select(count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout: *mut timeval) -> c_int
+        => wait::select;
+    __select(count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout: *mut timeval) -> c_int
+        => wait::select;
+    pselect(count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout: *const timespec,
+        mask: *const sigset_t) -> c_int => wait::pselect;
+    epoll_ctl(epfd: c_int, op: c_int, fd: c_int, event: *mut epoll_event) -> c_int => wait::epoll_ctl;
+    epoll_wait(epfd: c_int, events: *mut epoll_event, max: c_int, timeout: c_int) -> c_int => wait::epoll_wait;
+    epoll_pwait(epfd: c_int, events: *mut epoll_event, max: c_int, timeout: c_int, mask: *const sigset_t) -> c_int
+        => wait::epoll_pwait;
+    epoll_pwait2(epfd: c_int, events: *mut epoll_event, max: c_int, timeout: *const timespec, mask: *const sigset_t)
+        -> c_int => wait::epoll_pwait2;
+
+    // questions
+    getsockname(fd: c_int, addr: AddrOut, len: LenOut) -> c_int => connect::getsockname;
+    getpeername(fd: c_int, addr: AddrOut, len: LenOut) -> c_int => connect::getpeername;
+    getsockopt(fd: c_int, level: c_int, name: c_int, value: Buf, len: LenOut) -> c_int => options::getsockopt;
+    setsockopt(fd: c_int, level: c_int, name: c_int, value: Bytes, len: socklen_t) -> c_int => options::setsockopt;
+
+    // processes, limits
+    fork() -> pid_t => process::fork;
+    __fork() -> pid_t => process::fork;
+    getrlimit(resource: c_int, limit: *mut rlimit64) -> c_int => process::getrlimit;
+    getrlimit64(resource: c_int, limit: *mut rlimit64) -> c_int => process::getrlimit;
+    setrlimit(resource: c_int, limit: *const rlimit64) -> c_int => process::setrlimit;
+    setrlimit64(resource: c_int, limit: *const rlimit64) -> c_int => process::setrlimit;
+    prlimit(pid: pid_t, resource: c_int, new: *const rlimit64, old: *mut rlimit64) -> c_int => process::prlimit;
+    prlimit64(pid: pid_t, resource: c_int, new: *const rlimit64, old: *mut rlimit64) -> c_int => process::prlimit;
+    sysconf(name: c_int) -> c_long => process::sysconf;
+    getdtablesize() -> c_int => process::getdtablesize;
+    syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long => process::syscall;
+}

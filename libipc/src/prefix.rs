@@ -1,0 +1,147 @@
+//! The hash of the first N bytes of one direction.
+
+use matcher::wire::Hash;
+use sha2::{Digest, Sha256};
+
+/// Bytes that are kept until ipcd has said what N is.
+const EARLY: usize = 192;
+
+/// One direction's prefix. Lives in memory that forked processes share, so it holds no pointer.
+pub struct Prefix {
+    sha: Sha256,
+    /// Bytes seen so far; stops at N.
+    seen: u32,
+    early: [u8; EARLY],
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// N is not known; `seen` bytes are in `early`.
+    Early,
+    Hashing,
+    Done(Hash),
+    /// Bytes went by that cannot be hashed any more.
+    Missed,
+}
+
+impl Prefix {
+    pub fn new() -> Prefix {
+        Prefix { sha: Sha256::new(), seen: 0, early: [0; EARLY], state: State::Early }
+    }
+
+    /// Whether the bytes that come next matter.
+    pub fn wants(&self) -> bool {
+        matches!(self.state, State::Early | State::Hashing)
+    }
+
+    pub fn missed(&self) -> bool {
+        self.state == State::Missed
+    }
+
+    pub fn hash(&self) -> Option<&Hash> {
+        match &self.state {
+            State::Done(hash) => Some(hash),
+            _ => None,
+        }
+    }
+
+    /// Bytes went by unseen (sendfile, splice): if they belong to the prefix, it is lost.
+    pub fn skip(&mut self) {
+        if self.wants() {
+            self.state = State::Missed;
+        }
+    }
+
+    /// Takes the next bytes of the direction. `n` is the prefix length in bytes, 0 while it is not known.
+    pub fn feed(&mut self, mut bytes: &[u8], n: u32) {
+        if self.state == State::Early {
+            if n == 0 {
+                return self.keep(bytes);
+            }
+            self.hash_early(n);
+        }
+        if self.state == State::Hashing {
+            let missing = n.saturating_sub(self.seen) as usize;
+            bytes = bytes.get(..missing).unwrap_or(bytes);
+            self.sha.update(bytes);
+            self.seen += bytes.len() as u32;
+            self.finish(n);
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        match self.early.get_mut(self.seen as usize..self.seen as usize + bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.seen += bytes.len() as u32;
+            }
+            None => self.state = State::Missed,
+        }
+    }
+
+    fn hash_early(&mut self, n: u32) {
+        self.seen = self.seen.min(n);
+        self.sha.update(self.early.get(..self.seen as usize).unwrap_or(&self.early));
+        self.state = State::Hashing;
+        self.finish(n);
+    }
+
+    fn finish(&mut self, n: u32) {
+        if self.seen >= n {
+            let mut hash = [0; 32];
+            hash.copy_from_slice(self.sha.clone().finalize().as_slice());
+            self.state = State::Done(hash);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash_of(bytes: &[u8]) -> Hash {
+        Sha256::digest(bytes).into()
+    }
+
+    #[test]
+    fn any_chunking_and_any_moment_of_learning_n_gives_the_same_hash() {
+        let data: Vec<u8> = (0..=255).collect();
+        for n in [1u32, 7, 64, 190] {
+            for known_at in [0usize, 1, 50, 180] {
+                for chunk in [1usize, 3, 40, 256] {
+                    let mut p = Prefix::new();
+                    let mut at = 0;
+                    for c in data.chunks(chunk) {
+                        p.feed(c, if at >= known_at { n } else { 0 });
+                        at += c.len();
+                    }
+                    if at > known_at && known_at.div_ceil(chunk) * chunk <= EARLY {
+                        assert_eq!(p.hash(), Some(&hash_of(&data[..n as usize])), "{n} {known_at} {chunk}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_kept_or_seen_is_missed_and_never_hashed() {
+        let mut p = Prefix::new();
+        p.feed(&[1; EARLY], 0);
+        assert!(p.wants());
+        p.feed(&[1], 0);
+        assert!(p.missed());
+        p.feed(&[1; 1000], 8);
+        assert_eq!(p.hash(), None);
+
+        let mut p = Prefix::new();
+        p.feed(&[1; 4], 8);
+        p.skip();
+        assert!(p.missed());
+
+        let mut p = Prefix::new();
+        p.feed(&[1; 8], 8);
+        p.skip();
+        assert_eq!(p.hash(), Some(&hash_of(&[1; 8])));
+    }
+}

@@ -1,0 +1,273 @@
+//! The shim's own system calls, made without libc: they neither come back into our hooks nor touch errno.
+//!
+//! Every function returns what the kernel returns: a value of 0 or more, or a negated errno.
+
+use core::mem::{MaybeUninit, size_of};
+use core::ptr::{null, null_mut};
+
+use libc::{c_int, c_long, c_void, msghdr, pollfd, sockaddr_storage, timespec};
+use syscalls::raw;
+
+/// What a system call returned: 0 or more, or a negated errno.
+pub type Ret = isize;
+
+/// All signals, as the kernel's 64-bit set.
+pub const ALL_SIGNALS: u64 = !0;
+
+macro_rules! call {
+    ($nr:expr $(, $arg:expr)*) => { call!(@ $nr, [$($arg as usize),*]) };
+    (@ $nr:expr, [$($arg:expr),*]) => {{
+        let a = pad([$($arg),*]);
+        // SAFETY: the wrapper that expands this passes pointers that are valid for what the kernel does with them, or
+        // passes on pointers of the host program, which the kernel checks (EFAULT).
+        unsafe { raw::syscall6($nr as usize, a[0], a[1], a[2], a[3], a[4], a[5]) as Ret }
+    }};
+}
+
+fn pad<const K: usize>(args: [usize; K]) -> [usize; 6] {
+    let mut all = [0; 6];
+    for (to, from) in all.iter_mut().zip(args) {
+        *to = from;
+    }
+    all
+}
+
+/// A system call with the host program's own arguments, passed on unchecked.
+pub fn forward(nr: c_long, args: [usize; 6]) -> Ret {
+    call!(nr, args[0], args[1], args[2], args[3], args[4], args[5])
+}
+
+pub fn close(fd: c_int) -> Ret {
+    call!(libc::SYS_close, fd)
+}
+
+pub fn getpid() -> c_int {
+    call!(libc::SYS_getpid) as c_int
+}
+
+pub fn geteuid() -> u32 {
+    call!(libc::SYS_geteuid) as u32
+}
+
+/// CLOCK_MONOTONIC, nanoseconds.
+pub fn now() -> u64 {
+    let mut t = timespec { tv_sec: 0, tv_nsec: 0 };
+    call!(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC, &raw mut t);
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}
+
+pub fn yield_now() {
+    call!(libc::SYS_sched_yield);
+}
+
+/// Duplicates `fd` to the lowest free number of `min` or more, with CLOEXEC.
+pub fn dup_above(fd: c_int, min: c_int) -> Ret {
+    call!(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, min)
+}
+
+pub fn dup3(from: c_int, to: c_int, flags: c_int) -> Ret {
+    call!(libc::SYS_dup3, from, to, flags)
+}
+
+pub fn fcntl(fd: c_int, cmd: c_int, arg: usize) -> Ret {
+    call!(libc::SYS_fcntl, fd, cmd, arg)
+}
+
+pub fn is_nonblocking(fd: c_int) -> bool {
+    let flags = fcntl(fd, libc::F_GETFL, 0);
+    flags >= 0 && flags & libc::O_NONBLOCK as Ret != 0
+}
+
+pub fn shutdown(fd: c_int, how: c_int) -> Ret {
+    call!(libc::SYS_shutdown, fd, how)
+}
+
+pub fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> Ret {
+    call!(libc::SYS_recvmsg, fd, msg, flags)
+}
+
+pub fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> Ret {
+    call!(libc::SYS_sendmsg, fd, msg, flags)
+}
+
+pub fn recv(fd: c_int, buf: &mut [u8], flags: c_int) -> Ret {
+    call!(libc::SYS_recvfrom, fd, buf.as_mut_ptr(), buf.len(), flags, null_mut::<u8>(), null_mut::<u8>())
+}
+
+pub fn send(fd: c_int, buf: &[u8], flags: c_int) -> Ret {
+    call!(libc::SYS_sendto, fd, buf.as_ptr(), buf.len(), flags, null::<u8>(), 0)
+}
+
+pub fn socket(domain: c_int, kind: c_int, protocol: c_int) -> Ret {
+    call!(libc::SYS_socket, domain, kind, protocol)
+}
+
+pub fn connect(fd: c_int, addr: *const c_void, len: u32) -> Ret {
+    call!(libc::SYS_connect, fd, addr, len)
+}
+
+/// Reads a socket option of fixed size; what the kernel does not fill stays zero.
+pub fn getsockopt<T: Copy>(fd: c_int, level: c_int, name: c_int) -> Result<T, Ret> {
+    let mut value = MaybeUninit::<T>::zeroed();
+    let mut len = size_of::<T>() as u32;
+    let r = call!(libc::SYS_getsockopt, fd, level, name, value.as_mut_ptr(), &raw mut len);
+    // SAFETY: zeroed, and every T used here (integers, timeval, structs of integers) is valid for any bit pattern.
+    if r < 0 { Err(r) } else { Ok(unsafe { value.assume_init() }) }
+}
+
+pub fn setsockopt<T: Copy>(fd: c_int, level: c_int, name: c_int, value: &T) -> Ret {
+    call!(libc::SYS_setsockopt, fd, level, name, &raw const *value, size_of::<T>())
+}
+
+/// getsockname (`peer` false) or getpeername.
+pub fn name(fd: c_int, peer: bool) -> Result<sockaddr_storage, Ret> {
+    let mut addr = MaybeUninit::<sockaddr_storage>::zeroed();
+    let mut len = size_of::<sockaddr_storage>() as u32;
+    let nr = if peer { libc::SYS_getpeername } else { libc::SYS_getsockname };
+    let r = call!(nr, fd, addr.as_mut_ptr(), &raw mut len);
+    // SAFETY: zeroed, and sockaddr_storage is valid for any bit pattern.
+    if r < 0 { Err(r) } else { Ok(unsafe { addr.assume_init() }) }
+}
+
+/// An ioctl that writes one int.
+pub fn ioctl_int(fd: c_int, request: u32) -> Result<c_int, Ret> {
+    let mut value: c_int = 0;
+    let r = call!(libc::SYS_ioctl, fd, request, &raw mut value);
+    if r < 0 { Err(r) } else { Ok(value) }
+}
+
+/// poll with a relative timeout in nanoseconds (`None`: for ever) and, if given, a signal mask.
+pub fn ppoll(fds: &mut [pollfd], timeout: Option<u64>, mask: Option<&u64>) -> Ret {
+    let mut t = timespec { tv_sec: 0, tv_nsec: 0 };
+    let t = match timeout {
+        None => null_mut(),
+        Some(ns) => {
+            t.tv_sec = (ns / 1_000_000_000) as i64;
+            t.tv_nsec = (ns % 1_000_000_000) as i64;
+            &raw mut t
+        }
+    };
+    let mask = mask.map_or(null(), |m| &raw const *m);
+    call!(libc::SYS_ppoll, fds.as_mut_ptr(), fds.len(), t, mask, 8)
+}
+
+/// Replaces the calling thread's signal mask and returns the old one.
+pub fn set_sigmask(mask: u64) -> u64 {
+    let mut old = 0u64;
+    call!(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, &raw mut old, 8);
+    old
+}
+
+pub fn signalfd(fd: c_int, mask: u64) -> Ret {
+    call!(libc::SYS_signalfd4, fd, &raw const mask, 8, libc::O_CLOEXEC | libc::O_NONBLOCK)
+}
+
+/// The flags (SA_…) and handler of a signal's disposition.
+pub fn sigaction(signo: c_int) -> Option<(usize, u64)> {
+    #[repr(C)]
+    struct Kernel {
+        handler: usize,
+        flags: u64,
+        restorer: usize,
+        mask: u64,
+    }
+    let mut old = Kernel { handler: 0, flags: 0, restorer: 0, mask: 0 };
+    let r = call!(libc::SYS_rt_sigaction, signo, null::<u8>(), &raw mut old, 8);
+    (r == 0).then_some((old.handler, old.flags))
+}
+
+/// Queues a signal to the calling thread with the siginfo of one that was taken from a signalfd.
+pub fn requeue_signal(signo: c_int, info: &libc::siginfo_t) -> Ret {
+    let tid = call!(libc::SYS_gettid);
+    call!(libc::SYS_rt_tgsigqueueinfo, getpid(), tid, signo, &raw const *info)
+}
+
+/// Takes one pending signal out of `set`, with its siginfo; none is -EAGAIN.
+pub fn take_signal(set: u64, info: &mut libc::siginfo_t) -> Ret {
+    let zero = timespec { tv_sec: 0, tv_nsec: 0 };
+    call!(libc::SYS_rt_sigtimedwait, &raw const set, &raw mut *info, &raw const zero, 8)
+}
+
+pub fn eventfd() -> Ret {
+    call!(libc::SYS_eventfd2, 0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)
+}
+
+pub fn write(fd: c_int, buf: &[u8]) -> Ret {
+    call!(libc::SYS_write, fd, buf.as_ptr(), buf.len())
+}
+
+pub fn read(fd: c_int, buf: &mut [u8]) -> Ret {
+    call!(libc::SYS_read, fd, buf.as_mut_ptr(), buf.len())
+}
+
+pub fn epoll_ctl(epfd: c_int, op: c_int, fd: c_int, events: u32, data: u64) -> Ret {
+    let event = libc::epoll_event { events, u64: data };
+    call!(libc::SYS_epoll_ctl, epfd, op, fd, &raw const event)
+}
+
+pub fn futex_wait(word: &core::sync::atomic::AtomicU32, expected: u32) {
+    call!(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, null::<u8>());
+}
+
+pub fn futex_wake(word: &core::sync::atomic::AtomicU32) {
+    call!(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1);
+}
+
+/// Anonymous memory of `len` bytes, shared with the children of later forks if `shared`; null if there is none.
+pub fn map_memory(len: usize, shared: bool) -> *mut c_void {
+    let kind = if shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
+    let flags = kind | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    mapped(call!(libc::SYS_mmap, 0, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1isize, 0))
+}
+
+/// Maps the first `len` bytes of a file for reading; null if that fails.
+pub fn map_readable(fd: c_int, len: usize) -> *mut c_void {
+    mapped(call!(libc::SYS_mmap, 0, len, libc::PROT_READ, libc::MAP_SHARED, fd, 0))
+}
+
+fn mapped(r: Ret) -> *mut c_void {
+    if (-4095..0).contains(&r) { null_mut() } else { r as *mut c_void }
+}
+
+pub fn unmap(at: *mut c_void, len: usize) {
+    call!(libc::SYS_munmap, at, len);
+}
+
+/// Reads and, if `new` is given, sets RLIMIT_NOFILE: (soft, hard).
+pub fn nofile(new: Option<(u64, u64)>) -> Result<(u64, u64), Ret> {
+    let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let new = new.map(|(rlim_cur, rlim_max)| libc::rlimit64 { rlim_cur, rlim_max });
+    let at = new.as_ref().map_or(null(), |n| &raw const *n);
+    let r = call!(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, at, &raw mut old);
+    if r < 0 { Err(r) } else { Ok((old.rlim_cur, old.rlim_max)) }
+}
+
+/// Whether the process has ended (a zombie has): its descriptors are closed.
+pub fn process_ended(pid: c_int) -> bool {
+    let fd = call!(libc::SYS_pidfd_open, pid, 0);
+    if fd < 0 {
+        return fd == -(libc::ESRCH as Ret);
+    }
+    let mut p = [pollfd { fd: fd as c_int, events: libc::POLLIN, revents: 0 }];
+    let ended = ppoll(&mut p, Some(0), None) > 0;
+    close(fd as c_int);
+    ended
+}
+
+/// Owner, mode and kind of a path, without following a last symbolic link.
+pub fn lstat(path: *const u8) -> Option<libc::stat64> {
+    let mut st = MaybeUninit::<libc::stat64>::zeroed();
+    let r = call!(libc::SYS_newfstatat, libc::AT_FDCWD, path, st.as_mut_ptr(), libc::AT_SYMLINK_NOFOLLOW);
+    // SAFETY: zeroed, and stat64 is valid for any bit pattern.
+    (r == 0).then(|| unsafe { st.assume_init() })
+}
+
+pub fn readlink(path: *const u8, buf: &mut [u8]) -> Ret {
+    call!(libc::SYS_readlinkat, libc::AT_FDCWD, path, buf.as_mut_ptr(), buf.len())
+}
+
+/// What the kernel does to a thread that writes to a closed stream.
+pub fn raise_sigpipe() {
+    let tid = call!(libc::SYS_gettid);
+    call!(libc::SYS_tgkill, getpid(), tid, libc::SIGPIPE);
+}
