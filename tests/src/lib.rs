@@ -1,1 +1,16 @@
-//! x
+//! The harness: starts a private daemon, runs a program natively and under the shim, and compares.
+//!
+//! The expectation of every case comes from the kernel: the program runs natively first, must pass there, and must
+//! then print the same under the shim. That streams moved at all is asked of the daemon ([`streams`]), because a suite
+//! that passes on plain TCP proves nothing.
+
+pub mod artifacts;
+pub mod case;
+pub mod daemon;
+pub mod diagnose;
+pub mod run;
+pub mod streams;
+
+pub use case::Case;
+pub use daemon::Daemon;
+pub use run::{Mode, Program, run};

@@ -1,0 +1,147 @@
+//! One case of the victim: what it prints natively is what it must print under the shim.
+
+use std::time::Duration;
+
+use crate::run::Outcome;
+use crate::{Daemon, Mode, Program, artifacts, run};
+
+/// How a case is laid out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Layout {
+    /// Two processes, streams final before the case begins.
+    Warm,
+    /// Two threads of one process, streams final before the case begins.
+    OneProcess,
+    /// Two processes, the near end accepts, fortified build, and streams move whenever they can.
+    Cold,
+}
+
+/// All of them.
+pub const ALL: [Layout; 3] = [Layout::Warm, Layout::OneProcess, Layout::Cold];
+
+/// A case of the victim.
+#[derive(Clone)]
+pub struct Case {
+    name: &'static str,
+    args: Vec<&'static str>,
+    layouts: Vec<Layout>,
+    allowed: Vec<&'static str>,
+    limit: Duration,
+}
+
+impl Case {
+    /// The case of this name, in all layouts, where every stream must become final.
+    pub fn new(name: &'static str) -> Case {
+        let limit = Duration::from_secs(60);
+        Case { name, args: Vec::new(), layouts: ALL.to_vec(), allowed: Vec::new(), limit }
+    }
+
+    /// Only in these layouts.
+    pub fn only(mut self, layouts: &[Layout]) -> Case {
+        self.layouts = layouts.to_vec();
+        self
+    }
+
+    /// Streams may stay on TCP for these reasons.
+    pub fn may_stay(mut self, reasons: &[&'static str]) -> Case {
+        self.allowed = reasons.to_vec();
+        self
+    }
+
+    /// Arguments of the case itself.
+    pub fn args(mut self, args: &[&'static str]) -> Case {
+        self.args = args.to_vec();
+        self
+    }
+
+    /// The program of one layout and mode.
+    pub fn program(&self, layout: Layout, mode: Mode) -> Program {
+        let mut args = vec![self.name];
+        match layout {
+            Layout::Warm => {}
+            Layout::OneProcess => args.push("--far=thread"),
+            Layout::Cold => args.extend(["--cold", "--near-accepts"]),
+        }
+        match mode {
+            Mode::OnlyNear(_) => args.push("--far-plain"),
+            Mode::OnlyFar(_) => args.push("--near-plain"),
+            _ => {}
+        }
+        args.extend(&self.args);
+        let path = if layout == Layout::Cold { artifacts::VICTIM_FORTIFIED } else { artifacts::VICTIM };
+        Program::new(path, &args).limit(self.limit)
+    }
+
+    /// Runs it in one mode; holds wait until the streams are final. Panics unless it passed.
+    pub fn run(&self, layout: Layout, mode: Mode) -> Outcome {
+        self.run_with(layout, mode, |mark| match (held_ports(mark), mode.daemon()) {
+            (Some(ports), Some(daemon)) => daemon.wait_final(&ports, &self.allowed, Duration::from_secs(10)),
+            _ => Ok(()),
+        })
+    }
+
+    /// Runs it in one mode with an answer to its marks. Panics unless it passed.
+    pub fn run_with(&self, layout: Layout, mode: Mode, answer: impl FnMut(&str) -> Result<(), String>) -> Outcome {
+        let program = self.program(layout, mode);
+        let outcome = run(&program, mode, answer);
+        assert_passed(&outcome, &program, mode);
+        outcome
+    }
+
+    /// Natively, then under the shim, in every layout of the case.
+    pub fn check(&self) {
+        for layout in &self.layouts {
+            let native = self.run(*layout, Mode::Native);
+            let daemon = Daemon::eager();
+            let mode = Mode::Shim(&daemon);
+            let shim = self.run(*layout, mode);
+            assert_same(&native, &shim, &self.program(*layout, mode), mode);
+        }
+    }
+
+    /// Natively, then in another mode, in its first layout.
+    pub fn check_in(&self, mode: Mode) {
+        let layout = self.layouts.first().copied().unwrap_or(Layout::Warm);
+        let native = self.run(layout, Mode::Native);
+        let other = self.run(layout, mode);
+        assert_same(&native, &other, &self.program(layout, mode), mode);
+    }
+}
+
+/// The ports that a mark `hold` names.
+pub fn held_ports(mark: &str) -> Option<Vec<u16>> {
+    let ports = mark.strip_prefix("hold")?;
+    Some(ports.split_whitespace().filter_map(|port| port.parse().ok()).collect())
+}
+
+/// Panics, with all there is to know, unless the program ended well.
+pub fn assert_passed(outcome: &Outcome, program: &Program, mode: Mode) {
+    if !outcome.passed() {
+        let daemon = mode.daemon().map(|d| d.ls().to_string().chars().take(4000).collect::<String>());
+        panic!(
+            "failed ({:?}): {}\nstderr: {}\nlast lines: {:#?}\n{}\nls: {}",
+            outcome.status,
+            program.by_hand(mode),
+            outcome.stderr,
+            outcome.lines.iter().rev().take(12).rev().collect::<Vec<_>>(),
+            outcome.hang,
+            daemon.unwrap_or_default(),
+        );
+    }
+}
+
+/// Panics with the lines that differ.
+pub fn assert_same(native: &Outcome, other: &Outcome, program: &Program, mode: Mode) {
+    if native.lines == other.lines {
+        return;
+    }
+    let mut text = String::new();
+    for i in 0..native.lines.len().max(other.lines.len()) {
+        let (a, b) = (native.lines.get(i), other.lines.get(i));
+        if a != b {
+            let none = String::from("(nothing)");
+            text += &format!("  native: {}\n  here:   {}\n", a.unwrap_or(&none), b.unwrap_or(&none));
+        }
+    }
+    panic!("differs from the native run: {}\n{text}", program.by_hand(mode));
+}

@@ -1,0 +1,186 @@
+//! A daemon of a test's own, on a socket in a private directory.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::artifacts;
+use crate::streams::{self, Stream};
+
+/// How to start a daemon.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// N, the bytes of each direction that are hashed; small, so that streams move early.
+    pub prefix: Option<u32>,
+    /// Environment of the daemon, such as IPCD_TEST_CRASH.
+    pub env: Vec<(String, String)>,
+}
+
+/// A directory that only we may enter, removed on drop.
+pub struct PrivateDir(PathBuf);
+
+impl PrivateDir {
+    /// A new one.
+    pub fn new() -> PrivateDir {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("ipc-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::DirBuilder::new().mode(0o700).create(&path).expect("a private directory");
+        PrivateDir(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Default for PrivateDir {
+    fn default() -> Self {
+        PrivateDir::new()
+    }
+}
+
+impl Drop for PrivateDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A running `ipcd serve`; killed on drop.
+pub struct Daemon {
+    dir: PrivateDir,
+    options: Options,
+    child: Option<Child>,
+}
+
+impl Daemon {
+    /// Starts one and waits until it answers.
+    pub fn start(options: Options) -> Daemon {
+        let mut daemon = Daemon { dir: PrivateDir::new(), options, child: None };
+        daemon.restart();
+        daemon
+    }
+
+    /// With a prefix of 8 bytes.
+    pub fn eager() -> Daemon {
+        Daemon::start(Options { prefix: Some(8), ..Options::default() })
+    }
+
+    /// The path of its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("ipcd.sock")
+    }
+
+    /// The daemon's process.
+    pub fn pid(&self) -> i32 {
+        self.child.as_ref().expect("the daemon runs").id() as i32
+    }
+
+    /// Starts the daemon on the same path, if it does not run.
+    pub fn restart(&mut self) {
+        if self.child.is_some() {
+            return;
+        }
+        let mut command = Command::new(artifacts::ipcd());
+        command.arg("serve").arg("--socket").arg(self.socket());
+        if let Some(n) = self.options.prefix {
+            command.arg("--prefix").arg(n.to_string());
+        }
+        command.envs(self.options.env.iter().cloned()).stdin(Stdio::null()).stdout(Stdio::null());
+        self.child = Some(command.spawn().expect("ipcd serve"));
+        let start = Instant::now();
+        while self.ask("stats", &[]).is_err() {
+            let child = self.child.as_mut().expect("just started");
+            if let Some(status) = child.try_wait().expect("our own child") {
+                panic!("ipcd serve ended at once: {status}");
+            }
+            assert!(start.elapsed() < Duration::from_secs(10), "ipcd does not answer on {}", self.socket().display());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: the process is our child and not yet waited for, so the number is still its own.
+        let sent = unsafe { libc::kill(self.pid(), signal) };
+        assert_eq!(sent, 0, "signal {signal} to ipcd");
+    }
+
+    /// SIGKILL; [`Daemon::restart`] starts its successor.
+    pub fn kill9(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    fn ask(&self, what: &str, more: &[&str]) -> Result<Value, String> {
+        let out = Command::new(artifacts::ipcd())
+            .args([what, "--json"])
+            .args(more)
+            .arg("--socket")
+            .arg(self.socket())
+            .output()
+            .map_err(|e| e.to_string())?;
+        if !out.status.success() {
+            return Err(format!("ipcd {what}: {}: {}", out.status, String::from_utf8_lossy(&out.stderr)));
+        }
+        serde_json::from_slice(&out.stdout)
+            .map_err(|e| format!("ipcd {what}: {e} in {}", String::from_utf8_lossy(&out.stdout)))
+    }
+
+    /// `ipcd ls --all --json`.
+    pub fn ls(&self) -> Value {
+        self.ask("ls", &["--all"]).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// `ipcd stats --json`.
+    pub fn stats(&self) -> Value {
+        self.ask("stats", &[]).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// What [`Daemon::ls`] says, read.
+    pub fn streams(&self) -> Vec<Stream> {
+        streams::read(&self.ls())
+    }
+
+    /// How many streams moved wholly.
+    pub fn finals(&self) -> usize {
+        self.streams().iter().filter(|s| s.is_final()).count()
+    }
+
+    /// Waits until the newest stream at each of these ports (of the ends that connected) is final, or stays for one of
+    /// the `allowed` reasons. The error is what was there instead.
+    pub fn wait_final(&self, ports: &[u16], allowed: &[&str], limit: Duration) -> Result<(), String> {
+        let start = Instant::now();
+        loop {
+            let all = self.streams();
+            let settled = |port: &&u16| {
+                let newest = all.iter().rev().find(|s| s.ports.contains(port));
+                newest.is_some_and(|s| s.is_final() || s.reasons.iter().any(|r| allowed.contains(&r.as_str())))
+            };
+            let missing: Vec<_> = ports.iter().filter(|p| !settled(p)).collect();
+            if missing.is_empty() {
+                return Ok(());
+            }
+            if start.elapsed() > limit {
+                let text = serde_json::to_string_pretty(&self.ls()).unwrap_or_default();
+                let text: String = text.chars().take(6000).collect();
+                return Err(format!("{} of {} streams are not final: {missing:?}\n{text}", missing.len(), ports.len()));
+            }
+            std::thread::sleep(Duration::from_millis(15));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill9();
+    }
+}

@@ -1,0 +1,84 @@
+//! Descriptors that several processes hold, and uses that no hook sees.
+
+use tests::Case;
+use tests::case::Layout;
+
+#[test]
+fn accept_in_the_parent_work_in_the_child() {
+    Case::new("accept-fork").only(&[Layout::Warm, Layout::Cold]).check();
+}
+
+#[test]
+fn the_parent_begins_a_child_goes_on() {
+    Case::new("hand-over").only(&[Layout::Warm, Layout::Cold]).check();
+}
+
+#[test]
+fn children_that_only_hold_the_descriptors() {
+    Case::new("background-save").check();
+}
+
+#[test]
+fn parent_and_child_in_turn() {
+    Case::new("in-turn").check();
+}
+
+#[test]
+fn children_by_every_other_way() {
+    Case::new("other-children").check();
+}
+
+#[test]
+fn the_stream_goes_on_after_exec() {
+    Case::new("exec-self").only(&[Layout::Warm, Layout::Cold]).may_stay(&["executed"]).check();
+}
+
+#[test]
+fn another_program_on_the_stream() {
+    Case::new("exec-cat").check();
+}
+
+#[test]
+fn a_program_without_the_shim_on_the_stream() {
+    Case::new("exec-cat-plain").check();
+}
+
+#[test]
+fn a_descriptor_passed_in_a_message() {
+    Case::new("passed").only(&[Layout::Warm, Layout::Cold]).check();
+}
+
+#[test]
+fn several_children_accept() {
+    Case::new("prefork").check();
+}
+
+#[test]
+fn stdio_on_the_socket() {
+    Case::new("stdio").check();
+}
+
+#[test]
+fn dprintf_on_the_socket() {
+    Case::new("dprintf").check();
+}
+
+#[test]
+fn raw_system_calls_mixed_in() {
+    Case::new("raw-calls").may_stay(&["unseen-io"]).check();
+}
+
+#[test]
+fn a_raw_system_call_first() {
+    Case::new("raw-first").check();
+}
+
+#[test]
+fn numbers_that_are_closed_unseen_and_come_back() {
+    Case::new("number-reused").check();
+}
+
+#[test]
+fn fortified_and_64_bit_names() {
+    Case::new("other-names").check();
+}

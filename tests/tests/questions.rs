@@ -1,0 +1,43 @@
+//! Names, options and kinds: the answers of a TCP socket.
+
+use tests::Case;
+
+#[test]
+fn names_and_kinds() {
+    Case::new("names").check();
+}
+
+#[test]
+fn options() {
+    Case::new("options").check();
+}
+
+#[test]
+fn options_set_early() {
+    Case::new("options-early").check();
+}
+
+#[test]
+fn options_set_late() {
+    Case::new("options-late").check();
+}
+
+#[test]
+fn what_accept_says() {
+    Case::new("accepted").check();
+}
+
+#[test]
+fn the_low_water_mark() {
+    Case::new("low-water").check();
+}
+
+#[test]
+fn urgent_data() {
+    Case::new("urgent").may_stay(&["urgent-data"]).check();
+}
+
+#[test]
+fn the_lowest_free_number_is_free() {
+    Case::new("lowest-numbers").check();
+}
