@@ -15,7 +15,12 @@ use crate::{daemon, epoll, fds, offsets, park, process, sys};
 pub fn attend(id: Id, fd: c_int) {
     let e = id.endpoint();
     match e.phase() {
-        Phase::Tracking => tell(id, fd),
+        Phase::Tracking => {
+            if daemon::prefix_bytes() == 0 {
+                daemon::collect();
+            }
+            tell(id, fd);
+        }
         Phase::Waiting => {
             tell(id, fd);
             daemon::collect();

@@ -315,4 +315,3 @@ pub fn closed(id: Id) {
         send(&ToDaemon::Closed { cookie: e.birth().cookie }, None);
     }
 }
-

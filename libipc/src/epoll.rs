@@ -76,14 +76,17 @@ static TAG: AtomicU32 = AtomicU32::new(0);
 struct Table {
     pool: &'static mut Pool,
     _held: Held<'static>,
-    _no_signals: NoSignals,
+    _no_signals: Option<NoSignals>,
 }
 
 fn table() -> Option<Table> {
-    let signals = NoSignals::hold();
+    locked(Some(NoSignals::hold()))
+}
+
+fn locked(no_signals: Option<NoSignals>) -> Option<Table> {
     let held = LOCK.lock()?;
     // SAFETY: the lock is held for the life of the reference.
-    Some(Table { pool: unsafe { &mut *REGISTRATIONS.0.get() }, _held: held, _no_signals: signals })
+    Some(Table { pool: unsafe { &mut *REGISTRATIONS.0.get() }, _held: held, _no_signals: no_signals })
 }
 
 /// Keeps the table consistent for the child of a fork.
@@ -191,8 +194,13 @@ impl Table {
 
     /// Gives a registration another mask and data, as EPOLL_CTL_MOD does.
     fn change(&mut self, index: u32, events: u32, data: u64) -> Option<()> {
+        let old = self.at(index)?;
+        if old.data == data {
+            (old.events, old.armed) = (events, true);
+            return Some(());
+        }
+        let epfd = old.epfd;
         self.unlink_alike(index)?;
-        let epfd = self.at(index)?.epfd;
         let bucket = bucket(epfd, data);
         let next_alike = core::mem::replace(self.pool.buckets.get_mut(bucket)?, index);
         let entry = self.at(index)?;
@@ -208,6 +216,9 @@ impl Table {
 
 /// A value that no program's data has in its upper half: not a pointer, not a small or negative number.
 fn make_tag() {
+    if in_use() {
+        return;
+    }
     let random = (sys::now() ^ u64::from(sys::getpid() as u32) << 20).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 34;
     let _ = TAG.compare_exchange(0, 0x8000_0000 | random as u32 & 0x3fff_ffff, Relaxed, Relaxed);
 }
@@ -405,6 +416,24 @@ pub fn control(id: Id, epfd: c_int, op: c_int, fd: c_int, event: Option<&epoll_e
         }
     }
     r
+}
+
+/// The program has changed a registration of a final endpoint. The kernel's registration is all there is; the table
+/// only follows, so that a HUP can be told from other descriptors' (see `judge_hangup`). Programs do this on every
+/// request: an entry that is deleted stays for the next ADD, and signals are not held back (a handler in the middle of
+/// this goes without).
+pub fn follow(id: Id, epfd: c_int, op: c_int, fd: c_int, event: &epoll_event) {
+    if op == libc::EPOLL_CTL_DEL {
+        return;
+    }
+    let Some(mut t) = locked(None) else { return };
+    if let Some(known) = t.find(id, epfd, fd) {
+        t.change(known, event.events, event.u64);
+    } else {
+        make_tag();
+        fds::mark(epfd, fds::Kind::Epoll);
+        t.insert(id, Registration { epfd, fd, events: event.events, data: event.u64, armed: true, ..EMPTY });
+    }
 }
 
 /// What an event of epoll_wait means for the program.

@@ -10,7 +10,8 @@ pub fn epoll_mask(epfd: c_int, fd: c_int) -> Option<u32> {
     let mut path = *b"/proc/self/fdinfo/\0\0\0\0\0\0\0\0\0\0\0\0";
     write_number(path.get_mut(18..30)?, epfd as u32);
     let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-    let file = sys::forward(libc::SYS_openat, [libc::AT_FDCWD as usize, path.as_ptr() as usize, flags as usize, 0, 0, 0]);
+    let file =
+        sys::forward(libc::SYS_openat, [libc::AT_FDCWD as usize, path.as_ptr() as usize, flags as usize, 0, 0, 0]);
     if file < 0 {
         return None;
     }

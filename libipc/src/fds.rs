@@ -66,9 +66,15 @@ fn slot(fd: c_int) -> Option<&'static AtomicU32> {
     FDS.get(fd as u32 as usize)
 }
 
-/// Whether a call on the descriptor needs more than the real function.
+/// Whether reading and writing the descriptor needs more than the real function: it is an endpoint, and not final.
 #[inline(always)]
 pub fn needs_us(fd: c_int) -> bool {
+    slot(fd).is_some_and(|s| s.load(Relaxed) & 7 >= Kind::Active as u32)
+}
+
+/// Whether the descriptor is an endpoint that does not simply stay on TCP.
+#[inline(always)]
+pub fn is_ours(fd: c_int) -> bool {
     slot(fd).is_some_and(|s| s.load(Relaxed) & 7 >= Kind::Final as u32)
 }
 

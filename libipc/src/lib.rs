@@ -11,30 +11,30 @@
 
 mod hooks;
 
-mod fds;
 mod endpoint;
+mod fds;
 
 mod calls;
 mod cursor;
 mod scratch;
 
-mod prefix;
-mod names;
-mod daemon_path;
 mod daemon;
+mod daemon_path;
+mod names;
+mod prefix;
 
-mod offsets;
-mod switch;
 mod adopt;
 mod dual;
-mod finish;
 mod epoll;
 mod fdinfo;
+mod finish;
+mod offsets;
 mod park;
+mod switch;
 
-mod process;
 mod guard;
 mod lock;
+mod process;
 mod sys;
 
 /// There is no allocator: whatever would allocate fails to, and nothing here does.

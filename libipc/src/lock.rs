@@ -36,8 +36,7 @@ impl Lock {
                 if self.0.compare_exchange(FREE, me | CONTENDED, Acquire, Relaxed).is_ok() {
                     return Some(Held(self));
                 }
-            } else if word & CONTENDED != 0
-                || self.0.compare_exchange(word, word | CONTENDED, Relaxed, Relaxed).is_ok()
+            } else if word & CONTENDED != 0 || self.0.compare_exchange(word, word | CONTENDED, Relaxed, Relaxed).is_ok()
             {
                 sys::futex_wait(&self.0, word | CONTENDED);
             }

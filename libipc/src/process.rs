@@ -218,7 +218,9 @@ unsafe extern "C" {
 /// Asks libc to call us around fork() and daemon().
 pub fn watch_forks() {
     // SAFETY: the handlers are functions of this object, which is never unloaded (linked with -z nodelete).
-    unsafe { __register_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child), core::ptr::null()) };
+    unsafe {
+        __register_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child), core::ptr::null())
+    };
 }
 
 /// libc's `__libc_single_threaded` (glibc 2.32): not 0 while the process has one thread.

@@ -166,8 +166,7 @@ pub struct Receiver {
 
 impl Receiver {
     /// Nothing read, on TCP.
-    pub const NEW: Receiver =
-        Receiver { on: Transport::Tcp, read: 0, promised: false, leaves_at: None, ended: false };
+    pub const NEW: Receiver = Receiver { on: Transport::Tcp, read: 0, promised: false, leaves_at: None, ended: false };
 
     /// Whether the new transport carries control messages still: what is next on it is not for the application.
     pub fn expects_control(&self) -> bool {

@@ -128,7 +128,7 @@ pub unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
 }
 
 pub unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
-    let Some((id, kind)) = fds::lookup(fd).filter(|_| fds::needs_us(fd)) else {
+    let Some((id, kind)) = fds::lookup(fd).filter(|_| fds::is_ours(fd)) else {
         // SAFETY: the program's own call.
         return unsafe { real::shutdown()(fd, how) };
     };
@@ -183,4 +183,3 @@ pub fn asked(fd: c_int) -> c_int {
         _ => fd,
     }
 }
-

@@ -4,13 +4,16 @@ use core::ptr::null_mut;
 
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec};
 
-use super::receive::receive;
+use super::receive::{nothing_read, receive};
 use super::send::send;
-use crate::fds::{needs_us, still_socket};
+use crate::fds::{is_ours, needs_us, still_socket};
 use crate::guard::as_libc;
 use crate::hooks::real;
 use crate::park;
 use crate::sys;
+
+/// Flags of recv that mean something else on a Unix-domain socket.
+const DIFFERS: c_int = libc::MSG_TRUNC | libc::MSG_ERRQUEUE;
 
 fn header(iov: *mut iovec, count: usize) -> msghdr {
     msghdr {
@@ -44,7 +47,8 @@ pub unsafe fn read(fd: c_int, buf: *mut c_void, len: size_t) -> ssize_t {
         return read_into(fd, buf, len, 0);
     }
     // SAFETY: the program's own call.
-    unsafe { real::read()(fd, buf, len) }
+    let r = unsafe { real::read()(fd, buf, len) };
+    if r == 0 && len > 0 { nothing_read(fd) } else { r }
 }
 
 pub unsafe fn read_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t) -> ssize_t {
@@ -52,7 +56,8 @@ pub unsafe fn read_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t) -
         return read_into(fd, buf, len, 0);
     }
     // SAFETY: the program's own call; it aborts if the buffer is too small.
-    unsafe { real::__read_chk()(fd, buf, len, room) }
+    let r = unsafe { real::__read_chk()(fd, buf, len, room) };
+    if r == 0 && len > 0 { nothing_read(fd) } else { r }
 }
 
 pub unsafe fn readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
@@ -60,23 +65,26 @@ pub unsafe fn readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
         return as_libc(receive(fd, &mut header(iov.cast_mut(), count as usize), 0));
     }
     // SAFETY: the program's own call.
-    unsafe { real::readv()(fd, iov, count) }
+    let r = unsafe { real::readv()(fd, iov, count) };
+    if r == 0 && count > 0 { nothing_read(fd) } else { r }
 }
 
 pub unsafe fn recv(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> ssize_t {
-    if needs_us(fd) {
+    if needs_us(fd) || flags & DIFFERS != 0 && is_ours(fd) {
         return read_into(fd, buf, len, flags);
     }
     // SAFETY: the program's own call.
-    unsafe { real::recv()(fd, buf, len, flags) }
+    let r = unsafe { real::recv()(fd, buf, len, flags) };
+    if r == 0 && len > 0 { nothing_read(fd) } else { r }
 }
 
 pub unsafe fn recv_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t, flags: c_int) -> ssize_t {
-    if len <= room && needs_us(fd) {
+    if len <= room && (needs_us(fd) || flags & DIFFERS != 0 && is_ours(fd)) {
         return read_into(fd, buf, len, flags);
     }
     // SAFETY: the program's own call.
-    unsafe { real::__recv_chk()(fd, buf, len, room, flags) }
+    let r = unsafe { real::__recv_chk()(fd, buf, len, room, flags) };
+    if r == 0 && len > 0 { nothing_read(fd) } else { r }
 }
 
 pub unsafe fn recvfrom(
@@ -87,9 +95,10 @@ pub unsafe fn recvfrom(
     addr: *mut sockaddr,
     addr_len: *mut socklen_t,
 ) -> ssize_t {
-    if !needs_us(fd) {
+    if !needs_us(fd) && (flags & DIFFERS == 0 || !is_ours(fd)) {
         // SAFETY: the program's own call.
-        return unsafe { real::recvfrom()(fd, buf, len, flags, addr, addr_len) };
+        let r = unsafe { real::recvfrom()(fd, buf, len, flags, addr, addr_len) };
+        return if r == 0 && len > 0 { nothing_read(fd) } else { r };
     }
     let r = read_into(fd, buf, len, flags);
     if r >= 0 && !addr.is_null() && !addr_len.is_null() {
@@ -118,7 +127,7 @@ pub unsafe fn recvfrom_chk(
 }
 
 pub unsafe fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
-    if needs_us(fd) {
+    if is_ours(fd) {
         // SAFETY: null or the program's header.
         if let Some(msg) = unsafe { msg.as_mut() }.filter(|m| is_list(m.msg_iov, m.msg_iovlen as c_int)) {
             let mut own = *msg;
@@ -136,7 +145,7 @@ pub unsafe fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
 }
 
 pub unsafe fn recvmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_int, timeout: *mut timespec) -> c_int {
-    if !needs_us(fd) || list.is_null() {
+    if !is_ours(fd) || list.is_null() {
         // SAFETY: the program's own call.
         return unsafe { real::recvmmsg()(fd, list, count, flags, timeout) };
     }
@@ -196,7 +205,7 @@ pub unsafe fn sendto(
     addr: *const sockaddr,
     addr_len: socklen_t,
 ) -> ssize_t {
-    if !needs_us(fd) {
+    if !needs_us(fd) && (addr.is_null() || !is_ours(fd)) {
         // SAFETY: the program's own call.
         return unsafe { real::sendto()(fd, buf, len, flags, addr, addr_len) };
     }
@@ -208,7 +217,7 @@ pub unsafe fn sendto(
 }
 
 pub unsafe fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
-    if needs_us(fd) {
+    if is_ours(fd) {
         // SAFETY: null or the program's header.
         if let Some(msg) = unsafe { msg.as_ref() }.filter(|m| is_list(m.msg_iov, m.msg_iovlen as c_int)) {
             return as_libc(send(fd, msg, flags));
@@ -219,7 +228,7 @@ pub unsafe fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
 }
 
 pub unsafe fn sendmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int {
-    if !needs_us(fd) || list.is_null() {
+    if !is_ours(fd) || list.is_null() {
         // SAFETY: the program's own call.
         return unsafe { real::sendmmsg()(fd, list, count, flags) };
     }

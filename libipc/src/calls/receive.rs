@@ -7,7 +7,7 @@ use matcher::wire::Direction;
 use crate::cursor::Cursor;
 use crate::endpoint::{self, Guard, Id, Pinned, tcp_fd};
 use crate::fds::{self, Kind};
-use crate::guard::{Errno, NoSignals};
+use crate::guard::{Errno, NoSignals, as_libc};
 use crate::hooks::real;
 use crate::park::{self, Parked, Woken};
 use crate::switch::{Phase, Receiver, Transport};
@@ -260,9 +260,7 @@ pub fn wait(parked: &Parked, id: Id, fd: c_int, events: i16, deadline: Option<u6
     let timeout = park::left_until(deadline);
     match id.endpoint().phase() {
         Phase::Dual => parked.wait(&dual::watch(id, events), timeout),
-        Phase::Tracking | Phase::Waiting => {
-            parked.wait(&[libc::pollfd { fd, events, revents: 0 }], timeout)
-        }
+        Phase::Tracking | Phase::Waiting => parked.wait(&[libc::pollfd { fd, events, revents: 0 }], timeout),
         _ => Woken::Look,
     }
 }
@@ -272,6 +270,15 @@ pub fn deadline(fd: c_int, option: c_int) -> Option<u64> {
     let t: timeval = sys::getsockopt(fd, libc::SOL_SOCKET, option).ok()?;
     let ns = t.tv_sec as u64 * 1_000_000_000 + t.tv_usec as u64 * 1000;
     (ns > 0).then(|| sys::now() + ns)
+}
+
+/// What a reading call that gave 0 bytes means, on a descriptor that may be the new socket.
+#[cold]
+pub fn nothing_read(fd: c_int) -> isize {
+    match fds::lookup(fd) {
+        Some((id, Kind::Final)) => as_libc(end_of_stream(*id)),
+        _ => 0,
+    }
 }
 
 /// A reading call on a descriptor that is the new socket.
@@ -296,7 +303,7 @@ fn without_control(msg: &msghdr) -> msghdr {
 }
 
 /// The end of the new transport is the end of the stream, unless TCP says that it was a reset.
-pub fn end_of_stream(id: Id) -> sys::Ret {
+fn end_of_stream(id: Id) -> sys::Ret {
     let tcp = id.local().tcp.load(core::sync::atomic::Ordering::Acquire);
     match sys::getsockopt::<c_int>(tcp, libc::SOL_SOCKET, libc::SO_ERROR) {
         Ok(error) if error != 0 => -(error as sys::Ret),

@@ -126,7 +126,12 @@ fn only_hangs_up(p: &pollfd, id: Id) -> bool {
 }
 
 /// poll and ppoll.
-fn poll_with(fds: &mut [pollfd], timeout: Option<u64>, mask: Option<&u64>, real: impl Fn(&mut [pollfd]) -> c_int) -> c_int {
+fn poll_with(
+    fds: &mut [pollfd],
+    timeout: Option<u64>,
+    mask: Option<&u64>,
+    real: impl Fn(&mut [pollfd]) -> c_int,
+) -> c_int {
     let deadline = timeout.map(|t| sys::now().saturating_add(t));
     if !needs_care(fds) {
         let r = real(fds);
@@ -152,7 +157,7 @@ unsafe fn array<'a>(fds: *mut pollfd, count: libc::nfds_t) -> Option<&'a mut [po
 
 /// Whether any of the descriptors is more to us than a number.
 fn concerns_us(fds: &[pollfd]) -> bool {
-    fds.iter().any(|p| fds::needs_us(p.fd))
+    fds.iter().any(|p| fds::is_ours(p.fd))
 }
 
 pub unsafe fn poll(fds: *mut pollfd, count: libc::nfds_t, timeout: c_int) -> c_int {
@@ -232,7 +237,12 @@ fn filter(epfd: c_int, events: &mut [epoll_event]) -> usize {
 
 /// Repeats a wait for epoll events until there are some that the program gets to see, or its time is over. `wait` is
 /// given the time left, if that is not the one it was called with.
-fn epoll_with(epfd: c_int, events: *mut epoll_event, timeout: Option<u64>, wait: impl Fn(Option<Option<u64>>) -> c_int) -> c_int {
+fn epoll_with(
+    epfd: c_int,
+    events: *mut epoll_event,
+    timeout: Option<u64>,
+    wait: impl Fn(Option<Option<u64>>) -> c_int,
+) -> c_int {
     let mut left = None;
     let mut deadline = None;
     loop {
@@ -308,9 +318,18 @@ fn timespec_of(ns: u64) -> timespec {
 }
 
 pub unsafe fn epoll_ctl(epfd: c_int, op: c_int, fd: c_int, event: *mut epoll_event) -> c_int {
-    if fds::needs_us(fd)
-        && let Some((id, _)) = fds::lookup(fd)
+    if fds::is_ours(fd)
+        && let Some((id, kind)) = fds::lookup(fd)
     {
+        if kind == Kind::Final {
+            // SAFETY: the program's own call.
+            let r = unsafe { real::epoll_ctl()(epfd, op, fd, event) };
+            // SAFETY: null or the program's event.
+            if let Some(event) = unsafe { event.as_ref() }.filter(|_| r == 0) {
+                epoll::follow(*id, epfd, op, fd, event);
+            }
+            return r;
+        }
         // SAFETY: null (allowed with EPOLL_CTL_DEL) or the program's event.
         if let (Some(_), _) | (None, libc::EPOLL_CTL_DEL) = (unsafe { event.as_ref() }, op) {
             // SAFETY: as above.
