@@ -1,0 +1,304 @@
+//! Everything that ipcd knows, and what it does with a message. Nothing here waits: sockets are read and written without
+//! blocking, and the matcher is a state machine.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use matcher::pairing::{Config as Rules, Effect, Event, Matcher};
+use matcher::reason::Reason;
+use matcher::wire::{ErrorCode, Role, ToDaemon, ToShim, VERSION};
+use tracing::{debug, info, warn};
+
+use crate::config::Config;
+use crate::endpoint::{Endpoint, Owner, State};
+use crate::fault::{self, Fault};
+use crate::metrics::Metrics;
+use crate::page::Page;
+use crate::report::Row;
+use crate::session::{self, Link, Sent, Session};
+use crate::{grant, kernel, record};
+
+/// Names a session; never used twice.
+pub type SessionId = u64;
+
+/// The state of one ipcd.
+pub struct Broker {
+    /// What was chosen.
+    pub config: Config,
+    /// What was counted.
+    pub metrics: Metrics,
+    /// Every client that said Hello.
+    pub sessions: HashMap<SessionId, Session>,
+    /// Every endpoint that somebody has, and those whose peer somebody has.
+    pub endpoints: HashMap<u64, Endpoint>,
+    /// The last streams that ended.
+    pub ended: VecDeque<Row>,
+    matcher: Matcher,
+    effects: Vec<Effect>,
+    leaving: Vec<SessionId>,
+}
+
+impl Broker {
+    /// An ipcd that knows nobody.
+    pub fn new(config: Config) -> Broker {
+        let wait_peer = u64::try_from(config.wait_peer.as_nanos()).unwrap_or(u64::MAX);
+        Broker {
+            metrics: Metrics::new(kernel::now()),
+            matcher: Matcher::new(Rules { wait_peer, ..Rules::default() }),
+            config,
+            sessions: HashMap::new(),
+            endpoints: HashMap::new(),
+            ended: VecDeque::new(),
+            effects: Vec::new(),
+            leaving: Vec::new(),
+        }
+    }
+
+    /// A client says Hello. False if it is turned away.
+    pub fn hello(&mut self, id: SessionId, link: &Rc<Link>, owner: Owner, version: u16) -> bool {
+        if version != VERSION {
+            refuse_client(link, ErrorCode::Version);
+            return false;
+        }
+        let page = match Page::new() {
+            Ok(page) if self.sessions.len() < self.config.sessions => page,
+            _ => {
+                self.metrics.limited += 1;
+                refuse_client(link, ErrorCode::Limit);
+                return false;
+            }
+        };
+        debug!(id, program = owner.program, pid = owner.pid, "hello");
+        let session = Session::new(Rc::clone(link), Rc::new(owner), page);
+        if session.welcome(self.config.prefix) != Sent::Yes {
+            return false;
+        }
+        self.metrics.sessions += 1;
+        self.sessions.insert(id, session);
+        true
+    }
+
+    /// A client did what no client does.
+    pub fn malformed(&mut self, id: SessionId, code: ErrorCode) {
+        self.metrics.malformed += 1;
+        if let Some(session) = self.sessions.get(&id) {
+            warn!(id, program = session.owner.program, pid = session.owner.pid, ?code, "dropping a malformed client");
+            refuse_client(&session.link, code);
+        }
+        self.leave(id);
+    }
+
+    /// A client is gone, or is made to go.
+    pub fn leave(&mut self, id: SessionId) {
+        self.leaving.push(id);
+        self.settle();
+    }
+
+    /// A message from a client that said Hello before.
+    pub fn message(&mut self, id: SessionId, message: &ToDaemon, fds: Vec<OwnedFd>) {
+        let expected = fds.is_empty() || matches!(message, ToDaemon::Prefix { .. });
+        match *message {
+            ToDaemon::Hello { .. } | ToDaemon::Query(_) => self.malformed(id, ErrorCode::Unexpected),
+            ToDaemon::Opened(opened) => self.opened(id, &opened),
+            ToDaemon::Prefix { cookie, direction, hash } => {
+                self.prefix(id, cookie, direction, hash, fds.first());
+                fault::point(self.config.fault, Fault::AfterPrefix);
+            }
+            ToDaemon::Closed { cookie } => self.closed(id, cookie),
+            ToDaemon::Adopted { cookie } => self.report(id, cookie, |e| e.state = e.state.max(State::Dual)),
+            ToDaemon::Switched { cookie, direction, offset } => {
+                self.report(id, cookie, |e| e.switched(direction, offset));
+            }
+            ToDaemon::Final { cookie, at } => self.became_final(id, cookie, at),
+            ToDaemon::Stayed { cookie, reason } => self.stayed(id, cookie, reason),
+        }
+        if !expected {
+            self.malformed(id, ErrorCode::Unexpected);
+        }
+        // The one who passed them is charged for closing them.
+        let fair = match self.sessions.get(&id) {
+            Some(session) => session.bury(fds, self.config.closing),
+            None => {
+                session::bury(fds, || {});
+                true
+            }
+        };
+        if !fair {
+            self.malformed(id, ErrorCode::Limit);
+        }
+        self.settle();
+    }
+
+    /// When [`Broker::tick`] is wanted.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.matcher.next_deadline()
+    }
+
+    /// Whether a pair waits for everything that was sent to have been read.
+    pub fn settles(&self) -> bool {
+        self.matcher.settles(kernel::now())
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self) {
+        self.tell(kernel::now(), Event::Tick);
+        self.settle();
+    }
+
+    pub(crate) fn tell(&mut self, now: u64, event: Event) {
+        self.matcher.handle(now, event, &mut self.effects);
+    }
+
+    /// Carries out what was decided, until nothing is left to do.
+    fn settle(&mut self) {
+        loop {
+            if let Some(id) = self.leaving.pop() {
+                self.left(id);
+                continue;
+            }
+            let effects = std::mem::take(&mut self.effects);
+            if effects.is_empty() {
+                return;
+            }
+            for effect in effects {
+                match effect {
+                    Effect::Pair { connected, accepted } => self.grant(connected, accepted),
+                    Effect::Refuse { cookie, reason } => self.refuse(cookie, reason),
+                }
+            }
+        }
+    }
+
+    fn left(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        session.link.hang_up();
+        for cookie in session.cookies {
+            self.unclaim(id, cookie);
+        }
+    }
+
+    fn grant(&mut self, connected: u64, accepted: u64) {
+        let speaker = |cookie| {
+            let e: &Endpoint = self.endpoints.get(&cookie)?;
+            let id = e.speaker?;
+            Some((id, e.claims.iter().find(|c| c.session == id)?.opened.token))
+        };
+        let (Some(c), Some(a)) = (speaker(connected), speaker(accepted)) else { return };
+        let ends = match grant::transport(self.config.buffer) {
+            Ok(ends) => ends,
+            Err(error) => {
+                warn!(%error, "cannot make a transport");
+                self.refuse(connected, Reason::NoDescriptors);
+                self.refuse(accepted, Reason::NoDescriptors);
+                return;
+            }
+        };
+        let now = kernel::now();
+        for (cookie, peer) in [(connected, accepted), (accepted, connected)] {
+            if let Some(e) = self.endpoints.get_mut(&cookie) {
+                e.state = State::Granted;
+                e.peer = Some(peer);
+                self.metrics.granted(now.saturating_sub(e.prefixed.unwrap_or(now)));
+            }
+        }
+        self.metrics.pairs += 1;
+        info!(connected, accepted, "paired");
+        let first = self.send(c.0, ToShim::Grant { cookie: connected, token: c.1 }, Some(ends.0));
+        fault::point(self.config.fault, Fault::BetweenGrants);
+        if !first {
+            // Its peer would be told of the end of the new transport anyway.
+            self.refuse(accepted, Reason::PeerDeclined);
+            return;
+        }
+        if !self.send(a.0, ToShim::Grant { cookie: accepted, token: a.1 }, Some(ends.1)) {
+            self.note_stay(accepted, Reason::NoDescriptors);
+        }
+        fault::point(self.config.fault, Fault::AfterGrants);
+    }
+
+    fn refuse(&mut self, cookie: u64, reason: Reason) {
+        self.note_stay(cookie, reason);
+        *self.metrics.refused.entry(reason).or_default() += 1;
+        let Some(e) = self.endpoints.get(&cookie) else { return };
+        let told: Vec<_> = e.claims.iter().map(|c| (c.session, c.opened.token)).collect();
+        debug!(cookie, reason = reason.word(), "refused");
+        for (id, token) in told {
+            self.send(id, ToShim::Refuse { cookie, token, reason }, None);
+        }
+    }
+
+    fn note_stay(&mut self, cookie: u64, reason: Reason) {
+        if let Some(e) = self.endpoints.get_mut(&cookie) {
+            e.state = State::Stay;
+            e.reason = Some(reason);
+        }
+    }
+
+    /// Sends without waiting. False if the client did not get it and will not.
+    pub(crate) fn send(&mut self, id: SessionId, message: ToShim, fd: Option<OwnedFd>) -> bool {
+        let Some(session) = self.sessions.get_mut(&id) else { return false };
+        let sent = session.send(message, fd, self.config.outbox);
+        self.after_sending(id, sent)
+    }
+
+    /// Sends what waits for a client.
+    pub fn flush(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let sent = session.flush();
+        self.after_sending(id, sent);
+        self.settle();
+    }
+
+    fn after_sending(&mut self, id: SessionId, sent: Sent) -> bool {
+        let Some(session) = self.sessions.get(&id) else { return false };
+        match sent {
+            Sent::Yes => return true,
+            Sent::TooManyFds => return false,
+            Sent::Slow => {
+                self.metrics.slow += 1;
+                warn!(id, program = session.owner.program, pid = session.owner.pid, "dropping a slow client");
+            }
+            Sent::Gone => {}
+        }
+        self.leaving.push(id);
+        false
+    }
+
+    /// Applies a report of the endpoint's speaker; others are not heard.
+    fn report(&mut self, id: SessionId, cookie: u64, apply: impl FnOnce(&mut Endpoint)) {
+        match self.endpoints.get_mut(&cookie) {
+            Some(e) if e.heeds(id) => apply(e),
+            _ => self.metrics.stray += 1,
+        }
+    }
+
+    fn became_final(&mut self, id: SessionId, cookie: u64, at: u64) {
+        self.report(id, cookie, |e| {
+            e.state = State::Final;
+            e.finished.get_or_insert(at);
+        });
+        let Some(e) = self.endpoints.get(&cookie).filter(|e| e.finished == Some(at)) else { return };
+        let Some(peer) = e.peer.and_then(|p| self.endpoints.get(&p)) else { return };
+        if let Some(other) = peer.finished {
+            let began = if e.role == Role::Connected { e.began } else { peer.began };
+            self.metrics.became_final(at.max(other).saturating_sub(began));
+        }
+    }
+
+    fn stayed(&mut self, id: SessionId, cookie: u64, reason: Reason) {
+        let Some(e) = self.endpoints.get_mut(&cookie).filter(|e| e.heeds(id)) else {
+            self.metrics.stray += 1;
+            return;
+        };
+        e.state = State::Stay;
+        e.reason = Some(reason);
+        *self.metrics.stayed.entry(reason).or_default() += 1;
+        self.tell(kernel::now(), Event::Stayed { cookie });
+    }
+}
+
+/// The last word to a client.
+pub fn refuse_client(link: &Link, code: ErrorCode) {
+    let _ = record::send(&link.socket, ToShim::Error { code }.encode().as_bytes(), None);
+}

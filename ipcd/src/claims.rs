@@ -1,0 +1,163 @@
+//! Who has which endpoint: claims, what proves them, and their end.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use matcher::endpoint::Facts;
+use matcher::pairing::Event;
+use matcher::reason::Reason;
+use matcher::wire::{Direction, Hash, Opened, ToShim};
+use tracing::debug;
+
+use crate::broker::{Broker, SessionId};
+use crate::endpoint::{Claim, Endpoint, State};
+use crate::report::Row;
+use crate::{kernel, verify};
+
+impl Broker {
+    pub(crate) fn opened(&mut self, id: SessionId, opened: &Opened) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.cookies.len() >= self.config.endpoints_per_session {
+            self.metrics.limited += 1;
+            self.send(
+                id,
+                ToShim::Refuse { cookie: opened.cookie, token: opened.token, reason: Reason::Limit },
+                None,
+            );
+            return;
+        }
+        if !session.cookies.insert(opened.cookie) {
+            self.metrics.stray += 1;
+            return;
+        }
+        let owner = Rc::clone(&session.owner);
+        if self.endpoints.get(&opened.cookie).is_some_and(|e| e.ended.is_some()) {
+            self.archive(opened.cookie);
+        }
+        match self.endpoints.get_mut(&opened.cookie) {
+            Some(known) => known.claims.push(Claim { session: id, opened: *opened, proven: false }),
+            None => {
+                self.metrics.endpoints += 1;
+                self.endpoints.insert(opened.cookie, Endpoint::new(id, owner, opened));
+                self.tell(kernel::now(), Event::Opened(*opened));
+            }
+        }
+    }
+
+    pub(crate) fn prefix(&mut self, id: SessionId, cookie: u64, direction: Direction, hash: Hash, fd: Option<&OwnedFd>) {
+        let Some(claim) = self.endpoints.get_mut(&cookie).and_then(|e| e.claim(id)) else {
+            self.metrics.stray += 1;
+            return;
+        };
+        if !claim.proven {
+            let opened = claim.opened;
+            // Taken before the counters are: what the other end says later is then later.
+            let now = kernel::now();
+            match fd.map(|fd| verify::verify(fd.as_fd(), &opened)) {
+                Some(Ok(facts)) => {
+                    self.proven(id, &opened, &facts);
+                    self.tell(now, Event::Verified { claim: opened, facts });
+                }
+                doubt => {
+                    debug!(id, cookie, ?doubt, "unverified");
+                    return self.unverified(id, &opened);
+                }
+            }
+        }
+        let now = kernel::now();
+        if let Some(e) = self.endpoints.get_mut(&cookie) {
+            e.prefixed.get_or_insert(now);
+            e.state = e.state.max(State::Waiting);
+        }
+        self.tell(now, Event::Prefix { cookie, direction, hash });
+    }
+
+    fn proven(&mut self, id: SessionId, opened: &Opened, facts: &Facts) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let Some(e) = self.endpoints.get_mut(&opened.cookie) else { return };
+        if let Some(claim) = e.claim(id) {
+            claim.proven = true;
+        }
+        if !e.verified && e.state == State::Stay {
+            // Whoever said so before had proved nothing.
+            e.state = State::Opened;
+            e.reason = None;
+        }
+        e.verified = true;
+        e.role = opened.role;
+        e.began = opened.began;
+        e.tuple = facts.tuple;
+        e.netns = facts.netns;
+        if e.speaker.is_none() || e.peer.is_none() {
+            e.speaker = Some(id);
+            e.owner = Rc::clone(&session.owner);
+        }
+        if let Some(reason) = e.reason {
+            self.send(id, ToShim::Refuse { cookie: opened.cookie, token: opened.token, reason }, None);
+        }
+    }
+
+    fn unverified(&mut self, id: SessionId, opened: &Opened) {
+        let cookie = opened.cookie;
+        let reason = Reason::Unverified;
+        *self.metrics.refused.entry(reason).or_default() += 1;
+        if let Some(e) = self.endpoints.get_mut(&cookie)
+            && e.heeds(id)
+        {
+            e.state = State::Stay;
+            e.reason = Some(reason);
+            self.tell(kernel::now(), Event::Stayed { cookie });
+        }
+        self.send(id, ToShim::Refuse { cookie, token: opened.token, reason }, None);
+    }
+
+    pub(crate) fn closed(&mut self, id: SessionId, cookie: u64) {
+        if self.sessions.get_mut(&id).is_some_and(|session| session.cookies.remove(&cookie)) {
+            self.unclaim(id, cookie);
+        } else {
+            self.metrics.stray += 1;
+        }
+    }
+
+    /// A session has the endpoint no more; the last one ends it.
+    pub(crate) fn unclaim(&mut self, id: SessionId, cookie: u64) {
+        let now = kernel::now();
+        let Some(e) = self.endpoints.get_mut(&cookie) else { return };
+        e.claims.retain(|c| c.session != id);
+        if !e.claims.is_empty() {
+            if e.speaker == Some(id) {
+                e.speaker = None;
+                self.tell(now, Event::Orphaned { cookie });
+            }
+            return;
+        }
+        e.ended = Some(now);
+        e.speaker = None;
+        let peer = e.peer;
+        self.tell(now, Event::Ended { cookie });
+        let alone = peer.and_then(|p| self.endpoints.get(&p)).is_none_or(|p| p.ended.is_some());
+        if alone {
+            self.archive(cookie);
+        }
+    }
+
+    /// Moves a stream that nobody has any more to the ended ones.
+    fn archive(&mut self, cookie: u64) {
+        let Some(e) = self.endpoints.remove(&cookie) else { return };
+        let peer = e.peer.and_then(|p| match self.endpoints.get_mut(&p) {
+            Some(other) if other.ended.is_some() => self.endpoints.remove_entry(&p),
+            Some(other) => {
+                other.peer = None;
+                None
+            }
+            None => None,
+        });
+        let row = Row::new((cookie, &e), peer.as_ref().map(|(c, e)| (*c, e)), kernel::now());
+        if self.ended.len() >= self.config.ended {
+            self.ended.pop_front();
+        }
+        if self.config.ended > 0 {
+            self.ended.push_back(row);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `ipcd serve`.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use matcher::wire::MAX_PREFIX;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing::info;
+
+use super::SocketArg;
+use crate::config::{Config, DEFAULT_PREFIX, DEFAULT_WAIT_PEER};
+use crate::path::Place;
+use crate::server;
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    pub socket: SocketArg,
+    /// How many bytes of each direction are hashed to recognize a stream.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_PREFIX,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PREFIX)))]
+    pub prefix: u32,
+    /// Buffer size of the sockets that streams move to, in bytes; 0 leaves it to the kernel.
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    pub buffer: u32,
+    /// How long an endpoint waits for its peer to be reported.
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_WAIT_PEER)]
+    pub wait_peer: f64,
+    /// Start in the background, in a session of its own, and return.
+    #[arg(long)]
+    pub background: bool,
+    /// What --background starts.
+    #[arg(long, hide = true, conflicts_with = "background")]
+    pub detached: bool,
+}
+
+pub fn main(args: &Args) -> Result<(), String> {
+    if args.background {
+        return background(args);
+    }
+    if args.detached {
+        // The process was made by one that has ended, so it leads no group and this cannot fail.
+        let _ = rustix::process::setsid();
+    }
+    tracing_subscriber::fmt().with_env_filter(filter()).with_writer(std::io::stderr).init();
+    let wait_peer = Duration::try_from_secs_f64(args.wait_peer).map_err(|e| format!("--wait-peer: {e}"))?;
+    raise_descriptor_limit();
+    let path = args.socket.path();
+    let place = Place::take(&path).map_err(|e| e.to_string())?;
+    info!(socket = %path.display(), prefix = args.prefix, "listening");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| format!("cannot start: {e}"))?;
+    let config = Config::new(args.prefix, args.buffer, wait_peer);
+    let served = tokio::task::LocalSet::new().block_on(&runtime, server::serve(place, config));
+    // A descriptor that takes its time to close holds nobody up.
+    runtime.shutdown_background();
+    served.map_err(|e| format!("cannot go on: {e}"))
+}
+
+fn filter() -> tracing_subscriber::EnvFilter {
+    tracing_subscriber::EnvFilter::try_from_env("IPCD_LOG").unwrap_or_else(|_| "warn,ipcd=warn".into())
+}
+
+/// Endpoints that are verified, and transports that are handed out, pass through here.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// Starts the same again as a process that has no parent here: whoever started this one, and then becomes another
+/// program, must not find itself with a child.
+fn background(args: &Args) -> Result<(), String> {
+    let exe = std::env::current_exe().map_err(|e| format!("cannot find ipcd itself: {e}"))?;
+    let mut command = Command::new(exe);
+    command.arg("serve").arg("--detached").arg("--socket").arg(args.socket.path());
+    command.args(["--prefix", &args.prefix.to_string(), "--buffer", &args.buffer.to_string()]);
+    command.args(["--wait-peer", &args.wait_peer.to_string()]);
+    command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    command.env_remove("LD_PRELOAD").spawn().map(drop).map_err(|e| format!("cannot start ipcd: {e}"))
+}

@@ -1,0 +1,50 @@
+//! What can be chosen, and the limits.
+
+use std::time::Duration;
+
+use crate::fault::Fault;
+
+/// N unless it is chosen: how many bytes of each direction are hashed.
+pub const DEFAULT_PREFIX: u32 = 32;
+/// How long an endpoint waits for its peer unless it is chosen.
+pub const DEFAULT_WAIT_PEER: f64 = 10.0;
+
+/// How one ipcd behaves.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// N.
+    pub prefix: u32,
+    /// Buffer size of the sockets that are granted, or 0 to leave it to the kernel.
+    pub buffer: u32,
+    /// How long an endpoint waits for a peer to be reported.
+    pub wait_peer: Duration,
+    /// Endpoints that one session may have open.
+    pub endpoints_per_session: usize,
+    /// Sessions.
+    pub sessions: usize,
+    /// Records that wait for one client, beyond what its socket holds, before it counts as slow.
+    pub outbox: usize,
+    /// Descriptors of one client that may be about to be closed.
+    pub closing: usize,
+    /// Ended streams that `ipcd ls --all` shows.
+    pub ended: usize,
+    /// Where to die, for tests.
+    pub fault: Option<Fault>,
+}
+
+impl Config {
+    /// The limits, and what was chosen on the command line.
+    pub fn new(prefix: u32, buffer: u32, wait_peer: Duration) -> Config {
+        Config {
+            prefix,
+            buffer,
+            wait_peer,
+            endpoints_per_session: 65_536,
+            sessions: 16_384,
+            outbox: 4096,
+            closing: 64,
+            ended: 1024,
+            fault: Fault::from_env(),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What ipcd knows of one endpoint beyond what the matcher needs: who has it, and how far it came.
+
+use std::rc::Rc;
+
+use matcher::addr::Tuple;
+use matcher::reason::Reason;
+use matcher::wire::{Direction, Opened, Role};
+
+use crate::broker::SessionId;
+
+/// How far an endpoint came.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum State {
+    /// Reported, no bytes known.
+    Opened,
+    /// Its first bytes are known, its peer is not.
+    Waiting,
+    /// It has a peer and was sent its end of the new transport.
+    Granted,
+    /// It watches both transports.
+    Dual,
+    /// It is the new transport.
+    Final,
+    /// It is on TCP for ever.
+    Stay,
+}
+
+impl State {
+    /// The word that the command line shows.
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Opened => "opened",
+            State::Waiting => "waiting",
+            State::Granted => "granted",
+            State::Dual => "dual",
+            State::Final => "final",
+            State::Stay => "stay",
+        }
+    }
+}
+
+/// Who a session is, as the kernel says (SO_PEERCRED), but for the name.
+#[derive(Debug)]
+pub struct Owner {
+    /// The program's name, as it says or as /proc says.
+    pub program: String,
+    /// Its process, 0 if it is in a place whose processes ipcd cannot see.
+    pub pid: i32,
+    /// Its user.
+    pub uid: u32,
+}
+
+/// One session's word that it has the endpoint.
+#[derive(Debug)]
+pub struct Claim {
+    /// Who.
+    pub session: SessionId,
+    /// What it says.
+    pub opened: Opened,
+    /// Whether it passed the socket itself.
+    pub proven: bool,
+}
+
+/// One endpoint.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Every session that has it; most of the time one, more after fork.
+    pub claims: Vec<Claim>,
+    /// The session that is asked and told: the last that proved possession before the grant.
+    pub speaker: Option<SessionId>,
+    /// Whether anybody ever proved possession.
+    pub verified: bool,
+    /// Who has it, or had it.
+    pub owner: Rc<Owner>,
+    /// Who connected.
+    pub role: Role,
+    /// The four-tuple.
+    pub tuple: Tuple,
+    /// The network namespace, 0 while unknown.
+    pub netns: u64,
+    /// When connect or accept was called.
+    pub began: u64,
+    /// When the first prefix came.
+    pub prefixed: Option<u64>,
+    /// How far it came.
+    pub state: State,
+    /// Why it stays.
+    pub reason: Option<Reason>,
+    /// The other end.
+    pub peer: Option<u64>,
+    /// Bytes that went over TCP in each direction, once it switched.
+    pub offsets: [Option<u64>; 2],
+    /// When it was final.
+    pub finished: Option<u64>,
+    /// When nobody had it any more. It is kept while its peer lives.
+    pub ended: Option<u64>,
+}
+
+impl Endpoint {
+    /// An endpoint that one session claims.
+    pub fn new(session: SessionId, owner: Rc<Owner>, opened: &Opened) -> Endpoint {
+        Endpoint {
+            claims: vec![Claim { session, opened: *opened, proven: false }],
+            speaker: None,
+            verified: false,
+            owner,
+            role: opened.role,
+            tuple: opened.tuple,
+            netns: 0,
+            began: opened.began,
+            prefixed: None,
+            state: State::Opened,
+            reason: None,
+            peer: None,
+            offsets: [None; 2],
+            finished: None,
+            ended: None,
+        }
+    }
+
+    /// What one session says of it.
+    pub fn claim(&mut self, session: SessionId) -> Option<&mut Claim> {
+        self.claims.iter_mut().find(|c| c.session == session)
+    }
+
+    /// Whether this session may report on it: the speaker, or while nobody has proved anything the only one there is.
+    pub fn heeds(&self, session: SessionId) -> bool {
+        match self.speaker {
+            Some(speaker) => speaker == session,
+            None => !self.verified && matches!(self.claims.as_slice(), [only] if only.session == session),
+        }
+    }
+
+    /// Notes that a direction left TCP.
+    pub fn switched(&mut self, direction: Direction, offset: u64) {
+        self.offsets[direction as usize] = Some(offset);
+    }
+}

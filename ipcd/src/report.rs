@@ -1,0 +1,202 @@
+//! What `ipcd ls` and `ipcd stats` show. The field names are stable: programs read them.
+
+use std::collections::BTreeMap;
+
+use matcher::reason::Reason;
+use matcher::wire::{Direction, Role};
+use serde::{Deserialize, Serialize};
+
+use crate::broker::Broker;
+use crate::endpoint::{Endpoint, State};
+use crate::kernel;
+use crate::metrics::Times;
+
+/// One stream, or one endpoint whose peer is not known.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct Row {
+    /// Address of the end that connected.
+    pub client: String,
+    /// Address of the end that accepted.
+    pub server: String,
+    /// opened, waiting, granted, dual, final, stay or closed: how far the slower end came.
+    pub state: String,
+    /// Why it stays on TCP, if it does.
+    pub reason: Option<String>,
+    /// Whether both ends are known.
+    pub paired: bool,
+    /// Bytes that the client sent over TCP before this direction switched.
+    pub client_to_server_switched_at: Option<u64>,
+    /// Bytes that the server sent over TCP before this direction switched.
+    pub server_to_client_switched_at: Option<u64>,
+    /// From the call of connect until both ends were final, in microseconds.
+    pub connect_to_final_us: Option<f64>,
+    /// Seconds since connect or accept was called.
+    pub age_s: f64,
+    /// Whether nobody has it any more.
+    pub ended: bool,
+    /// One or two ends, the one that connected first.
+    pub ends: Vec<End>,
+}
+
+/// One end of a stream.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct End {
+    /// connected or accepted.
+    pub role: String,
+    /// The program's name.
+    pub program: String,
+    /// Its process.
+    pub pid: i32,
+    /// Its user.
+    pub uid: u32,
+    /// The socket's cookie (`ss -e` shows it as `sk`, in hexadecimal).
+    pub cookie: u64,
+    /// The network namespace's cookie, 0 if the kernel was not asked yet or does not tell.
+    pub netns: u64,
+    /// How far this end came.
+    pub state: String,
+    /// Why this end stays on TCP, if it does.
+    pub reason: Option<String>,
+    /// Bytes it sent over TCP before its direction switched.
+    pub sent_switched_at: Option<u64>,
+    /// Bytes it read from TCP before the other direction switched.
+    pub received_switched_at: Option<u64>,
+    /// Whether nobody has this end any more.
+    pub ended: bool,
+}
+
+impl End {
+    fn new(cookie: u64, e: &Endpoint) -> End {
+        End {
+            role: if e.role == Role::Connected { "connected" } else { "accepted" }.into(),
+            program: e.owner.program.clone(),
+            pid: e.owner.pid,
+            uid: e.owner.uid,
+            cookie,
+            netns: e.netns,
+            state: e.state.word().into(),
+            reason: e.reason.map(|r| r.word().into()),
+            sent_switched_at: e.offsets[Direction::Sent as usize],
+            received_switched_at: e.offsets[Direction::Received as usize],
+            ended: e.ended.is_some(),
+        }
+    }
+}
+
+impl Row {
+    /// The row of an endpoint and of its peer, if that is known.
+    pub fn new(first: (u64, &Endpoint), second: Option<(u64, &Endpoint)>, now: u64) -> Row {
+        let mut ends: Vec<(u64, &Endpoint)> = [Some(first), second].into_iter().flatten().collect();
+        ends.sort_by_key(|(_, e)| e.role);
+        let (local, peer) = (first.1.tuple.local.to_string(), first.1.tuple.peer.to_string());
+        let connected = first.1.role == Role::Connected;
+        let (client, server) = if connected { (local, peer) } else { (peer, local) };
+        let offset = |sender: Role| {
+            let direction = |e: &Endpoint| if e.role == sender { Direction::Sent } else { Direction::Received };
+            ends.iter().find_map(|(_, e)| e.offsets[direction(e) as usize])
+        };
+        let began = ends.first().map_or(now, |(_, e)| e.began);
+        let finished = ends.iter().map(|(_, e)| e.finished).min().flatten();
+        let finished = finished.and_then(|_| ends.iter().filter_map(|(_, e)| e.finished).max());
+        let stays = ends.iter().any(|(_, e)| e.state == State::Stay);
+        let slowest = ends.iter().map(|(_, e)| e.state).min().unwrap_or(State::Opened);
+        let ended = ends.iter().all(|(_, e)| e.ended.is_some());
+        let state = if stays { State::Stay } else { slowest };
+        Row {
+            client,
+            server,
+            // What it was when it ended still says more than that it ended, for a stream that moved or could not.
+            state: if ended && state < State::Final { "closed" } else { state.word() }.into(),
+            reason: ends.iter().find_map(|(_, e)| e.reason).map(|r| r.word().into()),
+            paired: ends.len() == 2,
+            client_to_server_switched_at: offset(Role::Connected),
+            server_to_client_switched_at: offset(Role::Accepted),
+            connect_to_final_us: finished.filter(|_| ends.len() == 2).map(|f| f.saturating_sub(began) as f64 / 1e3),
+            age_s: now.saturating_sub(began) as f64 / 1e9,
+            ended,
+            ends: ends.into_iter().map(|(cookie, e)| End::new(cookie, e)).collect(),
+        }
+    }
+}
+
+/// Every live stream and endpoint, oldest first, then those that ended.
+pub fn rows(broker: &Broker) -> Vec<Row> {
+    let now = kernel::now();
+    let mut live: Vec<_> = broker.endpoints.iter().collect();
+    live.sort_by_key(|(cookie, e)| (e.began, **cookie));
+    let row = |(cookie, e): (&u64, &Endpoint)| {
+        let peer = e.peer.and_then(|p| broker.endpoints.get_key_value(&p)).map(|(c, e)| (*c, e));
+        // The end that connected stands for both.
+        (peer.is_none() || e.role == Role::Connected).then(|| Row::new((*cookie, e), peer, now))
+    };
+    live.into_iter().filter_map(row).chain(broker.ended.iter().cloned()).collect()
+}
+
+/// The counters.
+#[derive(Serialize, Deserialize, Debug)]
+pub struct Stats {
+    /// Seconds since ipcd started.
+    pub uptime_s: f64,
+    /// ipcd's process.
+    pub pid: u32,
+    /// N: how many bytes of each direction are hashed.
+    pub prefix_bytes: u32,
+    /// Clients that are connected.
+    pub sessions: usize,
+    /// Endpoints that are alive, by state.
+    pub endpoints: BTreeMap<String, usize>,
+    /// Clients, since ipcd started.
+    pub sessions_total: u64,
+    /// Endpoints, since ipcd started.
+    pub endpoints_total: u64,
+    /// Pairs that were granted.
+    pub pairs: u64,
+    /// Streams of which both ends became final.
+    pub finals: u64,
+    /// Endpoints that ipcd refused, by reason.
+    pub refused: BTreeMap<String, u64>,
+    /// Endpoints that their process left on TCP, by reason.
+    pub stayed: BTreeMap<String, u64>,
+    /// Clients dropped for a record that makes no sense, or not at that point.
+    pub malformed_clients: u64,
+    /// Clients dropped because they did not read.
+    pub slow_clients: u64,
+    /// Clients and endpoints turned away because of a limit.
+    pub limited: u64,
+    /// Reports about endpoints that the reporter has no say about.
+    pub stray_reports: u64,
+    /// From the call of connect until both ends were final.
+    pub connect_to_final: Times,
+    /// From the report of an endpoint's N-th byte until its grant.
+    pub prefix_to_grant: Times,
+}
+
+/// Counts everything.
+pub fn stats(broker: &Broker) -> Stats {
+    let m = &broker.metrics;
+    let mut endpoints = BTreeMap::new();
+    for e in broker.endpoints.values() {
+        let word = if e.ended.is_some() { "closed" } else { e.state.word() };
+        *endpoints.entry(word.to_owned()).or_default() += 1;
+    }
+    let words = |counts: &BTreeMap<Reason, u64>| counts.iter().map(|(r, n)| (r.word().to_owned(), *n)).collect();
+    Stats {
+        uptime_s: kernel::now().saturating_sub(m.started) as f64 / 1e9,
+        pid: std::process::id(),
+        prefix_bytes: broker.config.prefix,
+        sessions: broker.sessions.len(),
+        endpoints,
+        sessions_total: m.sessions,
+        endpoints_total: m.endpoints,
+        pairs: m.pairs,
+        finals: m.finals,
+        refused: words(&m.refused),
+        stayed: words(&m.stayed),
+        malformed_clients: m.malformed,
+        slow_clients: m.slow,
+        limited: m.limited,
+        stray_reports: m.stray,
+        connect_to_final: m.connect_to_final(),
+        prefix_to_grant: m.prefix_to_grant(),
+    }
+}

@@ -1,0 +1,167 @@
+//! One client: its socket, and what waits to be sent to it.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use matcher::wire::ToShim;
+use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+
+use crate::endpoint::Owner;
+use crate::page::Page;
+use crate::record;
+
+/// The control socket, shared by the task that waits for it and the broker that reads and writes it.
+pub struct Link {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// Wakes the task when something waits to be sent.
+    pub waiting: Notify,
+}
+
+impl AsRawFd for Link {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl Link {
+    /// A link over this socket.
+    pub fn new(socket: OwnedFd) -> Link {
+        Link { socket, waiting: Notify::new() }
+    }
+
+    /// Registers the socket with the runtime.
+    pub fn watch(self: &Rc<Link>) -> io::Result<AsyncFd<Rc<Link>>> {
+        // SAFETY: the link owns its socket, never replaces it, and lives as long as the registration that holds it.
+        unsafe { AsyncFd::register(Rc::clone(self)) }.map_err(io::Error::from)
+    }
+
+    /// Ends the conversation: the task that waits for the socket wakes up and finds the session gone.
+    pub fn hang_up(&self) {
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+    }
+}
+
+/// What came of sending.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sent {
+    /// It is in the socket, or will be.
+    Yes,
+    /// The client does not read what it is sent.
+    Slow,
+    /// The client is gone.
+    Gone,
+    /// The kernel holds as many descriptors under way as this user may have (unix(7), ETOOMANYREFS).
+    TooManyFds,
+}
+
+/// One client that said Hello.
+pub struct Session {
+    /// Its socket.
+    pub link: Rc<Link>,
+    /// Who it is.
+    pub owner: Rc<Owner>,
+    /// The endpoints that it claims.
+    pub cookies: HashSet<u64>,
+    page: Page,
+    outbox: VecDeque<(ToShim, Option<OwnedFd>)>,
+    closing: Arc<AtomicUsize>,
+}
+
+impl Session {
+    /// A session that was not told anything yet.
+    pub fn new(link: Rc<Link>, owner: Rc<Owner>, page: Page) -> Session {
+        let (cookies, outbox, closing) = Default::default();
+        Session { link, owner, cookies, page, outbox, closing }
+    }
+
+    /// The first record, with the page; it is not counted.
+    pub fn welcome(&self, prefix_bytes: u32) -> Sent {
+        let record = ToShim::Welcome { prefix_bytes }.encode();
+        outcome(record::send(&self.link.socket, record.as_bytes(), Some(self.page.as_fd())))
+    }
+
+    /// Sends a message, or lets it wait behind those that wait already, up to a limit.
+    pub fn send(&mut self, message: ToShim, fd: Option<OwnedFd>, limit: usize) -> Sent {
+        if self.outbox.is_empty() {
+            match self.put(message, fd.as_ref()) {
+                Sent::Slow => {}
+                sent => return sent,
+            }
+        }
+        if self.outbox.len() >= limit {
+            return Sent::Slow;
+        }
+        self.outbox.push_back((message, fd));
+        self.link.waiting.notify_one();
+        Sent::Yes
+    }
+
+    /// Sends what waits, as far as the socket takes it.
+    pub fn flush(&mut self) -> Sent {
+        while let Some((message, fd)) = self.outbox.pop_front() {
+            match self.put(message, fd.as_ref()) {
+                // Without its grant the client stays on TCP, and its peer sees the transport end.
+                Sent::Yes | Sent::TooManyFds => {}
+                Sent::Gone => return Sent::Gone,
+                Sent::Slow => {
+                    self.outbox.push_front((message, fd));
+                    break;
+                }
+            }
+        }
+        Sent::Yes
+    }
+
+    /// Whether something waits to be sent.
+    pub fn waits(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    fn put(&self, message: ToShim, fd: Option<&OwnedFd>) -> Sent {
+        let sent = outcome(record::send(&self.link.socket, message.encode().as_bytes(), fd.map(AsFd::as_fd)));
+        if sent == Sent::Yes {
+            self.page.sent();
+        }
+        sent
+    }
+
+    /// Closes descriptors that the client passed. Closing can wait for as long as who made the descriptor likes
+    /// (SO_LINGER, a FUSE file), so it happens on a thread of its own. False if this client has too many under way.
+    pub fn bury(&self, fds: Vec<OwnedFd>, limit: usize) -> bool {
+        if fds.is_empty() {
+            return true;
+        }
+        let closing = Arc::clone(&self.closing);
+        let under_way = closing.fetch_add(1, Ordering::Relaxed);
+        bury(fds, move || {
+            closing.fetch_sub(1, Ordering::Relaxed);
+        });
+        under_way < limit
+    }
+}
+
+/// Closes descriptors where nobody waits for it.
+pub fn bury(fds: Vec<OwnedFd>, after: impl FnOnce() + Send + 'static) {
+    if !fds.is_empty() {
+        tokio::task::spawn_blocking(move || {
+            drop(fds);
+            after();
+        });
+    }
+}
+
+fn outcome(result: rustix::io::Result<()>) -> Sent {
+    match result {
+        Ok(()) => Sent::Yes,
+        Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => Sent::Slow,
+        Err(Errno::TOOMANYREFS) => Sent::TooManyFds,
+        Err(_) => Sent::Gone,
+    }
+}
