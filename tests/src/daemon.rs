@@ -150,9 +150,23 @@ impl Daemon {
         streams::read(&self.ls())
     }
 
-    /// How many streams moved wholly.
+    /// How many streams moved wholly, since the daemon started.
     pub fn finals(&self) -> usize {
-        self.streams().iter().filter(|s| s.is_final()).count()
+        let stats = self.stats();
+        let finals = stats.get("finals").and_then(Value::as_u64);
+        finals.unwrap_or_else(|| panic!("`ipcd stats` printed {stats}")) as usize
+    }
+
+    /// As [`Daemon::finals`], once the last reports are in: waits a little for the count to be reached.
+    pub fn finals_reach(&self, count: usize) -> usize {
+        let start = Instant::now();
+        loop {
+            let finals = self.finals();
+            if finals >= count || start.elapsed() > Duration::from_secs(2) {
+                return finals;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Waits until the newest stream at each of these ports (of the ends that connected) is final, or stays for one of
@@ -161,10 +175,7 @@ impl Daemon {
         let start = Instant::now();
         loop {
             let all = self.streams();
-            let settled = |port: &&u16| {
-                let newest = all.iter().rev().find(|s| s.ports.contains(port));
-                newest.is_some_and(|s| s.is_final() || s.reasons.iter().any(|r| allowed.contains(&r.as_str())))
-            };
+            let settled = |port: &&u16| streams::at(&all, **port).is_some_and(|s| s.is_final() || s.stays_for(allowed));
             let missing: Vec<_> = ports.iter().filter(|p| !settled(p)).collect();
             if missing.is_empty() {
                 return Ok(());

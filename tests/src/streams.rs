@@ -5,39 +5,54 @@ use serde_json::Value;
 /// A stream as the daemon reports it, or an endpoint that found no peer.
 #[derive(Clone, Debug)]
 pub struct Stream {
-    /// The ports of both ends.
-    pub ports: Vec<u16>,
-    /// The state of each end that is known.
-    pub states: Vec<String>,
-    /// Why an end stays on TCP.
+    /// The port of the end that connected.
+    pub client: u16,
+    /// The port of the end that accepted.
+    pub server: u16,
+    /// How far the slower end came.
+    pub state: String,
+    /// Whether both ends are known.
+    pub paired: bool,
+    /// Whether nobody has it any more.
+    pub ended: bool,
+    /// Why its ends stay on TCP.
     pub reasons: Vec<String>,
 }
 
 impl Stream {
     /// Whether both ends left TCP in both directions.
     pub fn is_final(&self) -> bool {
-        self.states.len() == 2 && self.states.iter().all(|s| s == "final")
+        self.paired && self.state == "final"
+    }
+
+    /// Whether it stays on TCP for one of these reasons.
+    pub fn stays_for(&self, reasons: &[&str]) -> bool {
+        self.reasons.iter().any(|r| reasons.contains(&r.as_str()))
     }
 }
 
-fn port(address: &Value) -> Option<u16> {
-    address.as_str()?.rsplit(':').next()?.parse().ok()
+fn read_one(row: &Value) -> Option<Stream> {
+    let port = |side: &str| row.get(side)?.as_str()?.rsplit(':').next()?.parse().ok();
+    let ends = row.get("ends")?.as_array()?;
+    Some(Stream {
+        client: port("client")?,
+        server: port("server")?,
+        state: row.get("state")?.as_str()?.to_owned(),
+        paired: row.get("paired")?.as_bool()?,
+        ended: row.get("ended")?.as_bool()?,
+        reasons: ends.iter().filter_map(|end| Some(end.get("reason")?.as_str()?.to_owned())).collect(),
+    })
 }
 
-/// The streams in the order in which they were opened.
+/// Every stream of the answer. Panics if it is not what `ipcd ls` documents.
 pub fn read(answer: &Value) -> Vec<Stream> {
-    let list = answer.get("streams").unwrap_or(answer);
-    let empty = Vec::new();
-    let mut streams = Vec::new();
-    for entry in list.as_array().unwrap_or(&empty) {
-        let mut stream = Stream { ports: Vec::new(), states: Vec::new(), reasons: Vec::new() };
-        let ends = entry.get("ends").and_then(Value::as_array).unwrap_or(&empty);
-        for end in ends {
-            stream.ports.extend(["local", "peer"].iter().filter_map(|side| port(end.get(*side)?)));
-            stream.states.extend(end.get("state").and_then(Value::as_str).map(str::to_owned));
-            stream.reasons.extend(end.get("reason").and_then(Value::as_str).map(str::to_owned));
-        }
-        streams.push(stream);
-    }
-    streams
+    let rows = answer.as_array().unwrap_or_else(|| panic!("`ipcd ls` did not print an array: {answer}"));
+    rows.iter().map(|row| read_one(row).unwrap_or_else(|| panic!("`ipcd ls` printed {row}"))).collect()
+}
+
+/// The stream of this client port: the live one, else the one that ended last.
+pub fn at(streams: &[Stream], client: u16) -> Option<&Stream> {
+    let mut all = streams.iter().filter(|s| s.client == client);
+    let last = all.clone().next_back();
+    all.find(|s| !s.ended).or(last)
 }
