@@ -7,6 +7,7 @@ use matcher::reason::Reason;
 
 use crate::endpoint::{self, Id};
 use crate::guard::NoSignals;
+use crate::offsets::Answer;
 use crate::switch::{Control, Phase};
 use crate::{daemon, epoll, fds, offsets, park, process, sys};
 
@@ -18,6 +19,9 @@ pub fn attend(id: Id, fd: c_int) {
         Phase::Tracking => {
             if daemon::prefix_bytes() == 0 {
                 daemon::collect();
+                if daemon::prefix_bytes() != 0 {
+                    id.endpoint().settle_prefixes(daemon::prefix_bytes());
+                }
             }
             tell(id, fd);
         }
@@ -70,37 +74,43 @@ fn take_up(id: Id, fd: c_int) {
             daemon::adopted(id);
             park::kick(id);
         }
-        Err(reason) => {
+        Err(None) => drop(e.advance(Phase::Adopting, Phase::Waiting)),
+        Err(Some(reason)) => {
             e.advance(Phase::Adopting, Phase::Stay);
             endpoint::stayed(id, reason, Phase::Waiting);
         }
     }
 }
 
-/// Checks that no byte moved unseen, makes the transports known to this process and says HELLO.
-fn promise(id: Id, fd: c_int, read: u64, written: u64) -> Result<(), Reason> {
+/// Checks that no byte moved unseen, makes the transports known to this process and says HELLO. An error without a
+/// reason means: later.
+fn promise(id: Id, fd: c_int, read: u64, written: u64) -> Result<(), Option<Reason>> {
     let (e, l) = (id.endpoint(), id.local());
     let known = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE).ok();
     if known != Some(e.birth().cookie) {
-        return Err(Reason::UnseenIo);
+        return Err(Some(Reason::UnseenIo));
     }
-    let kernel = offsets::read(fd, e.birth().role).ok_or(Reason::Kernel)?;
+    let kernel = match offsets::read(fd, e.birth().role) {
+        Answer::Exact(offsets) => offsets,
+        Answer::Moving => return Err(None),
+        Answer::Over => return Err(Some(Reason::Closed)),
+    };
     let writer_in_flight = e.deaf_writers.load(SeqCst) > 0;
     if kernel.read != read || (kernel.written != written && !writer_in_flight) {
-        return Err(Reason::UnseenIo);
+        return Err(Some(Reason::UnseenIo));
     }
-    let tcp = fds::duplicate_hidden(fd).ok_or(Reason::NoDescriptors)?;
+    let tcp = fds::duplicate_hidden(fd).ok_or(Some(Reason::NoDescriptors))?;
     let unix = l.grant.swap(-1, SeqCst);
     l.tcp.store(tcp, SeqCst);
     l.unix.store(unix, SeqCst);
     let hello = Control::Hello.encode();
     if sys::send(unix, &hello, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) != hello.len() as isize {
         give_up(id);
-        return Err(Reason::PeerDeclined);
+        return Err(Some(Reason::PeerDeclined));
     }
     if !epoll::enter_dual(id) {
         give_up(id);
-        return Err(Reason::UnseenWait);
+        return Err(Some(Reason::UnseenWait));
     }
     Ok(())
 }

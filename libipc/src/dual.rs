@@ -8,6 +8,7 @@ use matcher::wire::Direction;
 
 use crate::endpoint::{self, Id, sides};
 use crate::guard::NoSignals;
+use crate::offsets::Answer;
 use crate::switch::{self, CONTROL_LEN, Control, Phase, Sender, Transport};
 use crate::{adopt, daemon, epoll, finish, offsets, park, sys};
 
@@ -62,10 +63,14 @@ fn leave(id: Id) {
     if tx.on != Transport::Tcp || tx.barred || e.deaf_writers.load(SeqCst) > 0 {
         return;
     }
-    if offsets::read(tcp, e.birth().role).is_none_or(|k| k.written != tx.written) {
-        // Somebody wrote behind our back after the promise: what we say of the offset would be wrong.
-        tx.barred = true;
-        return;
+    match offsets::read(tcp, e.birth().role) {
+        Answer::Exact(kernel) if kernel.written == tx.written => {}
+        Answer::Moving => return,
+        // Somebody wrote behind our back after the promise: what we would say of the offset would be wrong.
+        Answer::Exact(_) | Answer::Over => {
+            tx.barred = true;
+            return;
+        }
     }
     let Some(message) = tx.leave(true) else { return };
     let record = message.encode();

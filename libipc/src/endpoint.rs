@@ -271,6 +271,18 @@ impl Endpoint {
         }
     }
 
+    /// N has become known: bytes that were kept until now may be a whole prefix.
+    pub fn settle_prefixes(&self, n: u32) {
+        if let Some(mut rx) = self.lock_rx() {
+            rx.prefix.feed(&[], n);
+            self.prefix_moved(Direction::Received, &rx.prefix);
+        }
+        if let Some(mut tx) = self.lock_tx() {
+            tx.prefix.feed(&[], n);
+            self.prefix_moved(Direction::Sent, &tx.prefix);
+        }
+    }
+
     /// Whether a prefix waits to be told to ipcd.
     pub fn has_news(&self) -> bool {
         self.prefix_complete.load(Relaxed) & 0b11 & !self.told.load(Relaxed) != 0

@@ -36,6 +36,8 @@ struct Registration {
     /// A one-shot registration that has not fired since it was last armed.
     armed: bool,
     used: bool,
+    /// The last batch of events in which it was reported: its second transport adds nothing to that.
+    batch: u32,
     /// Next of the endpoint, and next in the bucket or in the free list: index plus one.
     next: u32,
     next_alike: u32,
@@ -62,12 +64,14 @@ const EMPTY: Registration = Registration {
     generation: 0,
     armed: false,
     used: false,
+    batch: 0,
     next: 0,
     next_alike: 0,
 };
 static REGISTRATIONS: Shared =
     Shared(UnsafeCell::new(Pool { entries: [EMPTY; POOL], buckets: [0; BUCKETS], free: 0, high: 0 }));
 static LOCK: Lock = Lock::new();
+static BATCH: AtomicU32 = AtomicU32::new(0);
 static HELD_OVER_FORK: AtomicBool = AtomicBool::new(false);
 /// The upper half of every tag; 0 until there was a registration.
 static TAG: AtomicU32 = AtomicU32::new(0);
@@ -436,6 +440,11 @@ pub fn follow(id: Id, epfd: c_int, op: c_int, fd: c_int, event: &epoll_event) {
     }
 }
 
+/// A number for the events of one epoll_wait.
+pub fn batch() -> u32 {
+    BATCH.fetch_add(1, Relaxed).wrapping_add(1)
+}
+
 /// What an event of epoll_wait means for the program.
 pub enum Verdict {
     /// Not ours, or as it is.
@@ -447,11 +456,13 @@ pub enum Verdict {
 }
 
 /// Looks at one event that the kernel reported.
-pub fn judge(epfd: c_int, event: &epoll_event) -> Verdict {
+///
+/// `batch` is a number that all events of one epoll_wait have in common and no others.
+pub fn judge(epfd: c_int, event: &epoll_event, batch: u32) -> Verdict {
     let tag = TAG.load(Relaxed);
     let data = event.u64;
     if tag != 0 && (data >> 32) as u32 == tag {
-        judge_dual(data as u32)
+        judge_dual(data as u32, batch)
     } else if event.events & libc::EPOLLHUP as u32 != 0 {
         judge_hangup(epfd, *event)
     } else {
@@ -465,7 +476,7 @@ fn entry_of_tag(t: &mut Table, low: u32) -> Option<(u32, Registration)> {
     (r.used && u32::from(r.generation) == low >> 17).then_some((index, r))
 }
 
-fn judge_dual(low: u32) -> Verdict {
+fn judge_dual(low: u32, batch: u32) -> Verdict {
     let Some(r) = table().and_then(|mut t| entry_of_tag(&mut t, low)).map(|(_, r)| r) else { return Verdict::Drop };
     let Some(id) = (Id { index: r.endpoint }).pin() else { return Verdict::Drop };
     let ready = match dual::readiness(*id, to_poll(r.events)) {
@@ -486,7 +497,8 @@ fn judge_dual(low: u32) -> Verdict {
         let tag = t.tag(index);
         rearm(*id, id.endpoint().sides(), &Registration { armed, ..r }, tag);
     }
-    if ready == 0 { Verdict::Drop } else { Verdict::Replace(epoll_event { events: ready, u64: r.data }) }
+    let reported = t.at(index).is_none_or(|r| core::mem::replace(&mut r.batch, batch) == batch);
+    if ready == 0 || reported { Verdict::Drop } else { Verdict::Replace(epoll_event { events: ready, u64: r.data }) }
 }
 
 fn judge_hangup(epfd: c_int, event: epoll_event) -> Verdict {

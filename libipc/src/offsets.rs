@@ -38,18 +38,29 @@ fn tcp_info(tcp: c_int) -> Option<TcpInfo> {
     sys::getsockopt(tcp, libc::IPPROTO_TCP, libc::TCP_INFO).ok()
 }
 
-/// The exact offsets of a connected socket, `None` if the connection is over or never settles. The counters are read
-/// one after the other while bytes may move, so they are read until two readings agree.
-pub fn read(tcp: c_int, role: Role) -> Option<Offsets> {
-    let mut last = sample(tcp, role)?;
+/// What came of asking.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// The exact offsets.
+    Exact(Offsets),
+    /// Too much moves at the moment: ask again later.
+    Moving,
+    /// The connection is over.
+    Over,
+}
+
+/// The exact offsets of a connected socket. The counters are read one after the other while bytes may arrive or be
+/// acknowledged, so they are read until two readings agree.
+pub fn read(tcp: c_int, role: Role) -> Answer {
+    let mut last = None;
     for _ in 0..16 {
-        let next = sample(tcp, role)?;
-        if next == last {
-            return Some(next);
+        match (sample(tcp, role), last) {
+            (None, _) => return Answer::Over,
+            (Some(now), Some(before)) if now == before => return Answer::Exact(now),
+            (now, _) => last = now,
         }
-        last = next;
     }
-    None
+    Answer::Moving
 }
 
 fn sample(tcp: c_int, role: Role) -> Option<Offsets> {

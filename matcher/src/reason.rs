@@ -59,6 +59,8 @@ reasons! {
     Kernel = 13, "kernel-refused";
     /// The program shut the reading half before the switch.
     Shut = 14, "shut";
+    /// The connection was over before the switch.
+    Closed = 15, "closed";
 
     // Decided by ipcd.
     /// No endpoint of this host reported the mirrored four-tuple in time: the peer is remote or has no libipc.

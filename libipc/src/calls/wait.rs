@@ -219,10 +219,11 @@ pub unsafe fn ppoll_chk(
 
 /// The events of epoll_wait that the program gets to see; returns how many.
 fn filter(epfd: c_int, events: &mut [epoll_event]) -> usize {
+    let batch = epoll::batch();
     let mut kept = 0;
     for at in 0..events.len() {
         let Some(event) = events.get(at).copied() else { break };
-        let shown = match epoll::judge(epfd, &event) {
+        let shown = match epoll::judge(epfd, &event, batch) {
             Verdict::Keep => event,
             Verdict::Replace(other) => other,
             Verdict::Drop => continue,

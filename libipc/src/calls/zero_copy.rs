@@ -1,5 +1,5 @@
-//! sendfile and splice on an endpoint that is not final. The bytes do not pass through the program, so they cannot be
-//! hashed: a prefix that they belong to is lost, a later one is not.
+//! sendfile and splice on an endpoint that is not final. The bytes do not pass through the program; the ones that belong
+//! to a prefix are looked at before they move.
 
 use core::sync::atomic::Ordering::*;
 
@@ -12,9 +12,12 @@ use crate::fds::{self, Kind};
 use crate::guard::as_libc;
 use crate::hooks::real;
 use crate::park::{self, Woken};
+use crate::prefix::Prefix;
 use crate::switch::{Phase, Transport};
-use crate::{adopt, dual, epoll, sys};
+use crate::{adopt, daemon, dual, epoll, sys};
 
+/// The longest look; a longer prefix is lost if it moves this way.
+const GLIMPSE: usize = 256;
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 
 fn kernel(r: ssize_t) -> sys::Ret {
@@ -45,17 +48,48 @@ fn block(id: Id, fd: c_int, events: i16, deadline: Option<u64>) -> Result<(), sy
     }
 }
 
-/// Moves `len` bytes to the endpoint with `step(socket, bytes)`, which is the real call.
-fn outward(id: &Pinned, fd: c_int, len: usize, step: impl Fn(c_int, usize) -> sys::Ret) -> sys::Ret {
+/// A look at bytes that will move without passing through the program, as far as they belong to the prefix.
+struct Glimpse {
+    bytes: [u8; GLIMPSE],
+    len: usize,
+}
+
+impl Glimpse {
+    /// What `look` finds of the bytes that `prefix` misses.
+    fn of(prefix: &Prefix, look: impl FnOnce(&mut [u8]) -> sys::Ret) -> Glimpse {
+        let mut g = Glimpse { bytes: [0; GLIMPSE], len: 0 };
+        let missing = prefix.missing(daemon::prefix_bytes()).min(GLIMPSE);
+        if let Some(room) = g.bytes.get_mut(..missing).filter(|room| !room.is_empty()) {
+            g.len = look(room).max(0) as usize;
+        }
+        g
+    }
+
+    /// Gives the prefix what moved.
+    fn tell(&self, prefix: &mut Prefix, moved: usize) {
+        prefix.feed_glimpse(self.bytes.get(..self.len).unwrap_or(&[]), moved, daemon::prefix_bytes());
+    }
+}
+
+/// Moves `len` bytes to the endpoint with `step(socket, bytes)`, which is the real call; `look` copies the first of
+/// them without moving them.
+fn outward(
+    id: &Pinned,
+    fd: c_int,
+    len: usize,
+    look: impl Fn(&mut [u8]) -> sys::Ret,
+    step: impl Fn(c_int, usize) -> sys::Ret,
+) -> sys::Ret {
     let e = id.endpoint();
     let until = deadline(tcp_fd(**id, fd), libc::SO_SNDTIMEO);
     let mut done = 0;
     loop {
         if prepare(**id, fd) > Phase::Dual {
-            return with_progress(done, step(fd, len - done));
+            return after(done, step(fd, len - done));
         }
-        let Some(mut tx) = e.lock_tx() else { return with_progress(done, step(fd, len - done)) };
+        let Some(tx) = e.lock_tx() else { return after(done, step(fd, len - done)) };
         if tx.state.on == Transport::Tcp {
+            let glimpse = Glimpse::of(&tx.prefix, &look);
             // The direction cannot leave TCP until the call is back.
             e.deaf_writers.fetch_add(1, SeqCst);
             drop(tx);
@@ -64,38 +98,32 @@ fn outward(id: &Pinned, fd: c_int, len: usize, step: impl Fn(c_int, usize) -> sy
                 && r > 0
             {
                 tx.state.wrote(r as u64);
-                tx.prefix.skip();
+                glimpse.tell(&mut tx.prefix, r as usize);
                 e.prefix_moved(Direction::Sent, &tx.prefix);
             }
             e.deaf_writers.fetch_sub(1, SeqCst);
-            return with_progress(done, r);
+            return after(done, r);
         }
         let r = step(id.local().unix.load(Acquire), len - done);
-        if r > 0 {
-            tx.state.wrote(r as u64);
-            done += r as usize;
-        }
         drop(tx);
-        let blocks = !sys::is_nonblocking(tcp_fd(**id, fd));
-        if r == 0 || (r < 0 && r != EAGAIN) || done >= len || !blocks {
-            return with_progress(done, r);
+        done += r.max(0) as usize;
+        let stuck = r == EAGAIN && sys::is_nonblocking(tcp_fd(**id, fd));
+        if r == 0 || (r < 0 && r != EAGAIN) || done >= len || stuck {
+            return after(done, r.min(0));
         }
         if let Err(r) = block(**id, fd, libc::POLLOUT, until) {
-            return with_progress(done, r);
+            return after(done, r);
         }
     }
 }
 
-fn with_progress(done: usize, r: sys::Ret) -> sys::Ret {
-    match r {
-        r if done == 0 => r,
-        r => done as sys::Ret + r.max(0),
-    }
+/// What a call returns that has moved `done` bytes before its last step gave `r`.
+fn after(done: usize, r: sys::Ret) -> sys::Ret {
+    if done == 0 { r } else { done as sys::Ret + r.max(0) }
 }
 
 /// Moves up to `len` bytes from the endpoint with `step(socket, bytes)`, once there are some.
 fn inward(id: &Pinned, fd: c_int, len: usize, waits: bool, step: impl Fn(c_int, usize) -> sys::Ret) -> sys::Ret {
-    let e = id.endpoint();
     let until = deadline(tcp_fd(**id, fd), libc::SO_RCVTIMEO);
     let blocks = waits && !sys::is_nonblocking(tcp_fd(**id, fd));
     loop {
@@ -108,22 +136,8 @@ fn inward(id: &Pinned, fd: c_int, len: usize, waits: bool, step: impl Fn(c_int, 
             Phase::Dual => dual::readiness(**id, libc::POLLIN).is_none_or(|r| r != 0),
             _ => sys::ppoll(&mut ready, Some(0), None) > 0,
         };
-        if readable && e.phase() <= Phase::Dual {
-            let Some(mut rx) = e.lock_rx() else { return step(fd, len) };
-            let from = match rx.state.on {
-                Transport::Tcp => tcp_fd(**id, fd),
-                Transport::Unix => id.local().unix.load(Acquire),
-            };
-            let r = step(from, len.min(rx.state.left_on_tcp().map_or(len, |n| n.max(1) as usize)));
-            if r > 0 {
-                rx.state.took(r as u64);
-                rx.prefix.skip();
-                e.prefix_moved(Direction::Received, &rx.prefix);
-                if e.note_rx(&rx.state) {
-                    epoll::update_dual(**id);
-                }
-            }
-            return r;
+        if readable && id.endpoint().phase() <= Phase::Dual {
+            return take(**id, fd, len, &step);
         }
         if !blocks {
             return EAGAIN;
@@ -134,11 +148,63 @@ fn inward(id: &Pinned, fd: c_int, len: usize, waits: bool, step: impl Fn(c_int, 
     }
 }
 
+/// One step of [`inward`], on the transport that has the next bytes.
+fn take(id: Id, fd: c_int, len: usize, step: impl Fn(c_int, usize) -> sys::Ret) -> sys::Ret {
+    let e = id.endpoint();
+    let Some(mut rx) = e.lock_rx() else { return step(fd, len) };
+    let from = match rx.state.on {
+        Transport::Tcp => tcp_fd(id, fd),
+        Transport::Unix => id.local().unix.load(Acquire),
+    };
+    let glimpse = Glimpse::of(&rx.prefix, |room| sys::recv(from, room, libc::MSG_PEEK | libc::MSG_DONTWAIT));
+    let r = step(from, len.min(rx.state.left_on_tcp().map_or(len, |n| n.max(1) as usize)));
+    if r > 0 {
+        rx.state.took(r as u64);
+        glimpse.tell(&mut rx.prefix, r as usize);
+        e.prefix_moved(Direction::Received, &rx.prefix);
+        if e.note_rx(&rx.state) {
+            epoll::update_dual(id);
+        }
+    }
+    r
+}
+
+/// The bytes of a file that sendfile is about to send. Should the file change in between, the hashes of both ends
+/// differ and the stream stays on TCP.
+fn look_at_file(file: c_int, offset: Option<off_t>, room: &mut [u8]) -> sys::Ret {
+    let here = || sys::forward(libc::SYS_lseek, [file as usize, 0, libc::SEEK_CUR as usize, 0, 0, 0]);
+    let at = offset.map_or_else(here, |o| o as sys::Ret);
+    if at < 0 {
+        return at;
+    }
+    sys::forward(libc::SYS_pread64, [file as usize, room.as_mut_ptr() as usize, room.len(), at as usize, 0, 0])
+}
+
+/// The next bytes of a pipe, by way of another pipe.
+fn look_at_pipe(pipe: c_int, room: &mut [u8]) -> sys::Ret {
+    let mut copy: [c_int; 2] = [-1; 2];
+    let flags = (libc::O_CLOEXEC | libc::O_NONBLOCK) as usize;
+    if sys::forward(libc::SYS_pipe2, [copy.as_mut_ptr() as usize, flags, 0, 0, 0, 0]) < 0 {
+        return 0;
+    }
+    let [out, into] = copy;
+    let nonblock = libc::SPLICE_F_NONBLOCK as usize;
+    let teed = sys::forward(libc::SYS_tee, [pipe as usize, into as usize, room.len(), nonblock, 0, 0]);
+    let seen = if teed > 0 { sys::read(out, room) } else { teed };
+    sys::close(out);
+    sys::close(into);
+    seen
+}
+
 pub unsafe fn sendfile(out: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t {
     // SAFETY: the program's own arguments.
     let step = |fd, n| unsafe { real::sendfile()(fd, from, offset, n) };
     match fds::lookup(out) {
-        Some((id, Kind::Active)) => as_libc(outward(&id, out, count, |fd, n| kernel(step(fd, n)))),
+        Some((id, Kind::Active)) => {
+            // SAFETY: null or the program's offset.
+            let at = unsafe { offset.as_ref() }.copied();
+            as_libc(outward(&id, out, count, |room| look_at_file(from, at, room), |fd, n| kernel(step(fd, n))))
+        }
         _ => step(out, count),
     }
 }
@@ -159,7 +225,7 @@ pub unsafe fn splice(
     // SAFETY: the program's own arguments.
     let step = |from, to, n| unsafe { real::splice()(from, from_offset, to, to_offset, n, flags) };
     if let Some((id, Kind::Active)) = fds::lookup(to) {
-        return as_libc(outward(&id, to, len, |fd, n| kernel(step(from, fd, n))));
+        return as_libc(outward(&id, to, len, |room| look_at_pipe(from, room), |fd, n| kernel(step(from, fd, n))));
     }
     if let Some((id, Kind::Active)) = fds::lookup(from) {
         let waits = flags & libc::SPLICE_F_NONBLOCK == 0;
