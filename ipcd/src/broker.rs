@@ -31,7 +31,7 @@ pub struct Broker {
     /// Every client that said Hello.
     pub sessions: HashMap<SessionId, Session>,
     /// Every endpoint that somebody has, and those whose peer somebody has.
-    pub endpoints: HashMap<u64, Endpoint>,
+    pub endpoints: HashMap<u64, Box<Endpoint>>,
     /// The last streams that ended.
     pub ended: VecDeque<Row>,
     matcher: Matcher,
@@ -180,7 +180,7 @@ impl Broker {
 
     fn grant(&mut self, connected: u64, accepted: u64) {
         let speaker = |cookie| {
-            let e: &Endpoint = self.endpoints.get(&cookie)?;
+            let e = self.endpoints.get(&cookie)?;
             let id = e.speaker?;
             Some((id, e.claims.iter().find(|c| c.session == id)?.opened.token))
         };
@@ -268,7 +268,7 @@ impl Broker {
     /// Applies a report of the endpoint's speaker; others are not heard.
     fn report(&mut self, id: SessionId, cookie: u64, apply: impl FnOnce(&mut Endpoint)) {
         match self.endpoints.get_mut(&cookie) {
-            Some(e) if e.heeds(id) => apply(e),
+            Some(e) if e.speaker == Some(id) => apply(e),
             _ => self.metrics.stray += 1,
         }
     }

@@ -19,11 +19,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if session.cookies.len() >= self.config.endpoints_per_session {
             self.metrics.limited += 1;
-            self.send(
-                id,
-                ToShim::Refuse { cookie: opened.cookie, token: opened.token, reason: Reason::Limit },
-                None,
-            );
+            self.send(id, ToShim::Refuse { cookie: opened.cookie, token: opened.token, reason: Reason::Limit }, None);
             return;
         }
         if !session.cookies.insert(opened.cookie) {
@@ -38,13 +34,20 @@ impl Broker {
             Some(known) => known.claims.push(Claim { session: id, opened: *opened, proven: false }),
             None => {
                 self.metrics.endpoints += 1;
-                self.endpoints.insert(opened.cookie, Endpoint::new(id, owner, opened));
+                self.endpoints.insert(opened.cookie, Box::new(Endpoint::new(id, owner, opened)));
                 self.tell(kernel::now(), Event::Opened(*opened));
             }
         }
     }
 
-    pub(crate) fn prefix(&mut self, id: SessionId, cookie: u64, direction: Direction, hash: Hash, fd: Option<&OwnedFd>) {
+    pub(crate) fn prefix(
+        &mut self,
+        id: SessionId,
+        cookie: u64,
+        direction: Direction,
+        hash: Hash,
+        fd: Option<&OwnedFd>,
+    ) {
         let Some(claim) = self.endpoints.get_mut(&cookie).and_then(|e| e.claim(id)) else {
             self.metrics.stray += 1;
             return;
@@ -152,7 +155,7 @@ impl Broker {
             }
             None => None,
         });
-        let row = Row::new((cookie, &e), peer.as_ref().map(|(c, e)| (*c, e)), kernel::now());
+        let row = Row::new((cookie, &e), peer.as_ref().map(|(c, e)| (*c, e.as_ref())), kernel::now());
         if self.ended.len() >= self.config.ended {
             self.ended.pop_front();
         }

@@ -122,10 +122,10 @@ impl Row {
 /// Every live stream and endpoint, oldest first, then those that ended.
 pub fn rows(broker: &Broker) -> Vec<Row> {
     let now = kernel::now();
-    let mut live: Vec<_> = broker.endpoints.iter().collect();
+    let mut live: Vec<(&u64, &Endpoint)> = broker.endpoints.iter().map(|(c, e)| (c, e.as_ref())).collect();
     live.sort_by_key(|(cookie, e)| (e.began, **cookie));
     let row = |(cookie, e): (&u64, &Endpoint)| {
-        let peer = e.peer.and_then(|p| broker.endpoints.get_key_value(&p)).map(|(c, e)| (*c, e));
+        let peer = e.peer.and_then(|p| broker.endpoints.get_key_value(&p)).map(|(c, e)| (*c, e.as_ref()));
         // The end that connected stands for both.
         (peer.is_none() || e.role == Role::Connected).then(|| Row::new((*cookie, e), peer, now))
     };

@@ -1,5 +1,6 @@
 //! All endpoints, found by cookie, by tuple, and by namespace and tuple; and a bounded memory of those that ended.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
@@ -10,12 +11,13 @@ use crate::endpoint::{Endpoint, Phase};
 /// The endpoints that are alive as far as anybody said, and the recently departed.
 #[derive(Default)]
 pub struct Registry {
-    live: BTreeMap<u64, Endpoint>,
+    /// Boxed: the nodes of the tree are half empty.
+    live: BTreeMap<u64, Box<Endpoint>>,
     by_tuple: BTreeSet<(Tuple, u64)>,
     /// Verified endpoints: the kernel has one socket at most for each of these keys.
     by_namespace: BTreeMap<(u64, Tuple), u64>,
     departed: VecDeque<(u64, (Tuple, u64))>,
-    departed_by_tuple: BTreeMap<(Tuple, u64), (u64, Endpoint)>,
+    departed_by_tuple: BTreeMap<(Tuple, u64), (u64, Box<Endpoint>)>,
     departed_limit: usize,
     /// Of what ended at or before this time, nothing may be remembered.
     horizon: u64,
@@ -29,12 +31,12 @@ impl Registry {
 
     /// The endpoint with this cookie.
     pub fn get(&self, cookie: u64) -> Option<&Endpoint> {
-        self.live.get(&cookie)
+        self.live.get(&cookie).map(Box::as_ref)
     }
 
     /// The same to change. The tuple and the namespace are changed by [`Registry::update`] only.
     pub fn get_mut(&mut self, cookie: u64) -> Option<&mut Endpoint> {
-        self.live.get_mut(&cookie)
+        self.live.get_mut(&cookie).map(Box::as_mut)
     }
 
     /// How many are alive.
@@ -49,10 +51,10 @@ impl Registry {
         if endpoint.netns != 0 {
             self.by_namespace.insert((endpoint.netns, endpoint.tuple), endpoint.cookie);
         }
-        self.live.insert(endpoint.cookie, endpoint);
+        self.live.insert(endpoint.cookie, Box::new(endpoint));
     }
 
-    fn unindex(&mut self, cookie: u64) -> Option<Endpoint> {
+    fn unindex(&mut self, cookie: u64) -> Option<Box<Endpoint>> {
         let old = self.live.remove(&cookie)?;
         self.by_tuple.remove(&(old.tuple, cookie));
         let place = (old.netns, old.tuple);
@@ -93,7 +95,9 @@ impl Registry {
     /// Every live endpoint with the mirrored tuple.
     pub fn mirrored(&self, of: &Endpoint) -> impl Iterator<Item = &Endpoint> {
         let tuple = of.tuple.mirrored();
-        self.by_tuple.range((tuple, 0)..=(tuple, u64::MAX)).filter_map(|(_, cookie)| self.live.get(cookie))
+        self.by_tuple
+            .range((tuple, 0)..=(tuple, u64::MAX))
+            .filter_map(|(_, cookie)| self.live.get(cookie).map(Box::as_ref))
     }
 
     /// Every live endpoint that could be the peer.
@@ -109,7 +113,7 @@ impl Registry {
     /// Whether `peer` is the only endpoint, living or departed, that could be the peer of `of`.
     pub fn only_candidate(&self, of: &Endpoint, peer: &Endpoint) -> bool {
         let tuple = of.tuple.mirrored();
-        let mut gone = self.departed_by_tuple.range((tuple, 0)..=(tuple, u64::MAX)).map(|(_, (_, e))| e);
+        let mut gone = self.departed_by_tuple.range((tuple, 0)..=(tuple, u64::MAX)).map(|(_, (_, e))| e.as_ref());
         self.candidates(of).all(|e| e.cookie == peer.cookie)
             && !gone.any(|e| e.cookie != peer.cookie && possible(of, e))
     }

@@ -159,7 +159,7 @@ pub enum ErrorCode {
     Malformed = 1,
     /// Another [`VERSION`].
     Version = 2,
-    /// A message that may not come at this point (no Hello, a second Hello, an endpoint that was never opened).
+    /// A message that may not come at this point (no Hello, a second Hello, a descriptor that does not belong to it).
     Unexpected = 3,
     /// More endpoints or connections than the limits allow.
     Limit = 4,

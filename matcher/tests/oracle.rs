@@ -63,12 +63,15 @@ fn candidates(a: &End, b: &End) -> bool {
     let loopback = a.claim.tuple.local.is_loopback();
     let apart = a.netns.is_some() && b.netns.is_some() && a.netns != b.netns;
     let taken = a.kin.is_some_and(|k| k != b.claim.cookie) || b.kin.is_some_and(|k| k != a.claim.cookie);
-    could_be(a, b) && !(loopback && apart) && !taken && !differ(a.sent, b.received) && !differ(a.received, b.sent)
+    let unlike = differ(a.sent, b.received) || differ(a.received, b.sent);
+    let unreachable = loopback && apart;
+    could_be(a, b) && !unreachable && !taken && !unlike
 }
 
 fn counters_ok(a: &End, b: &End) -> bool {
     let (Some((ta, wa, ra)), Some((tb, wb, rb))) = (a.sample, b.sample) else { return true };
-    !(ta < tb && ra > wb) && !(tb < ta && rb > wa)
+    let too_much = (ta < tb && ra > wb) || (tb < ta && rb > wa);
+    !too_much
 }
 
 fn shown_across(a: &End, b: &End) -> bool {

@@ -48,10 +48,8 @@ pub fn main(args: &Args) -> Result<(), String> {
     let path = args.socket.path();
     let place = Place::take(&path).map_err(|e| e.to_string())?;
     info!(socket = %path.display(), prefix = args.prefix, "listening");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| format!("cannot start: {e}"))?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| format!("cannot start: {e}"))?;
     let config = Config::new(args.prefix, args.buffer, wait_peer);
     let served = tokio::task::LocalSet::new().block_on(&runtime, server::serve(place, config));
     // A descriptor that takes its time to close holds nobody up.

@@ -1,0 +1,150 @@
+//! Start, stop, crash, takeover, and `ipcd run`.
+
+mod shim;
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+
+use matcher::wire::ToShim;
+use rustix::process::Signal;
+use shim::{Daemon, Shim, ipcd, stream};
+
+#[test]
+fn sigterm_ends_it_and_removes_the_socket() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut daemon = Daemon::start(&[]);
+        assert!(daemon.socket.exists());
+        assert_eq!(daemon.signal(signal), Some(0));
+        assert!(!daemon.socket.exists());
+    }
+}
+
+#[test]
+fn a_new_one_takes_over_from_a_dead_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("ipcd.sock");
+    let mut first = Daemon::start_at(&socket, &[], &[]);
+    let shim = Shim::new(&first, "survivor");
+    let (c, s) = stream();
+    shim.introduce(&c);
+    first.signal(Signal::KILL);
+    assert!(socket.exists());
+    assert!(shim.is_dropped());
+    let second = Daemon::start_at(&socket, &[], &[]);
+    let shim = Shim::new(&second, "survivor");
+    shim.introduce(&c);
+    shim.introduce(&s);
+    let (_x, _y) = (shim.granted(&c), shim.granted(&s));
+}
+
+#[test]
+fn a_living_one_is_left_alone() {
+    let daemon = Daemon::start(&[]);
+    let output = ipcd().args(["serve", "--socket"]).arg(&daemon.socket).output().unwrap();
+    assert!(!output.status.success());
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("already listens") && error.contains(&daemon.pid().to_string()), "{error}");
+    drop(Shim::new(&daemon, "still there"));
+}
+
+#[test]
+fn a_directory_that_others_can_write_to_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let output = ipcd().args(["serve", "--socket"]).arg(dir.path().join("s")).output().unwrap();
+    assert!(String::from_utf8(output.stderr).unwrap().contains("others can write"));
+    let made = dir.path().join("new/ipcd.sock");
+    let daemon = Daemon::start_at(&made, &[], &[]);
+    assert_eq!(made.parent().unwrap().metadata().unwrap().permissions().mode() & 0o022, 0);
+    drop(daemon);
+}
+
+#[test]
+fn it_dies_where_it_is_told_to() {
+    let die = |point: &str| {
+        let daemon = Daemon::start_with(&[], &[("IPCD_TEST_CRASH", point)]);
+        (Shim::new(&daemon, "a"), Shim::new(&daemon, "b"), daemon)
+    };
+    let (a, _b, mut daemon) = die("after-prefix");
+    a.introduce(&stream().0);
+    assert_eq!(daemon.wait(), Some(86));
+
+    let (a, b, mut daemon) = die("between-grants");
+    let (c, s) = stream();
+    a.introduce(&c);
+    b.introduce(&s);
+    assert_eq!(daemon.wait(), Some(86));
+    let transport = a.granted(&c);
+    assert!(b.is_dropped());
+    assert_eq!(rustix::io::read(&transport, &mut [0; 1]), Ok(0), "the new transport has ended");
+
+    let (a, b, mut daemon) = die("after-grants");
+    let (c, s) = stream();
+    a.introduce(&c);
+    b.introduce(&s);
+    assert_eq!(daemon.wait(), Some(86));
+    let (x, y) = (a.granted(&c), b.granted(&s));
+    rustix::io::write(&x, b"!").unwrap();
+    assert_eq!(rustix::io::read(&y, &mut [0; 1]), Ok(1), "a transport lives without ipcd");
+}
+
+/// A library that can be preloaded and does nothing: the C library's own.
+fn run(dir: &std::path::Path) -> Command {
+    let library = dir.join("libipc.so");
+    if !library.exists() {
+        let made = Command::new("cc").args(["-shared", "-xc", "/dev/null", "-o"]).arg(&library).status().unwrap();
+        assert!(made.success());
+    }
+    let mut command = ipcd();
+    command.arg("run").arg("--lib").arg(library).arg("--socket").arg(dir.join("run/ipcd.sock"));
+    command
+}
+
+#[test]
+fn run_starts_a_daemon_and_becomes_the_program() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "echo $LD_PRELOAD $IPCD_SOCKET; ps -o pid= --ppid $$ | wc -l; exit 42";
+    let output = run(dir.path()).args(["--", "sh", "-c", script]).output().unwrap();
+    assert_eq!(output.status.code(), Some(42), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let place = dir.path().canonicalize().unwrap();
+    assert!(text.contains(place.join("libipc.so").to_str().unwrap()), "{text}");
+    assert!(text.contains("run/ipcd.sock"), "{text}");
+
+    // The signal that ends the program ends what was started, the daemon stays and is used again.
+    let output = run(dir.path()).env("LD_PRELOAD", "").args(["--", "sh", "-c", "kill -9 $$"]).output().unwrap();
+    assert_eq!(output.status.signal(), Some(9));
+    let stats = ipcd().args(["stats", "--json", "--socket"]).arg(dir.path().join("run/ipcd.sock")).output().unwrap();
+    let stats: serde_json::Value = serde_json::from_slice(&stats.stdout).unwrap();
+    let pid = rustix::process::Pid::from_raw(stats["pid"].as_i64().unwrap() as i32).unwrap();
+    assert_eq!(rustix::process::getsid(Some(pid)).unwrap(), pid, "it has a session of its own");
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+}
+
+#[test]
+fn run_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = ipcd();
+    command.args(["run", "--lib", "/nowhere/libipc.so", "--", "true"]);
+    let output = command.output().unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("--lib"));
+    let output = ipcd().args(["ls", "--socket"]).arg(dir.path().join("none")).output().unwrap();
+    assert!(String::from_utf8(output.stderr).unwrap().contains("ipcd serve"));
+}
+
+#[test]
+fn an_answer_of_any_size_arrives() {
+    let daemon = Daemon::start(&[]);
+    let shim = Shim::new(&daemon, "many");
+    let (mut c, _s) = stream();
+    for i in 0..20_000u64 {
+        c.opened.cookie = 1 << 60 | i;
+        shim.open(&c);
+    }
+    daemon.wait_until(|d| d.json(&["ls", "--json"]).as_array().unwrap().len() == 20_000);
+    let fd = Shim::silent(&daemon.socket);
+    fd.say(matcher::wire::ToDaemon::Query(matcher::wire::Query::List));
+    assert!(matches!(fd.hear_with_fd(), (Some(ToShim::Answer { len }), Some(_)) if len > 1 << 20));
+}

@@ -1,0 +1,147 @@
+//! Streams inside and across network namespaces. Needs root and ip(8); without them there is nothing to see.
+
+mod shim;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use matcher::reason::Reason;
+use matcher::wire::{Direction, Role, ToShim};
+use rustix::net::{AddressFamily, SocketType, sockopt};
+use shim::{Daemon, End, Shim, end, now};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A thread in a network namespace of its own.
+struct Namespace {
+    jobs: Sender<Job>,
+    tid: String,
+}
+
+impl Namespace {
+    fn new() -> Option<Namespace> {
+        let (jobs, todo): (Sender<Job>, Receiver<Job>) = channel();
+        let (tell, told) = channel();
+        std::thread::spawn(move || {
+            // SAFETY: unshare takes flags only, and changes this thread alone.
+            let own = unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
+            let up = own && ip("link set lo up");
+            let _ = tell.send(up.then(|| rustix::thread::gettid().as_raw_nonzero().to_string()));
+            todo.into_iter().for_each(|job| job());
+        });
+        let Some(tid) = told.recv().unwrap() else {
+            eprintln!("skipped: this needs the right to make network namespaces, and ip(8)");
+            return None;
+        };
+        Some(Namespace { jobs, tid })
+    }
+
+    fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        let (tell, told) = channel();
+        self.jobs.send(Box::new(move || tell.send(job()).unwrap())).unwrap();
+        told.recv().unwrap()
+    }
+}
+
+fn ip(arguments: &str) -> bool {
+    Command::new("ip").args(arguments.split(' ')).status().is_ok_and(|s| s.success())
+}
+
+fn listen(address: SocketAddr) -> TcpListener {
+    TcpListener::bind(address).unwrap()
+}
+
+/// Connects from a port of one's choice.
+fn connect(from: SocketAddr, to: SocketAddr) -> End {
+    let began = now();
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    sockopt::set_socket_reuseaddr(&socket, true).unwrap();
+    rustix::net::bind(&socket, &from).unwrap();
+    rustix::net::connect(&socket, &to).unwrap();
+    end(TcpStream::from(socket), Role::Connected, began, 1000)
+}
+
+fn accept(listener: &TcpListener, began: u64) -> End {
+    end(listener.accept().unwrap().0, Role::Accepted, began, 2000)
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// Both directions known.
+fn tell_all(shim: &Shim, e: &End, up: u8, down: u8) {
+    use std::os::fd::AsFd;
+    let (sent, received) = if e.opened.role == Role::Connected { (up, down) } else { (down, up) };
+    shim.open(e);
+    shim.prefix(e, Direction::Sent, sent, Some(e.tcp.as_fd()));
+    shim.prefix(e, Direction::Received, received, None);
+}
+
+#[test]
+fn two_containers_with_the_same_loopback_tuple_both_pair() {
+    let (Some(one), Some(two)) = (Namespace::new(), Namespace::new()) else { return };
+    let stream = || {
+        let listener = listen(loopback(80));
+        let began = now();
+        let c = connect(loopback(40_000), loopback(80));
+        (c, accept(&listener, began))
+    };
+    let ((c1, s1), (c2, s2)) = (one.run(stream), two.run(stream));
+    assert_eq!(c1.opened.tuple, c2.opened.tuple);
+    let daemon = Daemon::start(&[]);
+    let shim = Shim::new(&daemon, "all");
+    for e in [&c1, &c2, &s1, &s2] {
+        shim.open(e);
+    }
+    for (c, s) in [(&c1, &s1), (&c2, &s2)] {
+        shim.prove(c);
+        shim.prove(s);
+        let (_x, _y) = (shim.granted(c), shim.granted(s));
+    }
+}
+
+#[test]
+fn across_namespaces_a_stream_pairs_and_an_ambiguous_one_does_not() {
+    let (Some(one), Some(two), Some(three)) = (Namespace::new(), Namespace::new(), Namespace::new()) else { return };
+    let (here, there): (SocketAddr, SocketAddr) = ("10.1.1.1:40000".parse().unwrap(), "10.1.1.2:80".parse().unwrap());
+    // two – one – three: the same addresses on two networks.
+    let (second, third) = (two.tid.clone(), three.tid.clone());
+    for (name, other) in [("v2", second), ("v3", third)] {
+        assert!(one.run(move || ip(&format!("link add {name} type veth peer name p0 netns {other}"))));
+    }
+    assert!(one.run(|| ip("addr add 10.1.1.1/24 dev v2") && ip("link set v2 up")));
+    for peer in [&two, &three] {
+        assert!(peer.run(|| ip("addr add 10.1.1.2/24 dev p0") && ip("link set p0 up")));
+    }
+    let daemon = Daemon::start(&[]);
+    let shim = Shim::new(&daemon, "all");
+
+    let began = now();
+    let listener = two.run(move || listen(there));
+    let c = one.run(move || connect(here, there));
+    let (s, listener) = two.run(move || (accept(&listener, began), listener));
+    tell_all(&shim, &c, 1, 2);
+    tell_all(&shim, &s, 1, 2);
+    let (_x, _y) = (shim.granted(&c), shim.granted(&s));
+
+    // The same two addresses again, and somebody on another network with the same ones.
+    let here: SocketAddr = "10.1.1.1:40001".parse().unwrap();
+    let c = one.run(move || connect(here, there));
+    let s = two.run(move || accept(&listener, began));
+    assert!(three.run(|| ip("link set p0 down") && ip("link set lo up") && ip("addr add 10.1.1.1/32 dev lo")));
+    assert!(three.run(|| ip("link set p0 up")));
+    let stranger = three.run(move || {
+        let listener = listen(there);
+        let _c = connect(here, there);
+        accept(&listener, began)
+    });
+    assert_eq!(stranger.opened.tuple, s.opened.tuple);
+    for e in [&c, &stranger, &s] {
+        tell_all(&shim, e, 1, 2);
+    }
+    for _ in 0..3 {
+        assert!(matches!(shim.hear(), Some(ToShim::Refuse { reason: Reason::Ambiguous, .. })));
+    }
+}

@@ -1,0 +1,241 @@
+//! Streams, from the report to the bytes that cross the granted transport.
+
+mod shim;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use matcher::reason::Reason;
+use matcher::wire::{Direction, ToDaemon, ToShim};
+use rustix::fs::SealFlags;
+use shim::{Daemon, Shim, ipcd, now, quiet, stream, stream_to};
+
+#[test]
+fn a_stream_is_paired_and_bytes_cross_the_transport() {
+    let daemon = Daemon::start(&["--prefix", "48"]);
+    let (a, b) = (Shim::new(&daemon, "client"), Shim::new(&daemon, "server"));
+    assert_eq!(a.prefix_bytes, 48);
+    let (c, s) = stream();
+    a.introduce(&c);
+    assert!(quiet(&a.socket));
+    assert_eq!(a.counted(), 0);
+    b.introduce(&s);
+    let (mut x, mut y) = (UnixStream::from(a.granted(&c)), UnixStream::from(b.granted(&s)));
+    assert_eq!((a.counted(), b.counted()), (1, 1));
+    x.set_nonblocking(false).unwrap();
+    y.set_nonblocking(false).unwrap();
+    x.write_all(b"ping").unwrap();
+    let mut four = [0; 4];
+    y.read_exact(&mut four).unwrap();
+    y.write_all(b"pong").unwrap();
+    x.read_exact(&mut four).unwrap();
+    assert_eq!(&four, b"pong");
+
+    for (shim, end) in [(&a, &c), (&b, &s)] {
+        let cookie = end.cookie();
+        shim.say(ToDaemon::Adopted { cookie });
+        shim.say(ToDaemon::Switched { cookie, direction: Direction::Sent, offset: 64 });
+        shim.say(ToDaemon::Final { cookie, at: now() });
+    }
+    daemon.wait_until(|d| d.stat("finals") == 1);
+    let rows = daemon.json(&["ls", "--json"]);
+    let row = &rows[0];
+    assert_eq!((rows.as_array().unwrap().len(), row["state"].as_str()), (1, Some("final")));
+    assert_eq!(row["client"], c.tcp.local_addr().unwrap().to_string());
+    assert_eq!((&row["ends"][0]["program"], &row["ends"][1]["program"]), (&"client".into(), &"server".into()));
+    assert_eq!(row["ends"][0]["pid"], std::process::id());
+    assert_eq!((&row["client_to_server_switched_at"], &row["server_to_client_switched_at"]), (&64.into(), &64.into()));
+    assert!(row["connect_to_final_us"].as_f64().unwrap() > 0.0);
+    let text = String::from_utf8(daemon.cli(&["ls"]).stdout).unwrap();
+    assert!(text.contains("client[") && text.contains("final"), "{text}");
+
+    // A stream that ended is shown only on request.
+    a.say(ToDaemon::Closed { cookie: c.cookie() });
+    drop(b);
+    daemon.wait_until(|d| d.json(&["ls", "--json"]).as_array().unwrap().is_empty());
+    let all = daemon.json(&["ls", "--all", "--json"]);
+    assert_eq!((all[0]["ended"].as_bool(), all[0]["state"].as_str()), (Some(true), Some("final")));
+}
+
+#[test]
+fn one_process_may_have_both_ends() {
+    let daemon = Daemon::start(&[]);
+    let a = Shim::new(&daemon, "both");
+    let (c, s) = stream_to(&TcpListener::bind("[::1]:0").unwrap());
+    a.introduce(&c);
+    a.introduce(&s);
+    let (_x, _y) = (a.granted(&c), a.granted(&s));
+}
+
+#[test]
+fn ipcd_keeps_no_copy_of_a_socket() {
+    let daemon = Daemon::start(&[]);
+    let a = Shim::new(&daemon, "a");
+    let (c, mut s) = stream();
+    a.introduce(&c);
+    daemon.wait_until(|d| d.json(&["stats", "--json"])["endpoints"]["waiting"] == 1);
+    drop(c);
+    s.tcp.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+    assert_eq!(s.tcp.read(&mut [0; 8]).unwrap(), 0, "the end of the stream arrives");
+}
+
+#[test]
+fn the_page_is_sealed() {
+    let daemon = Daemon::start(&[]);
+    let a = Shim::new(&daemon, "a");
+    let page = a.page.as_ref().unwrap();
+    let seals = rustix::fs::fcntl_get_seals(page).unwrap();
+    assert!(seals.contains(SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL | SealFlags::FUTURE_WRITE));
+    assert!(rustix::fs::ftruncate(page, 0).is_err());
+    assert!(rustix::io::pwrite(page, &[1], 0).is_err());
+}
+
+#[test]
+fn a_socket_that_is_not_what_was_said_is_refused() {
+    let daemon = Daemon::start(&[]);
+    let a = Shim::new(&daemon, "liar");
+    let refused = |end: &shim::End| {
+        let (cookie, token) = (end.cookie(), end.opened.token);
+        assert_eq!(a.hear(), Some(ToShim::Refuse { cookie, token, reason: Reason::Unverified }));
+    };
+    let (c, s) = stream();
+    a.open(&c);
+    a.prefix(&c, Direction::Sent, 1, Some(s.tcp.as_fd()));
+    refused(&c);
+    a.open(&s);
+    a.prefix(&s, Direction::Sent, 1, None);
+    refused(&s);
+    let (c, s) = stream();
+    let file = std::fs::File::open("/dev/null").unwrap();
+    a.open(&c);
+    a.prefix(&c, Direction::Sent, 1, Some(file.as_fd()));
+    refused(&c);
+    s.tcp.shutdown(Shutdown::Both).unwrap();
+    drop(c);
+    a.introduce(&s);
+    refused(&s);
+}
+
+#[test]
+fn the_claimed_tuple_does_not_count() {
+    let daemon = Daemon::start(&[]);
+    let a = Shim::new(&daemon, "a");
+    let (mut c, s) = stream();
+    c.opened.tuple.local.port ^= 1;
+    a.introduce(&c);
+    a.introduce(&s);
+    let (_x, _y) = (a.granted(&c), a.granted(&s));
+}
+
+#[test]
+fn other_bytes_and_no_peer_are_refused() {
+    let daemon = Daemon::start(&["--wait-peer", "0.2"]);
+    let a = Shim::new(&daemon, "a");
+    let (c, s) = stream();
+    a.introduce(&c);
+    a.open(&s);
+    a.prefix(&s, Direction::Received, 8, Some(s.tcp.as_fd()));
+    for _ in 0..2 {
+        assert!(matches!(a.hear(), Some(ToShim::Refuse { reason: Reason::HashDiffers, .. })));
+    }
+    let (c, _s) = stream();
+    a.introduce(&c);
+    let (cookie, token) = (c.cookie(), c.opened.token);
+    assert_eq!(a.hear(), Some(ToShim::Refuse { cookie, token, reason: Reason::NoPeer }));
+    let stats = daemon.json(&["stats", "--json"]);
+    assert_eq!((&stats["refused"]["no-peer"], &stats["refused"]["hash-differs"]), (&1.into(), &2.into()));
+}
+
+#[test]
+fn two_sessions_one_cookie_the_child_of_a_fork_speaks() {
+    let daemon = Daemon::start(&[]);
+    let (parent, child, peer) = (Shim::new(&daemon, "parent"), Shim::new(&daemon, "child"), Shim::new(&daemon, "peer"));
+    let (c, s) = stream();
+    parent.open(&s);
+    child.open(&s);
+    parent.say(ToDaemon::Closed { cookie: s.cookie() });
+    child.prove(&s);
+    peer.introduce(&c);
+    let (_x, _y) = (child.granted(&s), peer.granted(&c));
+    assert_eq!(parent.counted(), 0);
+}
+
+#[test]
+fn two_sessions_one_cookie_the_prover_leaves_and_the_child_takes_over() {
+    let daemon = Daemon::start(&[]);
+    let (parent, child, peer) = (Shim::new(&daemon, "parent"), Shim::new(&daemon, "child"), Shim::new(&daemon, "peer"));
+    let (c, s) = stream();
+    parent.introduce(&s);
+    child.open(&s);
+    daemon.wait_until(|d| d.stat("endpoints_total") == 1);
+    drop(parent);
+    daemon.wait_until(|d| d.stat("sessions") == 2);
+    peer.introduce(&c);
+    assert!(quiet(&peer.socket), "nobody speaks for the other end");
+    child.prove(&s);
+    let (_x, _y) = (child.granted(&s), peer.granted(&c));
+}
+
+#[test]
+fn a_stranger_who_names_a_cookie_disturbs_nobody() {
+    let daemon = Daemon::start(&[]);
+    let (stranger, a, b) = (Shim::new(&daemon, "stranger"), Shim::new(&daemon, "a"), Shim::new(&daemon, "b"));
+    let (c, s) = stream();
+    let (cookie, file) = (c.cookie(), std::fs::File::open("/dev/null").unwrap());
+    let disturb = |shim: &Shim| {
+        shim.prefix(&c, Direction::Sent, 99, Some(file.as_fd()));
+        shim.say(ToDaemon::Adopted { cookie });
+        shim.say(ToDaemon::Stayed { cookie, reason: Reason::Kernel });
+        shim.say(ToDaemon::Final { cookie, at: 1 });
+    };
+    // Before the owner comes, while it waits, and after.
+    stranger.open(&c);
+    disturb(&stranger);
+    assert!(matches!(stranger.hear(), Some(ToShim::Refuse { reason: Reason::Unverified, .. })));
+    a.introduce(&c);
+    daemon.wait_until(|d| d.json(&["stats", "--json"])["endpoints"]["waiting"] == 1);
+    disturb(&stranger);
+    stranger.say(ToDaemon::Closed { cookie });
+    stranger.open(&c);
+    disturb(&stranger);
+    assert!(matches!(stranger.hear(), Some(ToShim::Refuse { .. })));
+    assert!(matches!(stranger.hear(), Some(ToShim::Refuse { .. })));
+    b.introduce(&s);
+    let (_x, _y) = (a.granted(&c), b.granted(&s));
+    drop(stranger);
+    daemon.wait_until(|d| d.stat("sessions") == 2);
+    assert_eq!(daemon.json(&["ls", "--json"])[0]["state"], "granted");
+}
+
+#[test]
+fn five_thousand_endpoints_at_once() {
+    // Without /proc/sys/net/ipv4/ip_local_port_range in the way: 2,500 streams to each of two listeners.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let all = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, all).unwrap();
+    let daemon = Daemon::start(&[]);
+    let (a, b) = (Shim::new(&daemon, "a"), Shim::new(&daemon, "b"));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let streams: Vec<_> = (0..2500).map(|_| stream_to(&listener)).collect();
+    for (c, s) in &streams {
+        a.introduce(c);
+        b.introduce(s);
+    }
+    daemon.wait_until(|d| d.stat("pairs") == 2500);
+    // Nobody has read anything so far.
+    for (c, s) in &streams {
+        drop((a.granted(c), b.granted(s)));
+    }
+    assert_eq!((a.counted(), b.counted(), daemon.stat("slow_clients")), (2500, 2500, 0));
+    assert_eq!(daemon.json(&["ls", "--json"]).as_array().unwrap().len(), 2500);
+}
+
+#[test]
+fn every_word_is_explained() {
+    let text = String::from_utf8(ipcd().args(["ls", "--explain"]).output().unwrap().stdout).unwrap();
+    for reason in Reason::ALL {
+        assert!(text.contains(reason.word()) && text.contains(reason.explain()), "{}", reason.word());
+    }
+}
