@@ -75,7 +75,10 @@ impl Case {
     /// Runs it in one mode; holds wait until the streams are final. Panics unless it passed.
     pub fn run(&self, layout: Layout, mode: Mode) -> Outcome {
         self.run_with(layout, mode, |mark| match (held_ports(mark), mode.daemon()) {
-            (Some(ports), Some(daemon)) => daemon.wait_final(&ports, &self.allowed, Duration::from_secs(10)),
+            (Some(ports), Some(daemon)) => {
+                let limit = Duration::from_secs(10) + Duration::from_millis(20) * ports.len() as u32;
+                daemon.wait_final(&ports, &self.allowed, limit)
+            }
             _ => Ok(()),
         })
     }
