@@ -2,7 +2,7 @@
 //! answer is looked for only when the page shared with ipcd says that there is one.
 
 use core::mem::{MaybeUninit, size_of};
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering::*};
 
 use libc::{c_int, c_void, iovec, msghdr};
 use matcher::reason::Reason;
@@ -12,16 +12,17 @@ use crate::endpoint::{self, Id};
 use crate::switch::Phase;
 use crate::{daemon_path, fds, names, process, sys};
 
-/// How long an ipcd that did not answer is left alone.
-const RETRY_NS: u64 = 1_000_000_000;
-
 static SOCKET: AtomicI32 = AtomicI32::new(-1);
+/// Names the connection in [`Endpoint::told_on`](crate::endpoint::Endpoint): the process's slot and a count. 0: none.
+static CONNECTION: AtomicU32 = AtomicU32::new(0);
+/// Where the page of the latest ipcd is mapped; once mapped, the address never changes.
 static PAGE: AtomicPtr<AtomicU32> = AtomicPtr::new(core::ptr::null_mut());
 /// N; 0 until ipcd has said it.
 static PREFIX_BYTES: AtomicU32 = AtomicU32::new(0);
-/// Records taken since Welcome, to compare with the page.
+/// Whether the ipcd of this connection has said Welcome.
+static WELCOMED: AtomicBool = AtomicBool::new(false);
+/// Records taken since, to compare with the page.
 static TAKEN: AtomicU32 = AtomicU32::new(0);
-static NEXT_TRY: AtomicU64 = AtomicU64::new(0);
 /// One thread connects or receives at a time; nobody waits for it.
 static BUSY: AtomicBool = AtomicBool::new(false);
 
@@ -47,25 +48,18 @@ pub fn greet() -> bool {
     if SOCKET.load(Acquire) >= 0 {
         return true;
     }
-    let now = sys::now();
-    if now < NEXT_TRY.load(Relaxed) {
-        return false;
-    }
     let Some(_turn) = turn() else { return SOCKET.load(Acquire) >= 0 };
-    match connect() {
-        Some(fd) => {
-            let old = PAGE.swap(core::ptr::null_mut(), AcqRel);
-            if !old.is_null() {
-                sys::unmap(old.cast(), GRANT_PAGE_LEN);
-            }
-            SOCKET.store(fd, SeqCst);
-            send(&ToDaemon::Hello { version: VERSION, name: names::program() }, None)
-        }
-        None => {
-            NEXT_TRY.store(now + RETRY_NS, Relaxed);
-            false
-        }
-    }
+    let Some(fd) = connect() else { return false };
+    WELCOMED.store(false, Relaxed);
+    let count = CONNECTION.load(Relaxed).wrapping_add(1) & 0xffff;
+    CONNECTION.store((process::slot() as u32 + 1) << 16 | count, Relaxed);
+    SOCKET.store(fd, SeqCst);
+    send(&ToDaemon::Hello { version: VERSION, name: names::program() }, None)
+}
+
+/// The connection on which ipcd can be told something now.
+pub fn connection() -> u32 {
+    CONNECTION.load(Relaxed)
 }
 
 fn connect() -> Option<c_int> {
@@ -147,14 +141,13 @@ pub fn forget_connection() {
         fds::close_hidden(socket);
     }
     BUSY.store(false, SeqCst);
-    NEXT_TRY.store(0, Relaxed);
 }
 
 /// Takes what ipcd has sent. Costs two loads if that is nothing.
 pub fn collect() {
-    let page = PAGE.load(Acquire);
-    // SAFETY: the page stays mapped until the next connection is made, which takes the turn.
-    if !page.is_null() && unsafe { &*page }.load(Acquire) == TAKEN.load(Relaxed) {
+    // SAFETY: null, or mapped for ever; an ipcd cannot shrink the file behind it (it is sealed).
+    let sent = unsafe { PAGE.load(Acquire).as_ref() }.map(|page| page.load(Acquire));
+    if WELCOMED.load(Acquire) && sent == Some(TAKEN.load(Relaxed)) {
         return;
     }
     let socket = SOCKET.load(Acquire);
@@ -185,7 +178,7 @@ fn receive(socket: c_int) -> bool {
     }
     let has_fd = control.kind == libc::SCM_RIGHTS && control.len >= RightsBuffer::LEN && msg.msg_controllen > 0;
     let fd = has_fd.then_some(control.fd);
-    if !PAGE.load(Relaxed).is_null() {
+    if WELCOMED.load(Relaxed) {
         TAKEN.fetch_add(1, Relaxed);
     }
     match ToShim::decode(bytes.get(..r as usize).unwrap_or(&bytes)) {
@@ -201,10 +194,13 @@ fn receive(socket: c_int) -> bool {
 fn heard(message: ToShim, fd: Option<c_int>, socket: c_int) {
     match (message, fd) {
         (ToShim::Welcome { prefix_bytes }, Some(fd)) => {
-            let page = sys::map_readable(fd, GRANT_PAGE_LEN);
+            let page = sys::map_readable(fd, GRANT_PAGE_LEN, PAGE.load(Relaxed).cast());
             sys::close(fd);
             TAKEN.store(0, Relaxed);
-            PAGE.store(page.cast(), Release);
+            if !page.is_null() {
+                PAGE.store(page.cast(), Release);
+                WELCOMED.store(true, Release);
+            }
             PREFIX_BYTES.store(prefix_bytes, Relaxed);
         }
         (ToShim::Grant { cookie, token }, Some(fd)) => granted(cookie, token, fd),
@@ -243,11 +239,15 @@ fn granted(cookie: u64, token: u64, fd: c_int) {
     }
 }
 
-/// Tells ipcd of a new endpoint. Nothing is lost if it cannot be told now: the prefix says it again.
+/// Tells ipcd of a new endpoint. Nothing is lost if it cannot be told now: the prefix says it again. An ipcd that has
+/// died is found out here, and its successor told.
 pub fn opened(id: Id) {
-    if !greet() {
-        return;
+    if greet() && !tell_opened(id) && greet() {
+        tell_opened(id);
     }
+}
+
+fn tell_opened(id: Id) -> bool {
     let e = id.endpoint();
     let b = e.birth();
     let message = ToDaemon::Opened(Opened {
@@ -258,9 +258,13 @@ pub fn opened(id: Id) {
         began: b.began,
         opened: b.opened,
     });
-    if send(&message, None) {
-        e.told_by.store(process::slot() as u16 + 1, Relaxed);
+    let connection = connection();
+    let told = send(&message, None);
+    if told {
+        e.told.store(0, Relaxed);
+        e.told_on.store(connection, Relaxed);
     }
+    told
 }
 
 /// Sends the prefixes that are complete and were not sent, the first one with the socket. Called while this process is
@@ -273,7 +277,7 @@ pub fn tell_prefixes(id: Id, fd: c_int) {
             continue;
         }
         let Some(hash) = e.hash(direction) else { continue };
-        if e.told_by.load(Relaxed) != process::slot() as u16 + 1 {
+        if e.told_on.load(Relaxed) != connection() {
             opened(id);
         }
         let first = e.told.load(Relaxed) == 0;
@@ -311,7 +315,7 @@ pub fn finished(id: Id) {
 /// Tells ipcd that the endpoint is gone.
 pub fn closed(id: Id) {
     let e = id.endpoint();
-    if e.told_by.load(Relaxed) == process::slot() as u16 + 1 {
+    if e.told_on.load(Relaxed) == connection() {
         send(&ToDaemon::Closed { cookie: e.birth().cookie }, None);
     }
 }

@@ -2,7 +2,7 @@
 //! sockets, so the directory must be one that nobody else can write to, and the server root or this user.
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 
 use libc::sockaddr_un;
 
@@ -110,20 +110,35 @@ pub fn each_candidate(mut visit: impl FnMut(&Path, fn(u32) -> bool) -> bool) {
         false => Path::EMPTY.push(b"/tmp/ipcd-").push_number(uid).push(b"/ipcd.sock"),
     };
     let system = if config.named.fits() { Path::EMPTY } else { Path::EMPTY.push(b"/run/ipcd/ipcd.sock") };
-    for path in [own, system] {
-        if path.fits() && directory_is_safe(&path) && visit(&path, is_trusted) {
+    for (path, failed) in [own, system].iter().zip(&FAILED) {
+        if !path.fits() {
+            continue;
+        }
+        let Some(stamp) = safe_directory(path).filter(|stamp| *stamp != failed.load(Relaxed)) else { continue };
+        if visit(path, is_trusted) {
             return;
+        }
+        if sys::realtime().saturating_sub(stamp) > SETTLED_NS {
+            failed.store(stamp, Relaxed);
         }
     }
 }
+
+/// File times are coarse, and an ipcd that starts changes its directory before it listens: a change counts as past
+/// only after this time.
+const SETTLED_NS: u64 = 1_000_000_000;
+/// When the directory of each candidate was last changed at the time nobody answered there: without a change, nobody
+/// will. Asking costs one system call.
+static FAILED: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 
 /// Root, or the user that this process acts as.
 fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == sys::geteuid()
 }
 
-fn directory_is_safe(path: &Path) -> bool {
-    sys::lstat(path.directory().bytes.as_ptr()).is_some_and(|st| {
-        st.st_mode & libc::S_IFMT == libc::S_IFDIR && is_trusted(st.st_uid) && st.st_mode & 0o022 == 0
-    })
+/// The time of the last change of the directory, in nanoseconds, if nobody else can write to it.
+fn safe_directory(path: &Path) -> Option<u64> {
+    let st = sys::lstat(path.directory().bytes.as_ptr())?;
+    let safe = st.st_mode & libc::S_IFMT == libc::S_IFDIR && is_trusted(st.st_uid) && st.st_mode & 0o022 == 0;
+    safe.then_some(st.st_mtime as u64 * 1_000_000_000 + st.st_mtime_nsec as u64)
 }

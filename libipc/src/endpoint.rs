@@ -10,7 +10,7 @@
 //! ```
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::*};
+use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
 use libc::{c_int, sockaddr_storage};
 use matcher::reason::Reason;
@@ -55,8 +55,8 @@ pub struct Endpoint {
     pub told: AtomicU8,
     /// [`sides`]: where both directions are, readable without their locks.
     sides: AtomicU8,
-    /// The process slot (plus one) whose session told ipcd of the endpoint; 0: none yet.
-    pub told_by: AtomicU16,
+    /// The connection on which ipcd was told of the endpoint (see `daemon`); 0: none yet.
+    pub told_on: AtomicU32,
     /// Counts reuses of the memory; part of every reference to it.
     generation: AtomicU32,
     /// CLOCK_MONOTONIC nanoseconds when connect was first called; 0: not yet.
@@ -285,7 +285,8 @@ impl Endpoint {
 
     /// Whether a prefix waits to be told to ipcd.
     pub fn has_news(&self) -> bool {
-        self.prefix_complete.load(Relaxed) & 0b11 & !self.told.load(Relaxed) != 0
+        let complete = self.prefix_complete.load(Relaxed) & 0b11;
+        complete & !self.told.load(Relaxed) != 0 || complete != 0 && self.told_on.load(Relaxed) != daemon::connection()
     }
 
     /// Whether there is nothing that ipcd could ever be told.
@@ -386,7 +387,7 @@ fn reset(id: Id) {
     e.prefix_complete.store(0, Relaxed);
     e.told.store(0, Relaxed);
     e.sides.store(sides::CONTROL, Relaxed);
-    e.told_by.store(0, Relaxed);
+    e.told_on.store(0, Relaxed);
     e.reason.store(0, Relaxed);
     e.connect_began.store(0, Relaxed);
     e.deaf_readers.store(0, Relaxed);

@@ -84,7 +84,7 @@ pub fn released(id: Id) {
             fds::close_hidden(fd);
         }
     }
-    let told = e.told_by.load(Relaxed) != 0;
+    let told = e.told_on.load(Relaxed) != 0;
     if e.holders.is_sole() && (promised || told) {
         daemon::closed(id);
     }

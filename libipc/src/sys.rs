@@ -51,8 +51,17 @@ pub fn geteuid() -> u32 {
 
 /// CLOCK_MONOTONIC, nanoseconds.
 pub fn now() -> u64 {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+/// CLOCK_REALTIME, nanoseconds.
+pub fn realtime() -> u64 {
+    clock(libc::CLOCK_REALTIME)
+}
+
+fn clock(which: c_int) -> u64 {
     let mut t = timespec { tv_sec: 0, tv_nsec: 0 };
-    call!(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC, &raw mut t);
+    call!(libc::SYS_clock_gettime, which, &raw mut t);
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 
@@ -220,9 +229,10 @@ pub fn map_memory(len: usize, shared: bool) -> *mut c_void {
     mapped(call!(libc::SYS_mmap, 0, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1isize, 0))
 }
 
-/// Maps the first `len` bytes of a file for reading; null if that fails.
-pub fn map_readable(fd: c_int, len: usize) -> *mut c_void {
-    mapped(call!(libc::SYS_mmap, 0, len, libc::PROT_READ, libc::MAP_SHARED, fd, 0))
+/// Maps the first `len` bytes of a file for reading, over the mapping at `at` if that is not null; null if it fails.
+pub fn map_readable(fd: c_int, len: usize, at: *mut c_void) -> *mut c_void {
+    let flags = if at.is_null() { libc::MAP_SHARED } else { libc::MAP_SHARED | libc::MAP_FIXED };
+    mapped(call!(libc::SYS_mmap, at, len, libc::PROT_READ, flags, fd, 0))
 }
 
 fn mapped(r: Ret) -> *mut c_void {
