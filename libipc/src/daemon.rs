@@ -53,8 +53,10 @@ pub fn greet() -> bool {
     WELCOMED.store(false, Relaxed);
     let count = CONNECTION.load(Relaxed).wrapping_add(1) & 0xffff;
     CONNECTION.store((process::slot() as u32 + 1) << 16 | count, Relaxed);
+    // Nobody else can send on the connection before Hello is on it.
+    let said = send_on(fd, &ToDaemon::Hello { version: VERSION, name: names::program() }, None) >= 0;
     SOCKET.store(fd, SeqCst);
-    send(&ToDaemon::Hello { version: VERSION, name: names::program() }, None)
+    said
 }
 
 /// The connection on which ipcd can be told something now.
@@ -90,6 +92,14 @@ fn send(message: &ToDaemon, fd: Option<c_int>) -> bool {
     if socket < 0 {
         return false;
     }
+    let r = send_on(socket, message, fd);
+    if r < 0 && r != -(libc::EAGAIN as isize) {
+        disconnect(socket);
+    }
+    r >= 0
+}
+
+fn send_on(socket: c_int, message: &ToDaemon, fd: Option<c_int>) -> sys::Ret {
     let record = message.encode();
     let bytes = record.as_bytes();
     let mut iov = iovec { iov_base: bytes.as_ptr() as *mut c_void, iov_len: bytes.len() };
@@ -102,11 +112,7 @@ fn send(message: &ToDaemon, fd: Option<c_int>) -> bool {
         msg.msg_control = (&raw mut control).cast();
         msg.msg_controllen = size_of::<RightsBuffer>() as _;
     }
-    let r = sys::sendmsg(socket, &msg, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
-    if r < 0 && r != -(libc::EAGAIN as isize) {
-        disconnect(socket);
-    }
-    r >= 0
+    sys::sendmsg(socket, &msg, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
 }
 
 /// Room for one descriptor in a control message (cmsg(3)).
@@ -282,9 +288,10 @@ pub fn tell_prefixes(id: Id, fd: c_int) {
         }
         let first = e.told.load(Relaxed) == 0;
         let cookie = e.birth().cookie;
+        // Before the answer can come.
+        e.advance(Phase::Tracking, Phase::Waiting);
         if send(&ToDaemon::Prefix { cookie, direction, hash }, first.then_some(fd)) {
             e.told.fetch_or(bit, Relaxed);
-            e.advance(Phase::Tracking, Phase::Waiting);
         } else if !greet() {
             endpoint::stay(id, Reason::NoDaemon);
             return;

@@ -72,6 +72,7 @@ fn leave(id: Id) {
             return;
         }
     }
+    push(tcp);
     let Some(message) = tx.leave(true) else { return };
     let record = message.encode();
     if sys::send(unix, &record, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) != record.len() as isize {
@@ -85,6 +86,18 @@ fn leave(id: Id) {
     e.note_tx(tx);
     epoll::update_dual(id);
     daemon::switched(id, Direction::Sent, tx.written);
+}
+
+/// Makes TCP send what it holds back for company (Nagle, TCP_CORK, MSG_MORE; tcp(7)): the peer waits for it now.
+fn push(tcp: c_int) {
+    for (option, pushes) in [(libc::TCP_CORK, 0), (libc::TCP_NODELAY, 1)] {
+        if let Ok(old) = sys::getsockopt::<c_int>(tcp, libc::IPPROTO_TCP, option)
+            && (old != 0) != (pushes != 0)
+        {
+            sys::setsockopt(tcp, libc::IPPROTO_TCP, option, &pushes);
+            sys::setsockopt(tcp, libc::IPPROTO_TCP, option, &old);
+        }
+    }
 }
 
 /// Takes the step out of Dual, if there is one.

@@ -321,25 +321,39 @@ pub fn leave_dual(id: Id, next: Phase) -> bool {
     id.endpoint().advance(Phase::Dual, next)
 }
 
-/// Final: takes the TCP socket's registrations away while `fd` still is the TCP socket.
-pub fn withdraw_tcp(id: Id, fd: c_int) {
-    let Some(mut t) = table() else { return };
-    for i in t.of(id) {
-        let Some(r) = t.at(i).copied().filter(|r| r.fd == fd) else { continue };
-        if sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_DEL, fd, 0, 0) < 0 {
-            t.remove(id, i);
-        }
-    }
+/// Final: the registrations are moved from the TCP socket to the new one, `replace` replaces the descriptors in
+/// between. Nobody registers the endpoint meanwhile.
+pub fn finish(id: Id, unix: c_int, replace: impl FnOnce(&mut Moving)) {
+    let Some(t) = table() else { return };
+    let mut moving = Moving(t);
+    replace(&mut moving);
+    moving.follow(id, unix);
 }
 
-/// Final: registers the new socket, now that the program's numbers are it, as the program had registered the old one.
-pub fn follow_final(id: Id, unix: c_int) {
-    let Some(mut t) = table() else { return };
-    for i in t.of(id) {
-        let Some(r) = t.at(i).copied() else { continue };
-        sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_DEL, unix, 0, 0);
-        let events = if r.events & ONESHOT != 0 && !r.armed { ONESHOT } else { r.events };
-        sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_ADD, r.fd, events, r.data);
+/// The locked table while an endpoint's descriptors are replaced.
+pub struct Moving(Table);
+
+impl Moving {
+    /// Takes the TCP socket's registrations away while `fd` still is the TCP socket.
+    pub fn withdraw_tcp(&mut self, id: Id, fd: c_int) {
+        let t = &mut self.0;
+        for i in t.of(id) {
+            let Some(r) = t.at(i).copied().filter(|r| r.fd == fd) else { continue };
+            if sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_DEL, fd, 0, 0) < 0 {
+                t.remove(id, i);
+            }
+        }
+    }
+
+    /// Registers the new socket, now that the program's numbers are it, as the program had registered the old one.
+    fn follow(&mut self, id: Id, unix: c_int) {
+        let t = &mut self.0;
+        for i in t.of(id) {
+            let Some(r) = t.at(i).copied() else { continue };
+            sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_DEL, unix, 0, 0);
+            let events = if r.events & ONESHOT != 0 && !r.armed { ONESHOT } else { r.events };
+            sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_ADD, r.fd, events, r.data);
+        }
     }
 }
 
@@ -372,6 +386,7 @@ pub fn instance_closed(epfd: c_int) {
 
 /// epoll_ctl on an endpoint that has not settled on TCP.
 pub fn control(id: Id, epfd: c_int, op: c_int, fd: c_int, event: Option<&epoll_event>) -> sys::Ret {
+    dual::pump(id);
     let Some(mut t) = table() else { return -(libc::EAGAIN as sys::Ret) };
     make_tag();
     let dual = id.endpoint().phase() == Phase::Dual;

@@ -19,8 +19,8 @@ pub fn replace_descriptors(id: Id) {
     let _no_signals = NoSignals::hold();
     let e = id.endpoint();
     let (Some(_rx), Some(_tx)) = (e.lock_rx(), e.lock_tx()) else { return };
-    let unix = id.local().unix.swap(-1, SeqCst);
-    if unix < 0 {
+    let unix = id.local().unix.load(Acquire);
+    if e.phase() != Phase::Final || unix < 0 {
         return;
     }
     let tcp = id.local().tcp.load(Acquire);
@@ -28,23 +28,25 @@ pub fn replace_descriptors(id: Id) {
     if let Ok(cookie) = sys::getsockopt::<u64>(unix, libc::SOL_SOCKET, libc::SO_COOKIE) {
         id.local().unix_cookie.store(cookie, SeqCst);
     }
-    for fd in fds::numbers_of(id) {
-        if fds::reserve(fd, id) {
-            let kind = replace(id, fd, unix);
-            fds::publish(fd, id, kind);
+    epoll::finish(id, unix, |registrations| {
+        for fd in fds::numbers_of(id) {
+            if fds::reserve(fd, id) {
+                let kind = replace(id, fd, unix, registrations);
+                fds::publish(fd, id, kind);
+            }
         }
-    }
-    epoll::follow_final(id, unix);
+    });
+    id.local().unix.store(-1, SeqCst);
     fds::close_hidden(unix);
 }
 
 /// The new socket in place of one number, unless the number is another file by now (closed where no hook saw it).
-fn replace(id: Id, fd: c_int, unix: c_int) -> fds::Kind {
+fn replace(id: Id, fd: c_int, unix: c_int, registrations: &mut epoll::Moving) -> fds::Kind {
     let cookie = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE).ok();
     if cookie != Some(id.endpoint().birth().cookie) {
         return fds::Kind::Active;
     }
-    epoll::withdraw_tcp(id, fd);
+    registrations.withdraw_tcp(id, fd);
     let cloexec = sys::fcntl(fd, libc::F_GETFD, 0) & libc::FD_CLOEXEC as isize != 0;
     sys::dup3(unix, fd, if cloexec { libc::O_CLOEXEC } else { 0 });
     fds::Kind::Final

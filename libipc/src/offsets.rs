@@ -55,30 +55,33 @@ pub fn read(tcp: c_int, role: Role) -> Answer {
     let mut last = None;
     for _ in 0..16 {
         match (sample(tcp, role), last) {
-            (None, _) => return Answer::Over,
-            (Some(now), Some(before)) if now == before => return Answer::Exact(now),
-            (now, _) => last = now,
+            (Answer::Over, _) => return Answer::Over,
+            (Answer::Exact(now), Some(before)) if now == before => return Answer::Exact(now),
+            (Answer::Exact(now), _) => last = Some(now),
+            (Answer::Moving, _) => last = None,
         }
     }
     Answer::Moving
 }
 
-fn sample(tcp: c_int, role: Role) -> Option<Offsets> {
-    let info = tcp_info(tcp)?;
-    let queued_out = sys::ioctl_int(tcp, SIOCOUTQ).ok()?;
-    let queued_in = sys::ioctl_int(tcp, SIOCINQ).ok()?;
+fn sample(tcp: c_int, role: Role) -> Answer {
+    let queues = (sys::ioctl_int(tcp, SIOCOUTQ), sys::ioctl_int(tcp, SIOCINQ));
+    let (Some(info), (Ok(queued_out), Ok(queued_in))) = (tcp_info(tcp), queues) else { return Answer::Over };
     let (fin_sent, fin_received) = match info.state {
         ESTABLISHED => (0, 0),
         FIN_WAIT1 | FIN_WAIT2 => (1, 0),
         CLOSE_WAIT => (0, 1),
-        _ => return None,
+        _ => return Answer::Over,
     };
     // The SYN of the connecting side takes one number of the sequence, and so does each FIN (RFC 9293, section 3.4).
     let syn = u64::from(role == Role::Connected);
-    Some(Offsets {
-        written: (info.bytes_acked + queued_out as u64).checked_sub(syn + fin_sent)?,
-        read: info.bytes_received.checked_sub(queued_in as u64 + fin_received)?,
-    })
+    let written = (info.bytes_acked + queued_out as u64).checked_sub(syn + fin_sent);
+    let read = info.bytes_received.checked_sub(queued_in as u64 + fin_received);
+    match (written, read) {
+        (Some(written), Some(read)) => Answer::Exact(Offsets { written, read }),
+        // The counters are of different moments.
+        _ => Answer::Moving,
+    }
 }
 
 /// Whether the socket has a connection (a non-blocking connect may have one without having said so).

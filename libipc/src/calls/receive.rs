@@ -97,6 +97,8 @@ impl Call<'_> {
 
     /// The endpoint became final or stays: the rest is the real function's.
     fn settled(&mut self) -> sys::Ret {
+        // Another thread may have taken the step; it is complete only when the descriptors are replaced.
+        dual::pump(self.id);
         let mut window = self.cursor.window(usize::MAX);
         let mut header = *self.msg;
         if self.cursor.done > 0 {

@@ -108,6 +108,8 @@ impl Call<'_> {
     }
 
     fn settled(&mut self) -> sys::Ret {
+        // Another thread may have taken the step; it is complete only when the descriptors are replaced.
+        dual::pump(self.id);
         let mut window = self.cursor.window(usize::MAX);
         let rest = if self.cursor.done > 0 { window.header(self.msg) } else { *self.msg };
         let r = match fds::kind(self.fd) {

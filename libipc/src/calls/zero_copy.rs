@@ -32,7 +32,12 @@ fn prepare(id: Id, fd: c_int) -> Phase {
     } else if id.endpoint().phase() == Phase::Connecting {
         super::connect::completed(id, fd);
     }
-    id.endpoint().phase()
+    let phase = id.endpoint().phase();
+    if phase == Phase::Final {
+        // Another thread may have taken the step since; it is complete only when the descriptors are replaced.
+        dual::pump(id);
+    }
+    phase
 }
 
 /// Waits as a blocking call would; `Err` is how the call ends.
