@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering::*;
 use libc::c_int;
 use matcher::reason::Reason;
 
+use crate::daemon::Link;
 use crate::endpoint::{self, Id};
 use crate::guard::NoSignals;
 use crate::offsets::Answer;
@@ -18,10 +19,7 @@ pub fn attend(id: Id, fd: c_int) {
     match e.phase() {
         Phase::Tracking => {
             if daemon::prefix_bytes() == 0 {
-                daemon::collect();
-                if daemon::prefix_bytes() != 0 {
-                    id.endpoint().settle_prefixes(daemon::prefix_bytes());
-                }
+                learn(id);
             }
             tell(id, fd);
         }
@@ -33,6 +31,18 @@ pub fn attend(id: Id, fd: c_int) {
             }
         }
         _ => {}
+    }
+}
+
+/// N is not known yet: asks for it, looks for the answer, applies it to what was kept.
+fn learn(id: Id) {
+    if daemon::greet() == Link::Down {
+        endpoint::stay(id, Reason::NoDaemon);
+        return;
+    }
+    daemon::collect();
+    if daemon::prefix_bytes() != 0 {
+        id.endpoint().settle_prefixes(daemon::prefix_bytes());
     }
 }
 

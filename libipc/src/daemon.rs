@@ -43,20 +43,32 @@ pub fn prefix_bytes() -> u32 {
     PREFIX_BYTES.load(Relaxed)
 }
 
-/// Connects to ipcd if that has not been done, and says hello. True if there is a connection.
-pub fn greet() -> bool {
+/// Whether there is an ipcd to talk to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    Up,
+    /// Another thread is finding out.
+    Unknown,
+    Down,
+}
+
+/// Connects to ipcd if that has not been done, and says hello.
+pub fn greet() -> Link {
     if SOCKET.load(Acquire) >= 0 {
-        return true;
+        return Link::Up;
     }
-    let Some(_turn) = turn() else { return SOCKET.load(Acquire) >= 0 };
-    let Some(fd) = connect() else { return false };
+    let Some(_turn) = turn() else { return Link::Unknown };
+    if SOCKET.load(Acquire) >= 0 {
+        return Link::Up;
+    }
+    let Some(fd) = connect() else { return Link::Down };
     WELCOMED.store(false, Relaxed);
     let count = CONNECTION.load(Relaxed).wrapping_add(1) & 0xffff;
     CONNECTION.store((process::slot() as u32 + 1) << 16 | count, Relaxed);
     // Nobody else can send on the connection before Hello is on it.
-    let said = send_on(fd, &ToDaemon::Hello { version: VERSION, name: names::program() }, None) >= 0;
+    send_on(fd, &ToDaemon::Hello { version: VERSION, name: names::program() }, None);
     SOCKET.store(fd, SeqCst);
-    said
+    Link::Up
 }
 
 /// The connection on which ipcd can be told something now.
@@ -146,6 +158,7 @@ pub fn forget_connection() {
     if socket >= 0 {
         fds::close_hidden(socket);
     }
+    CONNECTION.store(0, SeqCst);
     BUSY.store(false, SeqCst);
 }
 
@@ -248,7 +261,7 @@ fn granted(cookie: u64, token: u64, fd: c_int) {
 /// Tells ipcd of a new endpoint. Nothing is lost if it cannot be told now: the prefix says it again. An ipcd that has
 /// died is found out here, and its successor told.
 pub fn opened(id: Id) {
-    if greet() && !tell_opened(id) && greet() {
+    if greet() == Link::Up && !tell_opened(id) && greet() == Link::Up {
         tell_opened(id);
     }
 }
@@ -292,7 +305,7 @@ pub fn tell_prefixes(id: Id, fd: c_int) {
         e.advance(Phase::Tracking, Phase::Waiting);
         if send(&ToDaemon::Prefix { cookie, direction, hash }, first.then_some(fd)) {
             e.told.fetch_or(bit, Relaxed);
-        } else if !greet() {
+        } else if greet() == Link::Down {
             endpoint::stay(id, Reason::NoDaemon);
             return;
         }

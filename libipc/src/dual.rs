@@ -54,6 +54,18 @@ fn hear(id: Id) -> bool {
     rx.promised
 }
 
+/// Takes control messages off a transport that is about to be closed: left unread, they would look to the peer like
+/// bytes that the program refused (unix(7): a reset).
+pub fn discard_control(unix: c_int) {
+    let mut bytes = [0u8; CONTROL_LEN];
+    while unix >= 0
+        && sys::recv(unix, &mut bytes, libc::MSG_DONTWAIT | libc::MSG_PEEK) == CONTROL_LEN as isize
+        && Control::decode(&bytes).is_some()
+    {
+        sys::recv(unix, &mut bytes, libc::MSG_DONTWAIT);
+    }
+}
+
 /// Moves the sending direction, if it may move now.
 fn leave(id: Id) {
     let e = id.endpoint();
@@ -153,11 +165,18 @@ pub fn readiness(id: Id, events: i16) -> Option<i16> {
     let control = e.sides() & sides::CONTROL != 0;
     sys::ppoll(&mut both, Some(0), None);
     let [tcp, unix] = both.map(|p| p.revents);
-    let unix = if control { unix & WRITING } else { without_hangup(id, unix) };
+    let unix = if control { unix & WRITING } else { with_tcp_hangup(id, unix) };
     Some((tcp | unix) & (events | libc::POLLERR | libc::POLLHUP))
 }
 
-/// A Unix-domain socket says HUP as soon as the peer has closed; TCP only when both halves are shut.
-pub fn without_hangup(id: Id, revents: i16) -> i16 {
-    if id.endpoint().sides() & sides::TX_SHUT != 0 { revents } else { revents & !libc::POLLHUP }
+/// A Unix-domain socket says HUP as soon as the peer has closed; TCP when both halves are shut, or after a reset. So
+/// TCP is asked. An error of the Unix-domain socket is a reset that TCP need not know of (the peer left bytes unread).
+pub fn with_tcp_hangup(id: Id, revents: i16) -> i16 {
+    const OVER: i16 = libc::POLLHUP | libc::POLLERR;
+    if revents & libc::POLLHUP == 0 || revents & libc::POLLERR != 0 {
+        return revents;
+    }
+    let mut tcp = [pollfd { fd: id.local().tcp.load(Acquire), events: 0, revents: 0 }];
+    sys::ppoll(&mut tcp, Some(0), None);
+    revents & !OVER | tcp[0].revents & OVER
 }

@@ -501,6 +501,9 @@ fn judge_dual(low: u32, batch: u32) -> Verdict {
     };
     let Some(mut t) = table() else { return Verdict::Drop };
     let Some((index, r)) = entry_of_tag(&mut t, low) else { return Verdict::Drop };
+    if id.endpoint().phase() != Phase::Dual {
+        return Verdict::Drop;
+    }
     if r.events & ONESHOT != 0 {
         if !r.armed {
             return Verdict::Drop;
@@ -525,11 +528,11 @@ fn judge_hangup(epfd: c_int, event: epoll_event) -> Verdict {
         let alike = r.epfd == epfd && r.data == data;
         at = r.next_alike;
         let id = Id { index: r.endpoint };
-        if !alike || id.endpoint().phase() != Phase::Final || id.endpoint().sides() & sides::TX_SHUT != 0 {
+        if !alike || id.endpoint().phase() != Phase::Final {
             continue;
         }
-        let events = event.events & !HUP;
-        if events & !(MODE | libc::EPOLLERR as u32) & r.events != 0 || r.events & ONESHOT != 0 {
+        let events = dual::with_tcp_hangup(id, event.events as i16) as u16 as u32;
+        if events & HUP != 0 || events & !(MODE | libc::EPOLLERR as u32) & r.events != 0 || r.events & ONESHOT != 0 {
             return Verdict::Replace(epoll_event { events, u64: data });
         }
         // Only HUP, which TCP would not report: a level-triggered registration must not report it for ever.

@@ -7,7 +7,7 @@ use libc::{c_int, timeval};
 use crate::endpoint::Id;
 use crate::guard::NoSignals;
 use crate::switch::Phase;
-use crate::{daemon, epoll, fds, process, sys};
+use crate::{daemon, dual, epoll, fds, process, sys};
 
 /// fcntl(2): which signal tells of readiness.
 const F_SETSIG: c_int = 10;
@@ -80,6 +80,9 @@ pub fn released(id: Id) {
     let (e, l) = (id.endpoint(), id.local());
     epoll::drop_registrations(id);
     let promised = e.phase() >= Phase::Dual;
+    for slot in [&l.unix, &l.grant] {
+        dual::discard_control(slot.load(Acquire));
+    }
     for slot in [&l.tcp, &l.unix, &l.grant] {
         let fd = slot.swap(-1, SeqCst);
         if fd >= 0 {

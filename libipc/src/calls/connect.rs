@@ -8,7 +8,7 @@ use matcher::wire::Role;
 
 use crate::endpoint::{self, Birth, Id, Pinned};
 use crate::fds::{self, Kind};
-use crate::guard::{Errno, NoSignals};
+use crate::guard::{Errno, NoSignals, as_libc};
 use crate::hooks::real;
 use crate::switch::{Phase, Transport};
 use crate::{daemon, dual, offsets, sys};
@@ -143,17 +143,19 @@ pub unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
     };
     let both = matches!(e.phase(), Phase::Dual | Phase::Final);
     let (tcp, unix) = (id.local().tcp.load(Acquire), id.local().unix.load(Acquire));
+    // After final TCP is asked first: what it refuses (ENOTCONN once both halves are shut) is refused.
+    let refused = if e.phase() == Phase::Final && tcp >= 0 { sys::shutdown(tcp, how) } else { 0 };
     // SAFETY: the program's own call: on TCP before final, on the new socket after.
-    let r = unsafe { real::shutdown()(fd, how) };
+    let r = match unsafe { real::shutdown()(fd, how) } {
+        0 => as_libc(refused) as c_int,
+        r => r,
+    };
     if r == 0 && how != libc::SHUT_RD {
         tx.state.shut = true;
         e.note_tx(&tx.state);
         if both && unix >= 0 && tx.state.on == Transport::Unix {
             sys::shutdown(unix, libc::SHUT_WR);
         }
-    }
-    if r == 0 && e.phase() == Phase::Final && tcp >= 0 {
-        sys::shutdown(tcp, how);
     }
     drop(tx);
     if r == 0 && how != libc::SHUT_WR && !both {

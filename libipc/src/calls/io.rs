@@ -6,6 +6,7 @@ use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, sock
 
 use super::receive::{nothing_read, receive};
 use super::send::send;
+use crate::cursor::Cursor;
 use crate::fds::{is_ours, needs_us, still_socket};
 use crate::guard::as_libc;
 use crate::hooks::real;
@@ -241,6 +242,11 @@ pub unsafe fn sendmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_in
             return if done > 0 { done as c_int } else { -1 };
         }
         entry.msg_len = r as c_uint;
+        // SAFETY: a header of the program's list.
+        if (r as usize) < unsafe { Cursor::of(&entry.msg_hdr) }.len() {
+            // What comes after a message that did not fit whole must not overtake its rest.
+            return done as c_int + 1;
+        }
     }
     count.min(libc::UIO_MAXIOV as c_uint) as c_int
 }

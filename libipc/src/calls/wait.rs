@@ -3,7 +3,7 @@
 use libc::{c_int, epoll_event, fd_set, pollfd, sigset_t, timespec, timeval};
 
 use crate::dual::{READING, WRITING};
-use crate::endpoint::{Id, sides};
+use crate::endpoint::Id;
 use crate::epoll::{self, Verdict};
 use crate::fds::{self, Kind};
 use crate::guard::{Errno, as_libc};
@@ -44,7 +44,7 @@ fn strip_hangups(fds: &mut [pollfd]) -> usize {
     let mut emptied = 0;
     for p in fds.iter_mut().filter(|p| p.revents & POLLHUP != 0) {
         if let Some((id, Kind::Final)) = fds::lookup(p.fd) {
-            p.revents = dual::without_hangup(*id, p.revents);
+            p.revents = dual::with_tcp_hangup(*id, p.revents);
             emptied += usize::from(p.revents == 0);
         }
     }
@@ -122,7 +122,7 @@ fn watched(p: &pollfd) -> [pollfd; 2] {
 fn only_hangs_up(p: &pollfd, id: Id) -> bool {
     let mut now = [pollfd { revents: 0, ..*p }];
     sys::ppoll(&mut now, Some(0), None);
-    now[0].revents == POLLHUP && id.endpoint().sides() & sides::TX_SHUT == 0
+    now[0].revents == POLLHUP && dual::with_tcp_hangup(id, POLLHUP) == 0
 }
 
 /// poll and ppoll.

@@ -93,6 +93,9 @@ fn outward(
             return after(done, step(fd, len - done));
         }
         let Some(tx) = e.lock_tx() else { return after(done, step(fd, len - done)) };
+        if e.phase() > Phase::Dual {
+            continue;
+        }
         if tx.state.on == Transport::Tcp {
             let glimpse = Glimpse::of(&tx.prefix, &look);
             // The direction cannot leave TCP until the call is back.
@@ -141,8 +144,11 @@ fn inward(id: &Pinned, fd: c_int, len: usize, waits: bool, step: impl Fn(c_int, 
             Phase::Dual => dual::readiness(**id, libc::POLLIN).is_none_or(|r| r != 0),
             _ => sys::ppoll(&mut ready, Some(0), None) > 0,
         };
-        if readable && id.endpoint().phase() <= Phase::Dual {
-            return take(**id, fd, len, &step);
+        if readable {
+            match take(**id, fd, len, &step) {
+                Some(r) => return r,
+                None => continue,
+            }
         }
         if !blocks {
             return EAGAIN;
@@ -153,10 +159,13 @@ fn inward(id: &Pinned, fd: c_int, len: usize, waits: bool, step: impl Fn(c_int, 
     }
 }
 
-/// One step of [`inward`], on the transport that has the next bytes.
-fn take(id: Id, fd: c_int, len: usize, step: impl Fn(c_int, usize) -> sys::Ret) -> sys::Ret {
+/// One step of [`inward`], on the transport that has the next bytes. `None` if the endpoint is final by now.
+fn take(id: Id, fd: c_int, len: usize, step: impl Fn(c_int, usize) -> sys::Ret) -> Option<sys::Ret> {
     let e = id.endpoint();
-    let Some(mut rx) = e.lock_rx() else { return step(fd, len) };
+    let Some(mut rx) = e.lock_rx() else { return Some(step(fd, len)) };
+    if e.phase() > Phase::Dual {
+        return None;
+    }
     let from = match rx.state.on {
         Transport::Tcp => tcp_fd(id, fd),
         Transport::Unix => id.local().unix.load(Acquire),
@@ -171,7 +180,7 @@ fn take(id: Id, fd: c_int, len: usize, step: impl Fn(c_int, usize) -> sys::Ret) 
             epoll::update_dual(id);
         }
     }
-    r
+    Some(r)
 }
 
 /// The bytes of a file that sendfile is about to send. Should the file change in between, the hashes of both ends
