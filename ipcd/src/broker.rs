@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use matcher::pairing::{Config as Rules, Effect, Event, Matcher};
 use matcher::reason::Reason;
-use matcher::wire::{ErrorCode, Role, ToDaemon, ToShim, VERSION};
+use matcher::wire::{Direction, ErrorCode, Role, ToDaemon, ToShim, VERSION};
 use tracing::{debug, info, warn};
 
 use crate::config::Config;
@@ -110,7 +110,7 @@ impl Broker {
             ToDaemon::Switched { cookie, direction, offset } => {
                 self.report(id, cookie, |e| e.switched(direction, offset));
             }
-            ToDaemon::Final { cookie, at } => self.became_final(id, cookie, at),
+            ToDaemon::Final { cookie, at, sent, received } => self.became_final(id, cookie, at, [sent, received]),
             ToDaemon::Stayed { cookie, reason } => self.stayed(id, cookie, reason),
         }
         if !expected {
@@ -273,8 +273,10 @@ impl Broker {
         }
     }
 
-    fn became_final(&mut self, id: SessionId, cookie: u64, at: u64) {
+    fn became_final(&mut self, id: SessionId, cookie: u64, at: u64, [sent, received]: [u64; 2]) {
         self.report(id, cookie, |e| {
+            e.switched(Direction::Sent, sent);
+            e.switched(Direction::Received, received);
             e.state = State::Final;
             e.finished.get_or_insert(at);
         });

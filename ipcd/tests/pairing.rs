@@ -37,7 +37,7 @@ fn a_stream_is_paired_and_bytes_cross_the_transport() {
         let cookie = end.cookie();
         shim.say(ToDaemon::Adopted { cookie });
         shim.say(ToDaemon::Switched { cookie, direction: Direction::Sent, offset: 64 });
-        shim.say(ToDaemon::Final { cookie, at: now() });
+        shim.say(ToDaemon::Final { cookie, at: now(), sent: 64, received: 64 });
     }
     daemon.wait_until(|d| d.stat("finals") == 1);
     let rows = daemon.json(&["ls", "--json"]);
@@ -188,7 +188,7 @@ fn a_stranger_who_names_a_cookie_disturbs_nobody() {
         shim.prefix(&c, Direction::Sent, 99, Some(file.as_fd()));
         shim.say(ToDaemon::Adopted { cookie });
         shim.say(ToDaemon::Stayed { cookie, reason: Reason::Kernel });
-        shim.say(ToDaemon::Final { cookie, at: 1 });
+        shim.say(ToDaemon::Final { cookie, at: 1, sent: 1, received: 1 });
     };
     // Before the owner comes, while it waits, and after.
     stranger.open(&c);

@@ -2,7 +2,7 @@
 //! answer is looked for only when the page shared with ipcd says that there is one.
 
 use core::mem::{MaybeUninit, size_of};
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
 use libc::{c_int, c_void, iovec, msghdr};
 use matcher::reason::Reason;
@@ -25,6 +25,9 @@ static WELCOMED: AtomicBool = AtomicBool::new(false);
 static TAKEN: AtomicU32 = AtomicU32::new(0);
 /// One thread connects or receives at a time; nobody waits for it.
 static BUSY: AtomicBool = AtomicBool::new(false);
+
+/// Room for some thousand reports, where the kernel's limit (net.core.wmem_max) allows it, in bytes.
+const SEND_BUFFER: c_int = 2 << 20;
 
 struct Turn;
 
@@ -84,6 +87,7 @@ fn connect() -> Option<c_int> {
         if fd < 0 {
             return true;
         }
+        sys::setsockopt(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, &SEND_BUFFER);
         let addr = path.sockaddr();
         let connected = sys::connect(fd, (&raw const addr).cast(), size_of::<libc::sockaddr_un>() as u32) == 0;
         let trusted = connected
@@ -159,6 +163,7 @@ pub fn forget_connection() {
         fds::close_hidden(socket);
     }
     CONNECTION.store(0, SeqCst);
+    CLOSED.iter().for_each(|slot| slot.store(0, Relaxed));
     BUSY.store(false, SeqCst);
 }
 
@@ -267,6 +272,7 @@ pub fn opened(id: Id) {
 }
 
 fn tell_opened(id: Id) -> bool {
+    flush_closed();
     let e = id.endpoint();
     let b = e.birth();
     let message = ToDaemon::Opened(Opened {
@@ -298,6 +304,9 @@ pub fn tell_prefixes(id: Id, fd: c_int) {
         let Some(hash) = e.hash(direction) else { continue };
         if e.told_on.load(Relaxed) != connection() {
             opened(id);
+            if e.told_on.load(Relaxed) != connection() {
+                break;
+            }
         }
         let first = e.told.load(Relaxed) == 0;
         let cookie = e.birth().cookie;
@@ -305,10 +314,10 @@ pub fn tell_prefixes(id: Id, fd: c_int) {
         e.advance(Phase::Tracking, Phase::Waiting);
         if send(&ToDaemon::Prefix { cookie, direction, hash }, first.then_some(fd)) {
             e.told.fetch_or(bit, Relaxed);
-        } else if greet() == Link::Down {
-            endpoint::stay(id, Reason::NoDaemon);
-            return;
         }
+    }
+    if greet() == Link::Down {
+        endpoint::stay(id, Reason::NoDaemon);
     }
 }
 
@@ -327,15 +336,39 @@ pub fn switched(id: Id, direction: Direction, offset: u64) {
     send(&ToDaemon::Switched { cookie: id.endpoint().birth().cookie, direction, offset }, None);
 }
 
-/// Tells ipcd that both directions have.
-pub fn finished(id: Id) {
-    send(&ToDaemon::Final { cookie: id.endpoint().birth().cookie, at: sys::now() }, None);
+/// Tells ipcd that both directions have. False if ipcd is there but has no room for it now.
+pub fn finished(id: Id, sent: u64, received: u64) -> bool {
+    let message = ToDaemon::Final { cookie: id.endpoint().birth().cookie, at: sys::now(), sent, received };
+    send(&message, None) || SOCKET.load(Relaxed) < 0
 }
 
 /// Tells ipcd that the endpoint is gone.
 pub fn closed(id: Id) {
     let e = id.endpoint();
-    if e.told_on.load(Relaxed) == connection() {
-        send(&ToDaemon::Closed { cookie: e.birth().cookie }, None);
+    if e.told_on.load(Relaxed) == connection() && !flush_closed() | !tell_closed(e.birth().cookie) {
+        let free = |slot: &&AtomicU64| slot.compare_exchange(0, e.birth().cookie, Relaxed, Relaxed).is_ok();
+        if CLOSED.iter().find(free).is_none() {
+            // ipcd would believe in dead endpoints for ever: better it forgets all of them.
+            disconnect(SOCKET.load(Relaxed));
+        }
     }
+}
+
+/// Cookies of endpoints that are gone, which ipcd had no room to hear.
+static CLOSED: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
+
+fn tell_closed(cookie: u64) -> bool {
+    send(&ToDaemon::Closed { cookie }, None)
+}
+
+/// Says what could not be said before; false if there is no room still.
+fn flush_closed() -> bool {
+    CLOSED.iter().all(|slot| match slot.swap(0, Relaxed) {
+        0 => true,
+        cookie if tell_closed(cookie) => true,
+        cookie => {
+            slot.store(cookie, Relaxed);
+            false
+        }
+    })
 }

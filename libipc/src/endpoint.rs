@@ -24,6 +24,8 @@ use crate::{daemon, fds, sys};
 
 /// Shift of the bits that say "lost" beside those that say "complete".
 const MISSED: u32 = 4;
+/// See [`Local::patience`].
+const PATIENCE: i32 = 64;
 /// Endpoints of one family of processes.
 pub const MAX_ENDPOINTS: usize = 1 << 16;
 
@@ -100,6 +102,8 @@ pub struct Local {
     /// Above the program's numbers: the new transport (until final), and the TCP socket (once adopted).
     pub unix: AtomicI32,
     pub tcp: AtomicI32,
+    /// How many more calls put off the step to final, if ipcd has no room for the report of it.
+    pub patience: AtomicI32,
     /// `SO_COOKIE` of the new socket, once final.
     pub unix_cookie: AtomicU64,
     /// The first epoll registration (an index of the pool in `epoll`), plus one.
@@ -403,6 +407,7 @@ fn reset(id: Id) {
     }
     l.fds.store(0, Relaxed);
     l.registrations.store(0, Relaxed);
+    l.patience.store(PATIENCE, Relaxed);
     l.pins.store(1, SeqCst);
     e.phase.store(Phase::Connecting as u8, SeqCst);
 }

@@ -28,6 +28,8 @@ const ONESHOT: u32 = libc::EPOLLONESHOT as u32;
 struct Registration {
     epfd: c_int,
     fd: c_int,
+    /// While Dual: the number under which the new transport is registered; one for each registration in an instance.
+    unix: c_int,
     events: u32,
     data: u64,
     endpoint: u32,
@@ -58,6 +60,7 @@ unsafe impl Sync for Shared {}
 const EMPTY: Registration = Registration {
     epfd: 0,
     fd: 0,
+    unix: -1,
     events: 0,
     data: 0,
     endpoint: 0,
@@ -212,6 +215,34 @@ impl Table {
         Some(())
     }
 
+    /// Registers the new transport for a registration, under a number of its own if the instance has it already (the
+    /// program registered a duplicate, too).
+    fn add_unix(&mut self, index: u32, unix: c_int, events: u32, tag: u64) -> bool {
+        let Some(r) = self.at(index) else { return false };
+        let added = sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_ADD, unix, events, tag);
+        if added >= 0 {
+            r.unix = unix;
+        } else if added == -(libc::EEXIST as sys::Ret)
+            && let Some(other) = fds::duplicate_hidden(unix)
+        {
+            r.unix = other;
+            return sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_ADD, other, events, tag) >= 0;
+        }
+        added >= 0
+    }
+
+    /// Takes the new transport's registration away again.
+    fn remove_unix(&mut self, index: u32, unix: c_int) {
+        let Some(r) = self.at(index) else { return };
+        let number = core::mem::replace(&mut r.unix, -1);
+        if number >= 0 {
+            sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_DEL, number, 0, 0);
+            if number != unix {
+                fds::close_hidden(number);
+            }
+        }
+    }
+
     fn tag(&mut self, index: u32) -> u64 {
         let generation = self.at(index).map_or(0, |r| r.generation);
         u64::from(TAG.load(Relaxed)) << 32 | u64::from(generation) << 17 | u64::from(index - 1)
@@ -270,7 +301,7 @@ pub fn enter_dual(id: Id) -> bool {
         if modify(r.epfd, r.fd, on_tcp, tag) < 0 {
             // The program removed it where we did not see it (it closed the epoll instance, say).
             t.remove(id, i);
-        } else if sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_ADD, unix, on_unix, tag) < 0 {
+        } else if !t.add_unix(i, unix, on_unix, tag) {
             restore_tcp(&mut t, id);
             return false;
         }
@@ -281,8 +312,8 @@ pub fn enter_dual(id: Id) -> bool {
 fn restore_tcp(t: &mut Table, id: Id) {
     let unix = id.local().unix.load(Acquire);
     for i in t.of(id) {
+        t.remove_unix(i, unix);
         let Some(r) = t.at(i).copied() else { continue };
-        sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_DEL, unix, 0, 0);
         let events = if r.events & ONESHOT != 0 && !r.armed { ONESHOT } else { r.events };
         modify(r.epfd, r.fd, events, r.data);
     }
@@ -296,19 +327,19 @@ pub fn update_dual(id: Id) {
     for i in t.of(id) {
         let Some(r) = t.at(i).copied() else { continue };
         let tag = t.tag(i);
-        rearm(id, side, &r, tag);
+        rearm(side, &r, tag);
+        if side & sides::ENDED != 0 {
+            // It would report HUP for ever.
+            t.remove_unix(i, id.local().unix.load(Acquire));
+        }
     }
 }
 
-fn rearm(id: Id, side: u8, r: &Registration, tag: u64) {
-    let unix = id.local().unix.load(Acquire);
+fn rearm(side: u8, r: &Registration, tag: u64) {
     let (on_tcp, on_unix) = split(side, r);
     modify(r.epfd, r.fd, on_tcp, tag);
-    if side & sides::ENDED != 0 {
-        // It would report HUP for ever.
-        sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_DEL, unix, 0, 0);
-    } else {
-        modify(r.epfd, unix, on_unix, tag);
+    if r.unix >= 0 {
+        modify(r.epfd, r.unix, on_unix, tag);
     }
 }
 
@@ -349,8 +380,8 @@ impl Moving {
     fn follow(&mut self, id: Id, unix: c_int) {
         let t = &mut self.0;
         for i in t.of(id) {
+            t.remove_unix(i, unix);
             let Some(r) = t.at(i).copied() else { continue };
-            sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_DEL, unix, 0, 0);
             let events = if r.events & ONESHOT != 0 && !r.armed { ONESHOT } else { r.events };
             sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_ADD, r.fd, events, r.data);
         }
@@ -365,11 +396,7 @@ pub fn drop_registrations(id: Id) {
     let Some(mut t) = table() else { return };
     let unix = id.local().unix.load(Acquire);
     for i in t.of(id) {
-        if let Some(epfd) = t.at(i).map(|r| r.epfd)
-            && unix >= 0
-        {
-            sys::epoll_ctl(epfd, libc::EPOLL_CTL_DEL, unix, 0, 0);
-        }
+        t.remove_unix(i, unix);
         t.remove(id, i);
     }
 }
@@ -398,9 +425,7 @@ pub fn control(id: Id, epfd: c_int, op: c_int, fd: c_int, event: Option<&epoll_e
     let known = t.find(id, epfd, fd);
     let index = match (op, known) {
         (libc::EPOLL_CTL_DEL, Some(i)) => {
-            if dual {
-                sys::epoll_ctl(epfd, libc::EPOLL_CTL_DEL, id.local().unix.load(Acquire), 0, 0);
-            }
+            t.remove_unix(i, id.local().unix.load(Acquire));
             t.remove(id, i);
             return r;
         }
@@ -427,11 +452,11 @@ pub fn control(id: Id, epfd: c_int, op: c_int, fd: c_int, event: Option<&epoll_e
     };
     if dual {
         let (unix, side, tag) = (id.local().unix.load(Acquire), id.endpoint().sides(), t.tag(index));
+        if op == libc::EPOLL_CTL_ADD && side & sides::ENDED == 0 {
+            t.add_unix(index, unix, 0, tag);
+        }
         if let Some(entry) = t.at(index).copied() {
-            if op == libc::EPOLL_CTL_ADD && side & sides::ENDED == 0 {
-                sys::epoll_ctl(epfd, op, unix, split(side, &entry).1, tag);
-            }
-            rearm(id, side, &entry, tag);
+            rearm(side, &entry, tag);
         }
     }
     r
@@ -513,7 +538,7 @@ fn judge_dual(low: u32, batch: u32) -> Verdict {
             entry.armed = armed;
         }
         let tag = t.tag(index);
-        rearm(*id, id.endpoint().sides(), &Registration { armed, ..r }, tag);
+        rearm(id.endpoint().sides(), &Registration { armed, ..r }, tag);
     }
     let reported = t.at(index).is_none_or(|r| core::mem::replace(&mut r.batch, batch) == batch);
     if ready == 0 || reported { Verdict::Drop } else { Verdict::Replace(epoll_event { events: ready, u64: r.data }) }

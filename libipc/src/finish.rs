@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering::*;
 
 use libc::{c_int, timeval};
 
-use crate::endpoint::Id;
+use crate::endpoint::{Id, sides};
 use crate::guard::NoSignals;
 use crate::switch::Phase;
 use crate::{daemon, dual, epoll, fds, process, sys};
@@ -80,8 +80,10 @@ pub fn released(id: Id) {
     let (e, l) = (id.endpoint(), id.local());
     epoll::drop_registrations(id);
     let promised = e.phase() >= Phase::Dual;
-    for slot in [&l.unix, &l.grant] {
-        dual::discard_control(slot.load(Acquire));
+    if e.sides() & sides::CONTROL != 0 {
+        for slot in [&l.unix, &l.grant] {
+            dual::discard_control(slot.load(Acquire));
+        }
     }
     for slot in [&l.tcp, &l.unix, &l.grant] {
         let fd = slot.swap(-1, SeqCst);

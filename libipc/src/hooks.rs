@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicPtr, Ordering::*};
 
 use libc::{
     FILE, c_int, c_long, c_uint, c_ulong, epoll_event, fd_set, iovec, loff_t, mmsghdr, msghdr, nfds_t, off_t, pid_t,
-    pollfd, rlimit64, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec, timeval,
+    pollfd, pthread_t, rlimit64, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec, timeval,
 };
 
 use crate::calls::{connect, descriptors, io, options, process, wait, zero_copy};
@@ -162,6 +162,9 @@ hooks! {
     getpeername(fd: c_int, addr: AddrOut, len: LenOut) -> c_int => connect::getpeername;
     getsockopt(fd: c_int, level: c_int, name: c_int, value: Buf, len: LenOut) -> c_int => options::getsockopt;
     setsockopt(fd: c_int, level: c_int, name: c_int, value: Bytes, len: socklen_t) -> c_int => options::setsockopt;
+
+    // threads
+    pthread_cancel(thread: pthread_t) -> c_int => process::pthread_cancel;
 
     // processes, limits
     fork() -> pid_t => process::fork;

@@ -74,9 +74,17 @@ pub fn announce(id: Option<Id>) -> Option<Parked> {
 
 /// Wakes every thread of this process that waits for the endpoint.
 pub fn kick(id: Id) {
+    kick_where(|waits_for| waits_for == id.index + 1 || waits_for == ANY);
+}
+
+/// Wakes every waiting thread of this process.
+pub fn kick_all() {
+    kick_where(|waits_for| waits_for != FREE);
+}
+
+fn kick_where(concerned: impl Fn(u32) -> bool) {
     for parker in POOL.iter().take(USED.load(SeqCst) as usize) {
-        let waits_for = parker.waits_for.load(SeqCst);
-        if waits_for == id.index + 1 || waits_for == ANY {
+        if concerned(parker.waits_for.load(SeqCst)) {
             let event = parker.event.load(SeqCst);
             if event >= 0 {
                 sys::write(event, &1u64.to_ne_bytes());

@@ -1,8 +1,8 @@
 //! Processes: who holds an endpoint. A family of forked processes shares the endpoint table; each has a slot in it.
 
-use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
 
-use libc::c_int;
+use libc::{c_int, c_void};
 
 use crate::endpoint;
 use crate::{daemon, epoll, park, sys};
@@ -211,7 +211,7 @@ unsafe extern "C" {
         prepare: Option<extern "C" fn()>,
         parent: Option<extern "C" fn()>,
         child: Option<extern "C" fn()>,
-        dso: *const libc::c_void,
+        dso: *const c_void,
     ) -> c_int;
 }
 
@@ -231,6 +231,61 @@ pub fn remember_threads() {
     // SAFETY: a terminated name; the result is null or the variable.
     let at = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__libc_single_threaded".as_ptr()) };
     SINGLE_THREADED.store(at.cast(), Relaxed);
+    for (slot, name) in [(&CLEANUP_PUSH, c"_pthread_cleanup_push"), (&CLEANUP_POP, c"_pthread_cleanup_pop")] {
+        // SAFETY: a terminated name; the result is null or the function.
+        slot.store(unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) } as usize, Relaxed);
+    }
+}
+
+static CANCELS: AtomicBool = AtomicBool::new(false);
+
+/// The program cancels threads.
+pub fn expect_cancellation() {
+    CANCELS.store(true, SeqCst);
+}
+
+/// What libc runs if the thread is cancelled in the call that it guards: the layout of `struct
+/// _pthread_cleanup_buffer`, part of libc's binary interface since 2.2.5.
+#[repr(C)]
+pub struct Cleanup {
+    routine: usize,
+    argument: usize,
+    cancel_type: c_int,
+    previous: usize,
+}
+
+/// `_pthread_cleanup_push` and `_pthread_cleanup_pop`; 0 where libc has none.
+static CLEANUP_PUSH: AtomicUsize = AtomicUsize::new(0);
+static CLEANUP_POP: AtomicUsize = AtomicUsize::new(0);
+
+/// Makes a call that is a cancellation point; should the thread be cancelled in it, `undo(argument)` runs.
+pub fn cancellable<R>(undo: extern "C" fn(*mut c_void), argument: *mut c_void, call: impl FnOnce() -> R) -> R {
+    let (push, pop) = (CLEANUP_PUSH.load(Relaxed), CLEANUP_POP.load(Relaxed));
+    if push == 0 || pop == 0 {
+        return call();
+    }
+    let mut buffer = Cleanup { routine: 0, argument: 0, cancel_type: 0, previous: 0 };
+    // SAFETY: libc's functions of these names have these types.
+    let (push, pop) = unsafe {
+        (
+            core::mem::transmute::<usize, unsafe extern "C" fn(*mut Cleanup, extern "C" fn(*mut c_void), *mut c_void)>(
+                push,
+            ),
+            core::mem::transmute::<usize, unsafe extern "C" fn(*mut Cleanup, c_int)>(pop),
+        )
+    };
+    // SAFETY: the buffer outlives the call, and is taken off the thread's list before it goes.
+    unsafe { push(&raw mut buffer, undo, argument) };
+    let r = call();
+    // SAFETY: as above.
+    unsafe { pop(&raw mut buffer, 0) };
+    r
+}
+
+/// Whether a blocking call on TCP is to block in the real function: no other thread needs to wake it, or one may want
+/// to cancel it.
+pub fn blocks_natively() -> bool {
+    is_single_threaded() || CANCELS.load(SeqCst)
 }
 
 /// Whether nobody but the calling thread can act on an endpoint. False where that is not known.

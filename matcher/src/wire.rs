@@ -128,12 +128,17 @@ pub enum ToDaemon {
         /// Bytes of this direction that went over TCP.
         offset: u64,
     },
-    /// Both directions left TCP and the descriptor is the new socket.
+    /// Both directions left TCP and the descriptor is the new socket. Says again where they left it: the reports
+    /// before this one are dropped when ipcd does not keep up.
     Final {
         /// The endpoint.
         cookie: u64,
         /// CLOCK_MONOTONIC nanoseconds.
         at: u64,
+        /// Bytes sent over TCP.
+        sent: u64,
+        /// Bytes received over TCP.
+        received: u64,
     },
     /// The endpoint stays on TCP.
     Stayed {
@@ -304,7 +309,9 @@ impl ToDaemon {
             ToDaemon::Switched { cookie, direction, offset } => {
                 *Record::new(5).u64(*cookie).put(&[*direction as u8]).u64(*offset)
             }
-            ToDaemon::Final { cookie, at } => *Record::new(6).u64(*cookie).u64(*at),
+            ToDaemon::Final { cookie, at, sent, received } => {
+                *Record::new(6).u64(*cookie).u64(*at).u64(*sent).u64(*received)
+            }
             ToDaemon::Stayed { cookie, reason } => *Record::new(7).u64(*cookie).put(&[*reason as u8]),
             ToDaemon::Closed { cookie } => *Record::new(8).u64(*cookie),
             ToDaemon::Query(q) => *Record::new(9).put(&[*q as u8]),
@@ -331,7 +338,7 @@ impl ToDaemon {
             3 => ToDaemon::Prefix { cookie: r.u64()?, direction: r.direction()?, hash: r.take()? },
             4 => ToDaemon::Adopted { cookie: r.u64()? },
             5 => ToDaemon::Switched { cookie: r.u64()?, direction: r.direction()?, offset: r.u64()? },
-            6 => ToDaemon::Final { cookie: r.u64()?, at: r.u64()? },
+            6 => ToDaemon::Final { cookie: r.u64()?, at: r.u64()?, sent: r.u64()?, received: r.u64()? },
             7 => ToDaemon::Stayed { cookie: r.u64()?, reason: r.reason()? },
             8 => ToDaemon::Closed { cookie: r.u64()? },
             9 => ToDaemon::Query(match r.u8()? {

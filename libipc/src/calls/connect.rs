@@ -42,10 +42,15 @@ fn begin(fd: c_int) -> Option<Pinned> {
 }
 
 pub unsafe fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
+    // SAFETY: null or the program's address, which begins with its family.
+    if fds::is_ours(fd) && unsafe { addr.as_ref() }.is_some_and(|a| i32::from(a.sa_family) == libc::AF_UNSPEC) {
+        // SAFETY: the program's own call.
+        return unsafe { disconnect(fd, addr, len) };
+    }
     let known = fds::lookup(fd).filter(|(_, kind)| *kind == Kind::Active);
     let Some((id, _)) = known else {
-        // SAFETY: the program's own call.
-        return unsafe { real::connect()(fd, addr, len) };
+        // SAFETY: the program's own call, on the socket that knows the connection.
+        return unsafe { real::connect()(asked(fd), addr, len) };
     };
     let fresh = id.endpoint().phase() == Phase::Connecting;
     if fresh {
@@ -57,6 +62,25 @@ pub unsafe fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int
     if fresh && (r == 0 || is_connected_error()) {
         let _errno = Errno::keep();
         completed(*id, fd);
+    }
+    r
+}
+
+/// connect to AF_UNSPEC dissolves the connection (connect(2)); the socket may then connect again. The TCP socket comes
+/// back under its number, as a new endpoint.
+unsafe fn disconnect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
+    let tcp = asked(fd);
+    // SAFETY: the program's own call, on its TCP socket.
+    let r = unsafe { real::connect()(tcp, addr, len) };
+    if r == 0 {
+        let _errno = Errno::keep();
+        if tcp != fd {
+            sys::fcntl(tcp, libc::F_SETFL, sys::fcntl(fd, libc::F_GETFL, 0).max(0) as usize);
+            let cloexec = sys::fcntl(fd, libc::F_GETFD, 0) & libc::FD_CLOEXEC as isize != 0;
+            sys::dup3(tcp, fd, if cloexec { libc::O_CLOEXEC } else { 0 });
+        }
+        fds::forget(fd);
+        begin(fd);
     }
     r
 }

@@ -28,6 +28,7 @@ fn only_tcp(level: c_int, name: c_int) -> bool {
                 | libc::SO_TIMESTAMPNS
                 | libc::SO_OOBINLINE
                 | libc::SO_TXTIME
+                | libc::SO_RCVLOWAT
         ),
         libc::IPPROTO_TCP => {
             matches!(name, TCP_ULP | libc::TCP_REPAIR | TCP_FASTOPEN_CONNECT | TCP_ZEROCOPY_RECEIVE)
@@ -46,7 +47,7 @@ pub unsafe fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_v
     let set = |fd| unsafe { real::setsockopt()(fd, level, name, value, len) };
     let Some((id, kind)) = fds::lookup(fd) else { return set(fd) };
     match kind {
-        Kind::Active if only_tcp(level, name) => {
+        Kind::Active if only_tcp(level, name) && !is_default(name, value, len) => {
             if !endpoint::stay(*id, Reason::Option)
                 && let Some(mut tx) = id.endpoint().lock_tx()
             {
@@ -54,7 +55,7 @@ pub unsafe fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_v
             }
             set(fd)
         }
-        Kind::Final if only_tcp(level, name) && !is_zero(value, len) => {
+        Kind::Final if only_tcp(level, name) && name != libc::SO_RCVLOWAT && !is_zero(value, len) => {
             // The error that makes programs do without: no such ULP, not for this kind of socket.
             set_errno(if name == TCP_ULP { libc::ENOENT } else { libc::EOPNOTSUPP });
             -1
@@ -71,10 +72,20 @@ pub unsafe fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_v
     }
 }
 
-/// Whether an option is switched off: an int of 0.
+/// Whether an option is set to what it is anyway: an int of 0, or 1 for the low-water mark.
+fn is_default(name: c_int, value: *const c_void, len: socklen_t) -> bool {
+    is_int(value, len, c_int::from(name == libc::SO_RCVLOWAT))
+}
+
 fn is_zero(value: *const c_void, len: socklen_t) -> bool {
+    is_int(value, len, 0)
+}
+
+fn is_int(value: *const c_void, len: socklen_t, expected: c_int) -> bool {
     // SAFETY: the program's option value of `len` bytes.
-    len as usize >= size_of::<c_int>() && !value.is_null() && unsafe { value.cast::<c_int>().read_unaligned() } == 0
+    len as usize >= size_of::<c_int>()
+        && !value.is_null()
+        && unsafe { value.cast::<c_int>().read_unaligned() } == expected
 }
 
 pub unsafe fn getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t) -> c_int {

@@ -17,6 +17,16 @@ pub unsafe fn fork() -> pid_t {
     r
 }
 
+/// A thread that waits on behalf of a call is in no cancellation point: it is woken, and from now on calls that block
+/// on TCP block in the real function.
+pub unsafe fn pthread_cancel(thread: libc::pthread_t) -> c_int {
+    process::expect_cancellation();
+    // SAFETY: the program's own call.
+    let r = unsafe { real::pthread_cancel()(thread) };
+    crate::park::kick_all();
+    r
+}
+
 /// Shows the program its own limit instead of the one that the shim has raised.
 fn correct(resource: c_int, limit: *mut rlimit64) {
     // SAFETY: null or the place where the kernel has just written a limit.

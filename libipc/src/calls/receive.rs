@@ -1,6 +1,6 @@
 //! Every reading call on an endpoint.
 
-use libc::{c_int, msghdr, timeval};
+use libc::{c_int, c_void, msghdr, timeval};
 use matcher::reason::Reason;
 use matcher::wire::Direction;
 
@@ -150,7 +150,11 @@ impl Call<'_> {
             super::connect::completed(self.id, self.fd);
             return self.attempt(Phase::Tracking);
         }
-        Attempt::Done(self.deaf())
+        let deaf = &self.id.endpoint().deaf_readers;
+        deaf.fetch_add(1, core::sync::atomic::Ordering::SeqCst);
+        let r = self.deaf();
+        deaf.fetch_sub(1, core::sync::atomic::Ordering::SeqCst);
+        Attempt::Done(r)
     }
 
     fn read_once(&mut self, rx: &mut Guard<'_, Receiver>) -> sys::Ret {
@@ -213,7 +217,7 @@ impl Call<'_> {
     /// Waits until another attempt makes sense (`None`), or ends the call.
     fn block(&mut self, phase: Phase) -> Option<sys::Ret> {
         let e = self.id.endpoint();
-        if phase < Phase::Adopting && process::is_single_threaded() {
+        if phase < Phase::Adopting && process::blocks_natively() {
             let rx = e.lock_rx()?;
             if e.phase() < Phase::Adopting {
                 e.deaf_readers.fetch_add(1, core::sync::atomic::Ordering::SeqCst);
@@ -243,7 +247,8 @@ impl Call<'_> {
         if self.cursor.done > 0 {
             header = window.header(self.msg);
         }
-        let r = native(self.fd, &mut header, self.flags);
+        let (fd, flags) = (self.fd, self.flags);
+        let r = process::cancellable(cancelled, self.id.index as *mut c_void, || native(fd, &mut header, flags));
         if self.cursor.done == 0 {
             *self.msg = header;
         }
@@ -255,6 +260,13 @@ impl Call<'_> {
         }
         if r > 0 { r + self.cursor.done as sys::Ret } else { self.or_progress(r) }
     }
+}
+
+/// The thread was cancelled in a real call: what the call held is let go.
+extern "C" fn cancelled(index: *mut c_void) {
+    let id = Id { index: index as usize as u32 };
+    id.endpoint().deaf_readers.fetch_sub(1, core::sync::atomic::Ordering::SeqCst);
+    id.unpin();
 }
 
 /// Waits for the endpoint with the parker announced. Looks at the phase once more first: a change from now on wakes.

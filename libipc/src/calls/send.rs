@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering::*;
 
-use libc::{c_int, msghdr};
+use libc::{c_int, c_void, msghdr};
 use matcher::reason::Reason;
 use matcher::wire::Direction;
 
@@ -138,7 +138,10 @@ impl Call<'_> {
                     super::connect::completed(self.id, self.fd);
                     return Attempt::Again;
                 }
-                return Attempt::Done(self.deaf());
+                e.deaf_writers.fetch_add(1, SeqCst);
+                let r = self.deaf();
+                e.deaf_writers.fetch_sub(1, SeqCst);
+                return Attempt::Done(r);
             }
             Phase::Final | Phase::Stay => return Attempt::Settled,
             Phase::Dual if phase != Phase::Dual => return Attempt::Again,
@@ -194,7 +197,7 @@ impl Call<'_> {
     /// Waits until another attempt makes sense (`None`), or ends the call.
     fn block(&mut self, phase: Phase) -> Option<sys::Ret> {
         let e = self.id.endpoint();
-        if phase < Phase::Adopting && process::is_single_threaded() {
+        if phase < Phase::Adopting && process::blocks_natively() {
             let tx = e.lock_tx()?;
             if e.phase() >= Phase::Adopting {
                 return None;
@@ -221,7 +224,8 @@ impl Call<'_> {
     fn deaf(&mut self) -> sys::Ret {
         let mut window = self.cursor.window(usize::MAX);
         let rest = if self.cursor.done > 0 { window.header(self.msg) } else { *self.msg };
-        let r = native(self.fd, &rest, self.flags | libc::MSG_NOSIGNAL);
+        let (fd, flags) = (self.fd, self.flags | libc::MSG_NOSIGNAL);
+        let r = process::cancellable(cancelled, self.id.index as *mut c_void, || native(fd, &rest, flags));
         if r > 0
             && let Some(mut tx) = self.id.endpoint().lock_tx()
         {
@@ -229,4 +233,11 @@ impl Call<'_> {
         }
         if r > 0 { r + self.cursor.done as sys::Ret } else { self.or_progress(r) }
     }
+}
+
+/// The thread was cancelled in a real call: what the call held is let go.
+extern "C" fn cancelled(index: *mut c_void) {
+    let id = Id { index: index as usize as u32 };
+    id.endpoint().deaf_writers.fetch_sub(1, SeqCst);
+    id.unpin();
 }
