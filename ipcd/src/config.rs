@@ -42,7 +42,7 @@ impl Config {
             endpoints_per_session: 65_536,
             sessions: 16_384,
             outbox: 4096,
-            closing: 64,
+            closing: 1024,
             ended: 1024,
             fault: Fault::from_env(),
         }

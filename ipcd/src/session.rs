@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use matcher::wire::ToShim;
 use rustix::io::Errno;
+use rustix::net::{ipproto, sockopt};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
@@ -134,7 +135,8 @@ impl Session {
 
     /// Closes descriptors that the client passed. Closing can wait for as long as who made the descriptor likes
     /// (SO_LINGER, a FUSE file), so it happens on a thread of its own. False if this client has too many under way.
-    pub fn bury(&self, fds: Vec<OwnedFd>, limit: usize) -> bool {
+    pub fn bury(&self, mut fds: Vec<OwnedFd>, limit: usize) -> bool {
+        fds.retain(|fd| !closes_at_once(fd));
         if fds.is_empty() {
             return true;
         }
@@ -145,6 +147,12 @@ impl Session {
         });
         under_way < limit
     }
+}
+
+/// Whether closing the descriptor cannot wait: a TCP socket that does not linger, which is all that honest clients pass.
+fn closes_at_once(fd: &OwnedFd) -> bool {
+    let tcp = sockopt::socket_protocol(fd).is_ok_and(|p| p == Some(ipproto::TCP));
+    tcp && sockopt::socket_linger(fd).is_ok_and(|linger| linger.is_none())
 }
 
 /// Closes descriptors where nobody waits for it.
