@@ -27,7 +27,7 @@ impl<'a> Cursor<'a> {
         let buffers = match msg.msg_iov.is_null() {
             true => &[][..],
             // SAFETY: the caller vouches for the list.
-            false => unsafe { core::slice::from_raw_parts(msg.msg_iov, msg.msg_iovlen as usize) },
+            false => unsafe { core::slice::from_raw_parts(msg.msg_iov, msg.msg_iovlen) },
         };
         Cursor { buffers, done: 0 }
     }

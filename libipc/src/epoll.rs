@@ -28,7 +28,8 @@ const ONESHOT: u32 = libc::EPOLLONESHOT as u32;
 struct Registration {
     epfd: c_int,
     fd: c_int,
-    /// While Dual: the number under which the new transport is registered; one for each registration in an instance.
+    /// While Dual: the number under which the new transport is registered, one for each registration in an instance;
+    /// else 0.
     unix: c_int,
     events: u32,
     data: u64,
@@ -60,7 +61,7 @@ unsafe impl Sync for Shared {}
 const EMPTY: Registration = Registration {
     epfd: 0,
     fd: 0,
-    unix: -1,
+    unix: 0,
     events: 0,
     data: 0,
     endpoint: 0,
@@ -234,8 +235,8 @@ impl Table {
     /// Takes the new transport's registration away again.
     fn remove_unix(&mut self, index: u32, unix: c_int) {
         let Some(r) = self.at(index) else { return };
-        let number = core::mem::replace(&mut r.unix, -1);
-        if number >= 0 {
+        let number = core::mem::replace(&mut r.unix, 0);
+        if number > 0 {
             sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_DEL, number, 0, 0);
             if number != unix {
                 fds::close_hidden(number);
@@ -338,7 +339,7 @@ pub fn update_dual(id: Id) {
 fn rearm(side: u8, r: &Registration, tag: u64) {
     let (on_tcp, on_unix) = split(side, r);
     modify(r.epfd, r.fd, on_tcp, tag);
-    if r.unix >= 0 {
+    if r.unix > 0 {
         modify(r.epfd, r.unix, on_unix, tag);
     }
 }

@@ -1,7 +1,7 @@
 //! THE table: one row for each symbol that is interposed, with its C signature and its handler. Exports decide
 //! nothing; they call the handler. `real::NAME()` is the function that the program would have called without us.
 
-use core::ffi::{CStr, c_void};
+use core::ffi::{CStr, c_char, c_void};
 use core::sync::atomic::{AtomicPtr, Ordering::*};
 
 use libc::{
@@ -10,6 +10,20 @@ use libc::{
 };
 
 use crate::calls::{connect, descriptors, io, options, process, wait, zero_copy};
+
+unsafe extern "C" {
+    /// By its first version, so that the object loads on every glibc since: the default one came with 2.34, when the
+    /// function moved from libdl to libc.
+    #[cfg_attr(target_arch = "x86_64", link_name = "dlsym@GLIBC_2.2.5")]
+    #[cfg_attr(target_arch = "aarch64", link_name = "dlsym@GLIBC_2.17")]
+    fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
+}
+
+/// The address of a symbol; null if there is none.
+pub fn symbol(handle: *mut c_void, name: &'static CStr) -> *mut c_void {
+    // SAFETY: a terminated name; RTLD_NEXT is looked up from this object.
+    unsafe { dlsym(handle, name.as_ptr()) }
+}
 
 /// The next definition of a symbol after ours, found at its first use.
 pub struct Next(AtomicPtr<c_void>);
@@ -27,8 +41,7 @@ impl Next {
 
     #[cold]
     fn find(&self, name: &'static CStr) -> *mut c_void {
-        // SAFETY: a terminated name; RTLD_NEXT is looked up from this object.
-        let found = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
+        let found = symbol(libc::RTLD_NEXT, name);
         let found = if found.is_null() { missing as *mut c_void } else { found };
         self.0.store(found, Relaxed);
         found

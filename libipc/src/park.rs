@@ -21,19 +21,25 @@ const SIG_IGN: usize = 1;
 struct Parker {
     /// FREE, an endpoint's index plus one, or ANY.
     waits_for: AtomicU32,
-    /// Readable: look at the endpoint again. -1: not made yet.
+    /// Readable: look at the endpoint again. A number plus one; 0: not made yet (so that the pool is all zeroes).
     event: AtomicI32,
-    /// Readable: a signal waits for the thread. -1: not made yet.
+    /// Readable: a signal waits for the thread. As above.
     signals: AtomicI32,
     /// The mask that `signals` has.
     mask: AtomicU64,
 }
 
+impl Parker {
+    fn event(&self) -> c_int {
+        self.event.load(SeqCst) - 1
+    }
+}
+
 static POOL: [Parker; PARKERS] = [const {
     Parker {
         waits_for: AtomicU32::new(FREE),
-        event: AtomicI32::new(-1),
-        signals: AtomicI32::new(-1),
+        event: AtomicI32::new(0),
+        signals: AtomicI32::new(0),
         mask: AtomicU64::new(0),
     }
 }; PARKERS];
@@ -62,12 +68,12 @@ pub fn announce(id: Option<Id>) -> Option<Parked> {
     USED.fetch_max(taken as u32 + 1, SeqCst);
     let parker = POOL.get(taken)?;
     let parked = Parked(parker);
-    if parker.event.load(Relaxed) < 0 {
+    if parker.event() < 0 {
         let event = sys::eventfd() as c_int;
         if event < 0 {
             return None;
         }
-        parker.event.store(fds::hide(event)?, SeqCst);
+        parker.event.store(fds::hide(event)? + 1, SeqCst);
     }
     Some(parked)
 }
@@ -85,7 +91,7 @@ pub fn kick_all() {
 fn kick_where(concerned: impl Fn(u32) -> bool) {
     for parker in POOL.iter().take(USED.load(SeqCst) as usize) {
         if concerned(parker.waits_for.load(SeqCst)) {
-            let event = parker.event.load(SeqCst);
+            let event = parker.event();
             if event >= 0 {
                 sys::write(event, &1u64.to_ne_bytes());
             }
@@ -97,7 +103,7 @@ fn kick_where(concerned: impl Fn(u32) -> bool) {
 pub fn forget_parkers() {
     for parker in POOL.iter().take(USED.load(Relaxed) as usize) {
         for fd in [&parker.event, &parker.signals] {
-            let fd = fd.swap(-1, Relaxed);
+            let fd = fd.swap(0, Relaxed) - 1;
             if fd >= 0 {
                 fds::close_hidden(fd);
             }
@@ -109,7 +115,7 @@ pub fn forget_parkers() {
 
 impl Drop for Parked {
     fn drop(&mut self) {
-        let event = self.0.event.load(Relaxed);
+        let event = self.0.event();
         if event >= 0 {
             // A kick that nobody took must not wake the next user of the parker: empty the eventfd.
             sys::read(event, &mut [0; 8]);
@@ -121,7 +127,7 @@ impl Drop for Parked {
 impl Parked {
     /// The descriptor to watch beside the others.
     pub fn pollfd(&self) -> pollfd {
-        pollfd { fd: self.0.event.load(Relaxed), events: libc::POLLIN, revents: 0 }
+        pollfd { fd: self.0.event(), events: libc::POLLIN, revents: 0 }
     }
 
     /// Waits in place of a call that signals with SA_RESTART resume: recv, send and their kin without a timeout.
@@ -138,21 +144,21 @@ impl Parked {
             0 => Woken::TimedOut,
             _ => Woken::Look,
         };
-        if set[1].revents != 0 {
-            if let Some(restarts) = next_signal_restarts(!program & !LIBC_SIGNALS) {
-                woken = Woken::Signal { restarts: restarts && timeout.is_none() };
-            }
+        if set[1].revents != 0
+            && let Some(restarts) = next_signal_restarts(!program & !LIBC_SIGNALS)
+        {
+            woken = Woken::Signal { restarts: restarts && timeout.is_none() };
         }
         sys::set_sigmask(program);
         woken
     }
 
     fn signals(&self, mask: u64) -> c_int {
-        let fd = self.0.signals.load(Relaxed);
+        let fd = self.0.signals.load(Relaxed) - 1;
         if fd < 0 {
             let made = sys::signalfd(-1, mask) as c_int;
             let hidden = if made < 0 { -1 } else { fds::hide(made).unwrap_or(-1) };
-            self.0.signals.store(hidden, Relaxed);
+            self.0.signals.store(hidden + 1, Relaxed);
             self.0.mask.store(mask, Relaxed);
             return hidden;
         }

@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsiz
 use libc::{c_int, c_void};
 
 use crate::endpoint;
+use crate::hooks::symbol;
 use crate::{daemon, epoll, park, sys};
 
 const WORDS: usize = 4;
@@ -228,12 +229,10 @@ static SINGLE_THREADED: AtomicPtr<libc::c_char> = AtomicPtr::new(core::ptr::null
 
 /// Looks for what says whether the process has threads.
 pub fn remember_threads() {
-    // SAFETY: a terminated name; the result is null or the variable.
-    let at = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__libc_single_threaded".as_ptr()) };
+    let at = symbol(libc::RTLD_DEFAULT, c"__libc_single_threaded");
     SINGLE_THREADED.store(at.cast(), Relaxed);
     for (slot, name) in [(&CLEANUP_PUSH, c"_pthread_cleanup_push"), (&CLEANUP_POP, c"_pthread_cleanup_pop")] {
-        // SAFETY: a terminated name; the result is null or the function.
-        slot.store(unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) } as usize, Relaxed);
+        slot.store(symbol(libc::RTLD_DEFAULT, name) as usize, Relaxed);
     }
 }
 
