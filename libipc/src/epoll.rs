@@ -554,7 +554,7 @@ fn judge_hangup(epfd: c_int, event: epoll_event) -> Verdict {
         let alike = r.epfd == epfd && r.data == data;
         at = r.next_alike;
         let id = Id { index: r.endpoint };
-        if !alike || id.endpoint().phase() != Phase::Final {
+        if !alike || id.endpoint().phase() != Phase::Final || !fds::still_final(r.fd, id) {
             continue;
         }
         let events = dual::with_tcp_hangup(id, event.events as i16) as u16 as u32;

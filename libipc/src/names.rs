@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use libc::{sockaddr_in, sockaddr_in6, sockaddr_storage};
+use libc::{c_int, sockaddr_in, sockaddr_in6, sockaddr_storage};
 use matcher::addr::{Addr, Tuple};
 use matcher::wire::NAME_LEN;
 
@@ -32,15 +32,18 @@ fn addr(from: &sockaddr_storage) -> Addr {
     Addr::from(SocketAddr::from(ip_port))
 }
 
-/// The last path component of the running program.
+/// The name of the program as ps(1) shows it: that of its main thread (proc_pid_comm(5)).
 pub fn program() -> [u8; NAME_LEN] {
-    let mut path = [0u8; 4096];
     let mut name = [0u8; NAME_LEN];
-    let r = sys::readlink(c"/proc/self/exe".as_ptr().cast(), &mut path);
-    let whole = path.get(..r.max(0) as usize).unwrap_or(&[]);
-    let last = whole.rsplit(|b| *b == b'/').next().unwrap_or(&[]);
-    for (to, from) in name.iter_mut().zip(last) {
-        *to = *from;
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    let path = c"/proc/self/comm".as_ptr() as usize;
+    let file = sys::forward(libc::SYS_openat, [libc::AT_FDCWD as usize, path, flags as usize, 0, 0, 0]);
+    if file >= 0 {
+        sys::read(file as c_int, &mut name);
+        sys::close(file as c_int);
+    }
+    for byte in name.iter_mut().filter(|b| **b == b'\n') {
+        *byte = 0;
     }
     name
 }

@@ -272,10 +272,6 @@ pub fn lstat(path: *const u8) -> Option<libc::stat64> {
     (r == 0).then(|| unsafe { st.assume_init() })
 }
 
-pub fn readlink(path: *const u8, buf: &mut [u8]) -> Ret {
-    call!(libc::SYS_readlinkat, libc::AT_FDCWD, path, buf.as_mut_ptr(), buf.len())
-}
-
 /// What the kernel does to a thread that writes to a closed stream.
 pub fn raise_sigpipe() {
     let tid = call!(libc::SYS_gettid);

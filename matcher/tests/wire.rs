@@ -49,8 +49,12 @@ fn to_daemon() -> impl Strategy<Value = ToDaemon> {
             direction,
             offset
         }),
-        (cookie, any::<u64>(), any::<u64>(), any::<u64>())
-            .prop_map(|(cookie, at, sent, received)| ToDaemon::Final { cookie, at, sent, received }),
+        (cookie, any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(cookie, at, sent, received)| ToDaemon::Final {
+            cookie,
+            at,
+            sent,
+            received
+        }),
         (cookie, reason()).prop_map(|(cookie, reason)| ToDaemon::Stayed { cookie, reason }),
         cookie.prop_map(|cookie| ToDaemon::Closed { cookie }),
         prop_oneof![Just(Query::List), Just(Query::Stats)].prop_map(ToDaemon::Query),

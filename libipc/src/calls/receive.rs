@@ -290,7 +290,7 @@ pub fn deadline(fd: c_int, option: c_int) -> Option<u64> {
 #[cold]
 pub fn nothing_read(fd: c_int) -> isize {
     match fds::lookup(fd) {
-        Some((id, Kind::Final)) => as_libc(end_of_stream(*id)),
+        Some((id, Kind::Final)) if fds::still_final(fd, *id) => as_libc(end_of_stream(*id)),
         _ => 0,
     }
 }

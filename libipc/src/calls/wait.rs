@@ -43,7 +43,9 @@ fn needs_care(fds: &[pollfd]) -> bool {
 fn strip_hangups(fds: &mut [pollfd]) -> usize {
     let mut emptied = 0;
     for p in fds.iter_mut().filter(|p| p.revents & POLLHUP != 0) {
-        if let Some((id, Kind::Final)) = fds::lookup(p.fd) {
+        if let Some((id, Kind::Final)) = fds::lookup(p.fd)
+            && fds::still_final(p.fd, *id)
+        {
             p.revents = dual::with_tcp_hangup(*id, p.revents);
             emptied += usize::from(p.revents == 0);
         }
