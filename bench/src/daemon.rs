@@ -1,0 +1,138 @@
+//! A daemon of a measurement's own, on a socket in a private directory.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tempfile::TempDir;
+
+use crate::artifacts;
+use crate::process::{Server, die_with_us};
+
+/// A running `ipcd serve`; killed on drop.
+pub struct Daemon {
+    server: Server,
+    dir: TempDir,
+}
+
+/// The part of `ipcd stats --json` that is used here.
+#[derive(Deserialize, Debug)]
+pub struct Stats {
+    /// Pairs that were granted.
+    pub pairs: u64,
+    /// Streams of which both ends became final.
+    pub finals: u64,
+    /// From the call of connect until both ends were final.
+    pub connect_to_final: Times,
+}
+
+/// A distribution, in microseconds.
+#[derive(Deserialize, Debug)]
+pub struct Times {
+    /// How many were measured.
+    pub count: u64,
+    /// Median.
+    pub p50_us: f64,
+    /// 99th percentile.
+    pub p99_us: f64,
+}
+
+/// The part of a row of `ipcd ls --json` that is used here.
+#[derive(Deserialize, Debug)]
+pub struct Stream {
+    /// Address of the end that connected.
+    pub client: String,
+    /// Address of the end that accepted.
+    pub server: String,
+    /// How far the slower end came.
+    pub state: String,
+    /// Whether both ends are known.
+    pub paired: bool,
+    /// Whether nobody has it any more.
+    pub ended: bool,
+    /// Bytes that went from client to server before that direction switched.
+    pub client_to_server_switched_at: Option<u64>,
+    /// Bytes that went from server to client before that direction switched.
+    pub server_to_client_switched_at: Option<u64>,
+}
+
+impl Stream {
+    /// Whether both ends left TCP in both directions.
+    pub fn is_final(&self) -> bool {
+        self.paired && self.state == "final"
+    }
+}
+
+impl Daemon {
+    /// Starts one with these arguments of `ipcd serve` and waits until it answers.
+    pub fn start(args: &[&str]) -> Result<Daemon> {
+        let dir = tempfile::Builder::new().prefix("ipc-bench-").tempdir()?;
+        let mut command = Command::new(artifacts::ipcd()?);
+        command.arg("serve").args(args).arg("--socket").arg(dir.path().join("ipcd.sock"));
+        die_with_us(&mut command);
+        let mut daemon = Daemon { server: Server::start(&mut command)?, dir };
+        let start = Instant::now();
+        while daemon.stats().is_err() {
+            daemon.server.must_run().context("ipcd serve")?;
+            if start.elapsed() > Duration::from_secs(10) {
+                bail!("ipcd does not answer");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(daemon)
+    }
+
+    /// The path of its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("ipcd.sock")
+    }
+
+    /// A private directory that goes when the daemon goes.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    /// What `ipcd ARGS` prints.
+    pub fn print(&self, args: &[&str]) -> Result<String> {
+        let out = Command::new(artifacts::ipcd()?).args(args).arg("--socket").arg(self.socket()).output()?;
+        if !out.status.success() {
+            bail!("ipcd {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        }
+        Ok(String::from_utf8(out.stdout)?)
+    }
+
+    fn ask<T: DeserializeOwned>(&self, args: &[&str]) -> Result<T> {
+        let text = self.print(args)?;
+        serde_json::from_str(&text).with_context(|| format!("ipcd {args:?} printed {text:?}"))
+    }
+
+    /// `ipcd stats --json`.
+    pub fn stats(&self) -> Result<Stats> {
+        self.ask(&["stats", "--json"])
+    }
+
+    /// `ipcd ls --all --json`.
+    pub fn streams(&self) -> Result<Vec<Stream>> {
+        self.ask(&["ls", "--all", "--json"])
+    }
+
+    /// Waits until the live stream from this client port is in this state.
+    pub fn wait_for(&self, client: u16, state: &str) -> Result<()> {
+        let start = Instant::now();
+        let port = format!(":{client}");
+        loop {
+            let streams = self.streams()?;
+            let found = streams.iter().find(|s| !s.ended && s.client.ends_with(&port));
+            if found.is_some_and(|s| s.state == state) {
+                return Ok(());
+            }
+            if start.elapsed() > Duration::from_secs(20) {
+                bail!("the stream from port {client} is not {state}, but: {found:?}");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
