@@ -2,10 +2,12 @@
 
 pub mod connect;
 pub mod descriptors;
+pub mod epoll;
 pub mod io;
 pub mod options;
 pub mod process;
 pub mod receive;
+pub mod select;
 pub mod send;
 pub mod wait;
 pub mod zero_copy;

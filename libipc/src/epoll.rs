@@ -5,249 +5,25 @@
 //! program's data so that an event can be told apart; after final it is an ordinary one again, made by us with the
 //! program's mask and data. A thread that sleeps in epoll_wait needs no waking: registrations change under it.
 
-use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
+mod table;
+
+use core::sync::atomic::{AtomicU32, Ordering::*};
 
 use libc::{c_int, epoll_event};
 
+use self::table::{EMPTY, MODE, ONESHOT, Registration, Table, locked, table};
+pub use self::table::{hold_over_fork, release_after_fork};
 use crate::dual::{self, READING, WRITING};
 use crate::endpoint::{Id, sides};
-use crate::guard::NoSignals;
-use crate::lock::{Held, Lock};
 use crate::switch::Phase;
 use crate::{fdinfo, fds, sys};
 
-const POOL: usize = 1 << 17;
-const BUCKETS: usize = 1 << 14;
-/// Bits of an event mask that say how to report, not what.
-const MODE: u32 = (libc::EPOLLET | libc::EPOLLONESHOT | libc::EPOLLWAKEUP | libc::EPOLLEXCLUSIVE) as u32;
-const ONESHOT: u32 = libc::EPOLLONESHOT as u32;
-
-/// One registration that the program made, of an endpoint.
-#[derive(Clone, Copy)]
-struct Registration {
-    epfd: c_int,
-    fd: c_int,
-    /// While Dual: the number under which the new transport is registered, one for each registration in an instance;
-    /// else 0.
-    unix: c_int,
-    events: u32,
-    data: u64,
-    endpoint: u32,
-    /// Counts reuses of the entry; part of the tag.
-    generation: u16,
-    /// A one-shot registration that has not fired since it was last armed.
-    armed: bool,
-    used: bool,
-    /// The last batch of events in which it was reported: its second transport adds nothing to that.
-    batch: u32,
-    /// Next of the endpoint, and next in the bucket or in the free list: index plus one.
-    next: u32,
-    next_alike: u32,
-}
-
-struct Pool {
-    entries: [Registration; POOL],
-    buckets: [u32; BUCKETS],
-    free: u32,
-    high: u32,
-}
-
-struct Shared(UnsafeCell<Pool>);
-
-// SAFETY: every access goes through `Table`, which holds LOCK.
-unsafe impl Sync for Shared {}
-
-const EMPTY: Registration = Registration {
-    epfd: 0,
-    fd: 0,
-    unix: 0,
-    events: 0,
-    data: 0,
-    endpoint: 0,
-    generation: 0,
-    armed: false,
-    used: false,
-    batch: 0,
-    next: 0,
-    next_alike: 0,
-};
-static REGISTRATIONS: Shared =
-    Shared(UnsafeCell::new(Pool { entries: [EMPTY; POOL], buckets: [0; BUCKETS], free: 0, high: 0 }));
-static LOCK: Lock = Lock::new();
 static BATCH: AtomicU32 = AtomicU32::new(0);
-static HELD_OVER_FORK: AtomicBool = AtomicBool::new(false);
 /// The upper half of every tag; 0 until there was a registration.
 static TAG: AtomicU32 = AtomicU32::new(0);
 
-/// The locked table. Fields drop in this order: signals come back after the lock is free.
-struct Table {
-    pool: &'static mut Pool,
-    _held: Held<'static>,
-    _no_signals: Option<NoSignals>,
-}
-
-fn table() -> Option<Table> {
-    locked(Some(NoSignals::hold()))
-}
-
-fn locked(no_signals: Option<NoSignals>) -> Option<Table> {
-    let held = LOCK.lock()?;
-    // SAFETY: the lock is held for the life of the reference.
-    Some(Table { pool: unsafe { &mut *REGISTRATIONS.0.get() }, _held: held, _no_signals: no_signals })
-}
-
-/// Keeps the table consistent for the child of a fork.
-pub fn hold_over_fork() {
-    if let Some(held) = LOCK.lock() {
-        core::mem::forget(held);
-        HELD_OVER_FORK.store(true, Relaxed);
-    }
-}
-
-/// In both processes after a fork.
-pub fn release_after_fork() {
-    if HELD_OVER_FORK.swap(false, Relaxed) {
-        LOCK.unlock();
-    }
-}
-
-fn bucket(epfd: c_int, data: u64) -> usize {
-    let mixed = (data ^ (epfd as u64) << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 40) as usize % BUCKETS
-}
-
-impl Table {
-    fn at(&mut self, index: u32) -> Option<&mut Registration> {
-        self.pool.entries.get_mut((index as usize).wrapping_sub(1))
-    }
-
-    /// The registrations of an endpoint, as indices plus one.
-    fn of(&mut self, id: Id) -> impl Iterator<Item = u32> + use<> {
-        let mut found = [0u32; 16];
-        let mut next = id.local().registrations.load(Relaxed);
-        for slot in &mut found {
-            *slot = next;
-            next = self.at(next).map_or(0, |r| r.next);
-        }
-        found.into_iter().take_while(|i| *i != 0)
-    }
-
-    fn find(&mut self, id: Id, epfd: c_int, fd: c_int) -> Option<u32> {
-        self.of(id).find(|i| self.at(*i).is_some_and(|r| r.epfd == epfd && r.fd == fd))
-    }
-
-    fn insert(&mut self, id: Id, new: Registration) -> Option<u32> {
-        if self.of(id).count() == 16 {
-            return None;
-        }
-        let index = match self.pool.free {
-            0 if (self.pool.high as usize) < POOL => {
-                self.pool.high += 1;
-                self.pool.high
-            }
-            0 => return None,
-            free => {
-                self.pool.free = self.at(free)?.next_alike;
-                free
-            }
-        };
-        let bucket = bucket(new.epfd, new.data);
-        let next_alike = core::mem::replace(self.pool.buckets.get_mut(bucket)?, index);
-        let next = id.local().registrations.swap(index, Relaxed);
-        let entry = self.at(index)?;
-        let generation = entry.generation.wrapping_add(1) & 0x7fff;
-        *entry = Registration { generation, used: true, endpoint: id.index, next, next_alike, ..new };
-        Some(index)
-    }
-
-    fn unlink_alike(&mut self, index: u32) -> Option<()> {
-        let gone = *self.at(index)?;
-        let bucket = bucket(gone.epfd, gone.data);
-        let mut at = *self.pool.buckets.get(bucket)?;
-        if at == index {
-            *self.pool.buckets.get_mut(bucket)? = gone.next_alike;
-            return Some(());
-        }
-        while at != 0 {
-            let entry = self.at(at)?;
-            if entry.next_alike == index {
-                entry.next_alike = gone.next_alike;
-                return Some(());
-            }
-            at = entry.next_alike;
-        }
-        Some(())
-    }
-
-    fn remove(&mut self, id: Id, index: u32) -> Option<()> {
-        self.unlink_alike(index)?;
-        let gone = *self.at(index)?;
-        let first = &id.local().registrations;
-        if first.load(Relaxed) == index {
-            first.store(gone.next, Relaxed);
-        } else {
-            for i in self.of(id) {
-                if let Some(entry) = self.at(i).filter(|r| r.next == index) {
-                    entry.next = gone.next;
-                }
-            }
-        }
-        let free = self.pool.free;
-        let entry = self.at(index)?;
-        *entry = Registration { generation: entry.generation, next_alike: free, ..EMPTY };
-        self.pool.free = index;
-        Some(())
-    }
-
-    /// Gives a registration another mask and data, as EPOLL_CTL_MOD does.
-    fn change(&mut self, index: u32, events: u32, data: u64) -> Option<()> {
-        let old = self.at(index)?;
-        if old.data == data {
-            (old.events, old.armed) = (events, true);
-            return Some(());
-        }
-        let epfd = old.epfd;
-        self.unlink_alike(index)?;
-        let bucket = bucket(epfd, data);
-        let next_alike = core::mem::replace(self.pool.buckets.get_mut(bucket)?, index);
-        let entry = self.at(index)?;
-        *entry = Registration { events, data, next_alike, armed: true, ..*entry };
-        Some(())
-    }
-
-    /// Registers the new transport for a registration, under a number of its own if the instance has it already (the
-    /// program registered a duplicate, too).
-    fn add_unix(&mut self, index: u32, unix: c_int, events: u32, tag: u64) -> bool {
-        let Some(r) = self.at(index) else { return false };
-        let added = sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_ADD, unix, events, tag);
-        if added >= 0 {
-            r.unix = unix;
-        } else if added == -(libc::EEXIST as sys::Ret)
-            && let Some(other) = fds::duplicate_hidden(unix)
-        {
-            r.unix = other;
-            return sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_ADD, other, events, tag) >= 0;
-        }
-        added >= 0
-    }
-
-    /// Takes the new transport's registration away again.
-    fn remove_unix(&mut self, index: u32, unix: c_int) {
-        let Some(r) = self.at(index) else { return };
-        let number = core::mem::replace(&mut r.unix, 0);
-        if number > 0 {
-            sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_DEL, number, 0, 0);
-            if number != unix {
-                fds::close_hidden(number);
-            }
-        }
-    }
-
-    fn tag(&mut self, index: u32) -> u64 {
-        let generation = self.at(index).map_or(0, |r| r.generation);
-        u64::from(TAG.load(Relaxed)) << 32 | u64::from(generation) << 17 | u64::from(index - 1)
-    }
+fn tag_base() -> u64 {
+    u64::from(TAG.load(Relaxed)) << 32
 }
 
 /// A value that no program's data has in its upper half: not a pointer, not a small or negative number.
@@ -405,7 +181,7 @@ pub fn drop_registrations(id: Id) {
 /// The program closed a number that was an epoll instance.
 pub fn instance_closed(epfd: c_int) {
     let Some(mut t) = table() else { return };
-    for i in 1..=t.pool.high {
+    for i in t.all() {
         if let Some(endpoint) = t.at(i).filter(|r| r.used && r.epfd == epfd).map(|r| r.endpoint) {
             t.remove(Id { index: endpoint }, i);
         }
@@ -549,7 +325,7 @@ fn judge_hangup(epfd: c_int, event: epoll_event) -> Verdict {
     const HUP: u32 = libc::EPOLLHUP as u32;
     let data = event.u64;
     let Some(mut t) = table() else { return Verdict::Keep };
-    let mut at = t.pool.buckets.get(bucket(epfd, data)).copied().unwrap_or(0);
+    let mut at = t.first_alike(epfd, data);
     while let Some(r) = t.at(at).copied() {
         let alike = r.epfd == epfd && r.data == data;
         at = r.next_alike;

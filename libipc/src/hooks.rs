@@ -9,7 +9,7 @@ use libc::{
     pollfd, pthread_t, rlimit64, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec, timeval,
 };
 
-use crate::calls::{connect, descriptors, io, options, process, wait, zero_copy};
+use crate::calls::{connect, descriptors, epoll, io, options, process, select, wait, zero_copy};
 
 unsafe extern "C" {
     /// By its first version, so that the object loads on every glibc since: the default one came with 2.34, when the
@@ -158,17 +158,17 @@ hooks! {
     __ppoll_chk(fds: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t, room: size_t) -> c_int
         => wait::ppoll_chk;
     select(count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout: *mut timeval) -> c_int
-        => wait::select;
+        => select::select;
     __select(count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout: *mut timeval) -> c_int
-        => wait::select;
+        => select::select;
     pselect(count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout: *const timespec,
-        mask: *const sigset_t) -> c_int => wait::pselect;
-    epoll_ctl(epfd: c_int, op: c_int, fd: c_int, event: *mut epoll_event) -> c_int => wait::epoll_ctl;
-    epoll_wait(epfd: c_int, events: *mut epoll_event, max: c_int, timeout: c_int) -> c_int => wait::epoll_wait;
+        mask: *const sigset_t) -> c_int => select::pselect;
+    epoll_ctl(epfd: c_int, op: c_int, fd: c_int, event: *mut epoll_event) -> c_int => epoll::epoll_ctl;
+    epoll_wait(epfd: c_int, events: *mut epoll_event, max: c_int, timeout: c_int) -> c_int => epoll::epoll_wait;
     epoll_pwait(epfd: c_int, events: *mut epoll_event, max: c_int, timeout: c_int, mask: *const sigset_t) -> c_int
-        => wait::epoll_pwait;
+        => epoll::epoll_pwait;
     epoll_pwait2(epfd: c_int, events: *mut epoll_event, max: c_int, timeout: *const timespec, mask: *const sigset_t)
-        -> c_int => wait::epoll_pwait2;
+        -> c_int => epoll::epoll_pwait2;
 
     // questions
     getsockname(fd: c_int, addr: AddrOut, len: LenOut) -> c_int => connect::getsockname;
