@@ -1,0 +1,57 @@
+# make         builds the daemon (target/release/ipcd) and the shim (target/release/libipc.so)
+# make demo    shows redis-server and redis-benchmark moving from TCP to a Unix-domain socket
+# make test    format, lints, build, every test; ends with "N passed, N failed"
+# make bench   every measurement (about 10 minutes); make bench-quick: the short form
+# make install PREFIX=/usr/local, and make clean
+#
+# Run as root, each target installs the Debian packages that it needs; otherwise it says which are missing.
+
+PREFIX ?= /usr/local
+CARGO ?= cargo
+# A cargo from rustup is found even in a shell that does not know of it yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+# Everything goes to target/, where ipcd, the tests and the measurements look for each other.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+BENCH := target/release/bench
+
+.PHONY: all build demo test bench bench-quick install clean packages-%
+
+all: build
+
+packages-%:
+	@.ci/packages $*
+
+build: packages-build
+	$(CARGO) build --release --locked -p ipcd -p libipc
+
+demo: packages-demo
+	@$(CARGO) build --release --locked --quiet -p ipcd -p libipc -p bench
+	@$(BENCH) demo --rounds 3
+
+test: packages-test
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) build --release --locked -p ipcd -p libipc
+	@.ci/totals $(CARGO) test --locked --workspace --no-fail-fast
+
+bench-quick: packages-bench
+	$(CARGO) build --release --locked -p ipcd -p libipc -p bench
+	$(BENCH) redis --rounds 3
+	$(BENCH) pingpong --rounds 3 --sizes 64,65536
+	$(BENCH) bulk --rounds 3 --sizes 64,65536
+	$(BENCH) instructions
+
+bench: packages-bench
+	$(CARGO) build --release --locked -p ipcd -p libipc -p bench
+	$(BENCH) redis
+	$(BENCH) pingpong
+	$(BENCH) bulk
+	$(BENCH) prefix
+	$(BENCH) instructions
+
+install: build
+	install -D -m 755 target/release/ipcd $(DESTDIR)$(PREFIX)/bin/ipcd
+	install -D -m 644 target/release/libipc.so $(DESTDIR)$(PREFIX)/lib/libipc.so
+
+clean:
+	$(CARGO) clean
