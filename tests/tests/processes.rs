@@ -64,6 +64,11 @@ fn dprintf_on_the_socket() {
 }
 
 #[test]
+fn waits_by_raw_system_calls() {
+    Case::new("raw-epoll").may_stay(&["unseen-wait"]).check();
+}
+
+#[test]
 fn raw_system_calls_mixed_in() {
     Case::new("raw-calls").may_stay(&["unseen-io"]).check();
 }

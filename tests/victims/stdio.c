@@ -2,6 +2,7 @@
 #include "victim.h"
 
 #include <fcntl.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
@@ -77,6 +78,36 @@ static void raw_first(void) {
     dialogue(s, 100);
     stream_close(s);
     say("100 exchanges after a raw one");
+}
+
+/* A runtime that waits by raw system calls and reads by ordinary ones: nobody sees what it waits for. */
+static void raw_epoll(void) {
+    struct stream *s = stream_open(AF_INET);
+    int epfd = (int)must(syscall(SYS_epoll_create1, EPOLL_CLOEXEC));
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.fd = s->fd};
+    char buffer[64];
+    set_nonblocking(s->fd, true);
+    must(syscall(SYS_epoll_ctl, epfd, EPOLL_CTL_ADD, s->fd, &event));
+    for (int i = 0; i < 200; i++) {
+        next_out(s, buffer, sizeof buffer);
+        must(write(s->fd, buffer, sizeof buffer));
+        far_do(FAR_RECV, s->index, sizeof buffer, 0, 0);
+        far_do(FAR_SEND, s->index, sizeof buffer, 0, 0);
+        for (size_t got = 0; got < sizeof buffer;) {
+            ssize_t n = read(s->fd, buffer + got, sizeof buffer - got);
+            if (n < 0 && errno == EAGAIN) {
+                if (must(syscall(SYS_epoll_pwait, epfd, &event, 1, 10000, NULL, 0)) == 0)
+                    die("nothing in ten seconds");
+                continue;
+            }
+            got += (size_t)must(n);
+        }
+        next_in(s, buffer, sizeof buffer);
+    }
+    say("200 exchanges");
+    set_nonblocking(s->fd, false);
+    close(epfd);
+    stream_close(s);
 }
 
 enum { BY_FCLOSE, BY_SYSCALL, BY_CLOSE, BY_DUP2, BY_CLOSE_RANGE };
@@ -234,6 +265,7 @@ const struct test_case stdio_cases[] = {
     {"dprintf", printed, "dprintf between ordinary calls"},
     {"raw-calls", raw_calls, "syscall() mixed with ordinary calls"},
     {"raw-first", raw_first, "syscall() as the first use of a stream"},
+    {"raw-epoll", raw_epoll, "waiting by raw system calls"},
     {"number-reused", number_reused, "numbers closed unseen that come back"},
     {"lowest-numbers", lowest_numbers, "the lowest free number is free"},
     {"other-names", other_names, "fortified and 64-bit names"},
