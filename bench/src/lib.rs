@@ -5,6 +5,7 @@
 pub mod artifacts;
 pub mod daemon;
 pub mod demo;
+pub mod distinct;
 pub mod instructions;
 pub mod machine;
 pub mod peers;

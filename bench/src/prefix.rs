@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::artifacts;
 use crate::daemon::Daemon;
+use crate::distinct;
 use crate::process::{Mode, Process, command};
 use crate::statistics::median;
 
@@ -92,6 +93,8 @@ pub struct Report {
     pub cells: Vec<Cell>,
     /// Hashing.
     pub costs: Vec<Cost>,
+    /// How well N bytes tell connections apart.
+    pub distinct: Vec<distinct::Row>,
 }
 
 /// Measures all of it.
@@ -108,7 +111,8 @@ pub fn measure(args: &Args) -> Result<Report> {
     }
     let count = samples.first().map_or(0, Vec::len);
     let cells = (0..count).map(|i| middle(&samples.iter().map(|round| &round[i]).collect::<Vec<_>>())).collect();
-    Ok(Report { cells, costs: args.lengths.iter().map(|n| cost(*n)).collect() })
+    let costs = args.lengths.iter().map(|n| cost(*n)).collect();
+    Ok(Report { cells, costs, distinct: distinct::measure(&args.lengths)? })
 }
 
 /// The median of each figure.
@@ -182,5 +186,11 @@ pub fn table(report: &Report, lengths: &[u32]) -> String {
         text.push('\n');
     }
     let costs: String = report.costs.iter().map(|c| format!(" {:.0} |", c.nanoseconds)).collect();
-    text + &format!("hashing both directions of one endpoint\n\n| N |{heads}\n|{rule}\n| ns |{costs}\n")
+    text += &format!("hashing both directions of one endpoint\n\n| N |{heads}\n|{rule}\n| ns |{costs}\n\n");
+    text += &format!("different first N bytes among the connections of a client\n\n| client \\ N |{heads}\n|{rule}\n");
+    for r in &report.distinct {
+        let values: String = r.distinct.iter().map(|d| format!(" {d} |")).collect();
+        text += &format!("| {}, {} connections |{values}\n", r.clients, r.connections);
+    }
+    text
 }
