@@ -10,7 +10,7 @@ use crate::endpoint::{self, Id};
 use crate::guard::NoSignals;
 use crate::offsets::Answer;
 use crate::switch::{Control, Phase};
-use crate::{daemon, epoll, fds, offsets, park, process, sys};
+use crate::{daemon, epoll, fdinfo, fds, offsets, park, process, sys};
 
 /// Does what is due on an endpoint before any call on it: tells ipcd complete prefixes, takes up a grant. `fd` is the
 /// program's descriptor. Cheap when nothing is due.
@@ -99,6 +99,10 @@ fn promise(id: Id, fd: c_int, read: u64, written: u64) -> Result<(), Option<Reas
     let known = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE).ok();
     if known != Some(e.birth().cookie) {
         return Err(Some(Reason::UnseenIo));
+    }
+    let seen = l.registrations.load(Relaxed) != 0 || l.polled.load(Relaxed) || !sys::is_nonblocking(fd);
+    if !seen && fdinfo::is_watched_unseen(fd) {
+        return Err(Some(Reason::UnseenWait));
     }
     let kernel = match offsets::read(fd, e.birth().role) {
         Answer::Exact(offsets) => offsets,

@@ -10,13 +10,15 @@
 //! ```
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
 use libc::{c_int, sockaddr_storage};
 use matcher::reason::Reason;
 use matcher::wire::{Direction, Role};
 
+use crate::announce::PhaseCell;
 use crate::lock::{Held, Lock};
+use crate::pins::Pins;
 use crate::prefix::Prefix;
 use crate::process::{self, Holders};
 use crate::switch::{Phase, Receiver, Sender, Transport};
@@ -50,7 +52,7 @@ pub struct Birth {
 /// One kernel TCP socket.
 #[repr(C, align(64))]
 pub struct Endpoint {
-    phase: AtomicU8,
+    phase: PhaseCell,
     reason: AtomicU8,
     /// Prefixes that are complete, and that were sent to ipcd: a bit per [`Direction`].
     pub prefix_complete: AtomicU8,
@@ -92,7 +94,7 @@ pub mod sides {
 /// What this process knows of an endpoint. Descriptor numbers are -1 where there is none.
 pub struct Local {
     /// Calls in progress that use the entry, plus one while the process has descriptors of it.
-    pub pins: AtomicU32,
+    pub pins: Pins,
     /// Descriptor numbers of the program that are the endpoint.
     pub fds: AtomicU32,
     /// One of them.
@@ -106,6 +108,8 @@ pub struct Local {
     pub patience: AtomicI32,
     /// `SO_COOKIE` of the new socket, once final.
     pub unix_cookie: AtomicU64,
+    /// The program waits for it with poll or select.
+    pub polled: AtomicBool,
     /// The first epoll registration (an index of the pool in `epoll`), plus one.
     pub registrations: AtomicU32,
 }
@@ -171,14 +175,12 @@ impl Id {
 
     /// Keeps the entry from being reused while a call works with it; `None` if this process does not hold it.
     pub fn pin(self) -> Option<Pinned> {
-        let pins = &self.local().pins;
-        let more = |n| (n > 0).then_some(n + 1);
-        pins.fetch_update(SeqCst, SeqCst, more).ok().map(|_| Pinned(self))
+        self.local().pins.pin().then_some(Pinned(self))
     }
 
     /// Ends this process's hold when nothing uses it any more.
     pub fn unpin(self) {
-        if self.local().pins.fetch_sub(1, SeqCst) == 1 {
+        if self.local().pins.unpin() {
             crate::finish::released(self);
         }
     }
@@ -227,12 +229,12 @@ impl<S> core::ops::DerefMut for Guard<'_, S> {
 
 impl Endpoint {
     pub fn phase(&self) -> Phase {
-        Phase::from_code(self.phase.load(SeqCst))
+        self.phase.get()
     }
 
     /// Moves from `from` to `to`; false if another got there first or the step does not exist.
     pub fn advance(&self, from: Phase, to: Phase) -> bool {
-        from.may_become(to) && self.phase.compare_exchange(from as u8, to as u8, SeqCst, SeqCst).is_ok()
+        self.phase.advance(from, to)
     }
 
     /// Locks the receiving half; `None` in a signal handler that interrupted a call on it.
@@ -407,9 +409,10 @@ fn reset(id: Id) {
     }
     l.fds.store(0, Relaxed);
     l.registrations.store(0, Relaxed);
+    l.polled.store(false, Relaxed);
     l.patience.store(PATIENCE, Relaxed);
-    l.pins.store(1, SeqCst);
-    e.phase.store(Phase::Connecting as u8, SeqCst);
+    l.pins.hold();
+    e.phase.begin();
 }
 
 /// Every endpoint that this process holds.
@@ -435,7 +438,7 @@ pub fn tcp_fd(id: Id, fd: c_int) -> c_int {
 pub fn adopt_in_child() {
     for id in all().filter(|id| id.local().fds.load(Relaxed) > 0) {
         id.endpoint().holders.add(process::slot());
-        id.local().pins.store(1, SeqCst);
+        id.local().pins.hold();
     }
 }
 

@@ -1,4 +1,4 @@
-//! What /proc says of an epoll instance.
+//! What /proc says of epoll instances.
 
 use libc::c_int;
 
@@ -18,6 +18,56 @@ pub fn epoll_mask(epfd: c_int, fd: c_int) -> Option<u32> {
     let found = scan(file as c_int, fd);
     sys::close(file as c_int);
     found
+}
+
+/// Whether some epoll instance of this process has `fd` registered, or an io_uring could be watching it: asked when the
+/// program waits for the descriptor in no way that was seen. Also true if that cannot be found out.
+pub fn is_watched_unseen(fd: c_int) -> bool {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_DIRECTORY;
+    let path = c"/proc/self/fd".as_ptr() as usize;
+    let list = sys::forward(libc::SYS_openat, [libc::AT_FDCWD as usize, path, flags as usize, 0, 0, 0]);
+    if list < 0 {
+        return true;
+    }
+    let found = each_number(list as c_int, |number| is_watcher(number, fd));
+    sys::close(list as c_int);
+    found
+}
+
+/// Calls `test` for each numeric name in a directory until it is true.
+fn each_number(directory: c_int, test: impl Fn(c_int) -> bool) -> bool {
+    let mut buf = [0u8; 4096];
+    loop {
+        let n = sys::forward(libc::SYS_getdents64, [directory as usize, buf.as_mut_ptr() as usize, buf.len(), 0, 0, 0]);
+        if n <= 0 {
+            return n < 0;
+        }
+        let mut rest = buf.get(..n as usize).unwrap_or(&[]);
+        // struct linux_dirent64 (getdents64(2)): inode and offset, 16 bytes; length, 2; kind, 1; the terminated name.
+        while let Some((head, name)) = rest.split_first_chunk::<19>() {
+            let len = usize::from(u16::from_ne_bytes([head[16], head[17]]));
+            let name = name.split(|b| *b == 0).next().unwrap_or(&[]);
+            let number = core::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
+            if number.is_some_and(&test) {
+                return true;
+            }
+            rest = rest.get(len.max(1)..).unwrap_or(&[]);
+        }
+    }
+}
+
+fn is_watcher(number: c_int, fd: c_int) -> bool {
+    let mut path = *b"/proc/self/fd/\0\0\0\0\0\0\0\0\0\0\0\0";
+    if let Some(to) = path.get_mut(14..26) {
+        write_number(to, number as u32);
+    }
+    let mut target = [0u8; 32];
+    let n = sys::readlink(path.as_ptr(), &mut target);
+    match target.get(..n.max(0) as usize).unwrap_or(&[]) {
+        b"anon_inode:[eventpoll]" => epoll_mask(number, fd).is_some(),
+        b"anon_inode:[io_uring]" => true,
+        _ => false,
+    }
 }
 
 /// Lines are `tfd: N events: HEX data: …`. Read in pieces, parsed byte by byte: nothing to allocate.

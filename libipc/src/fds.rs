@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::*};
 use libc::c_int;
 
 use crate::endpoint::{Id, Pinned};
-use crate::sys;
+use crate::{process, sys};
 
 /// Descriptor numbers that the table knows; higher ones are never ours.
 pub const FD_SLOTS: usize = 1 << 20;
@@ -143,7 +143,7 @@ pub fn mark(fd: c_int, kind: Kind) {
 /// endpoint's last in this process, the endpoint is let go.
 pub fn forget(fd: c_int) {
     let Some(slot) = slot(fd) else { return };
-    if slot.load(Relaxed) == 0 {
+    if slot.load(Relaxed) == 0 || !process::is_announced() {
         return;
     }
     let entry = loop {

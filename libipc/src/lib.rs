@@ -24,6 +24,7 @@ mod names;
 mod prefix;
 
 mod adopt;
+mod announce;
 mod dual;
 mod epoll;
 mod fdinfo;
@@ -34,7 +35,9 @@ mod switch;
 
 mod guard;
 mod lock;
+mod pins;
 mod process;
+mod sync;
 mod sys;
 
 /// There is no allocator: whatever would allocate fails to, and nothing here does.

@@ -1,8 +1,12 @@
 //! A mutex for memory that forked processes share. Held only over calls that cannot wait.
 
-use core::sync::atomic::{AtomicU32, Ordering::*};
+use core::sync::atomic::Ordering::*;
 
-use crate::sys;
+use crate::process;
+use crate::sync::{self, AtomicU32};
+
+#[cfg(all(test, loom))]
+mod loom;
 
 const FREE: u32 = 0;
 /// Somebody may sleep on the word.
@@ -38,7 +42,7 @@ impl Lock {
                 }
             } else if word & CONTENDED != 0 || self.0.compare_exchange(word, word | CONTENDED, Relaxed, Relaxed).is_ok()
             {
-                sys::futex_wait(&self.0, word | CONTENDED);
+                sync::futex_wait(&self.0, word | CONTENDED);
             }
         }
     }
@@ -46,7 +50,7 @@ impl Lock {
     /// Keeps the lock beyond the scope (over a fork); `unlock` ends that.
     pub fn unlock(&self) {
         if self.0.swap(FREE, Release) & CONTENDED != 0 {
-            sys::futex_wake(&self.0);
+            sync::futex_wake(&self.0);
         }
     }
 }
@@ -60,17 +64,6 @@ impl Drop for Held<'_> {
 /// The calling thread: 31 bits of its thread pointer, free to ask for, mixed with the process's slot because a forked
 /// process has threads of the same addresses. Two threads that collide see each other as a re-entry, which is safe.
 fn me() -> u32 {
-    let thread: usize;
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: on x86-64 the word at fs:0 is the thread control block's own address (System V ABI, TLS variant II).
-    unsafe {
-        core::arch::asm!("mov {}, fs:0", out(reg) thread, options(nostack, preserves_flags, readonly));
-    }
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: reads the thread pointer register.
-    unsafe {
-        core::arch::asm!("mrs {}, tpidr_el0", out(reg) thread, options(nostack, nomem, preserves_flags));
-    }
-    let mixed = (thread >> 6) ^ (crate::process::slot() << 23);
+    let mixed = (sync::thread() >> 6) ^ (process::slot() << 23);
     (mixed as u32 & !CONTENDED).max(1)
 }

@@ -1,50 +1,21 @@
 //! Waiting on behalf of a blocking call, so that the program cannot tell: a waiting thread can be woken by another one
 //! that adopts or finishes the endpoint, signals interrupt or restart the call as signal(7) says, timeouts are kept.
 
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::*};
+use core::sync::atomic::Ordering::*;
 
 use libc::{c_int, pollfd};
 
+use crate::announce::{Board, Parker};
 use crate::endpoint::Id;
 use crate::{fds, sys};
 
 const PARKERS: usize = 4096;
-const FREE: u32 = 0;
-/// The parker's thread waits for several endpoints at once (poll, select).
-const ANY: u32 = u32::MAX;
 /// Signals that libc keeps for itself (cancellation, setuid): their handlers restart, they are never held back.
 const LIBC_SIGNALS: u64 = 0b11 << 31;
 const SIG_DFL: usize = 0;
 const SIG_IGN: usize = 1;
 
-/// Where a waiting thread can be woken.
-struct Parker {
-    /// FREE, an endpoint's index plus one, or ANY.
-    waits_for: AtomicU32,
-    /// Readable: look at the endpoint again. A number plus one; 0: not made yet (so that the pool is all zeroes).
-    event: AtomicI32,
-    /// Readable: a signal waits for the thread. As above.
-    signals: AtomicI32,
-    /// The mask that `signals` has.
-    mask: AtomicU64,
-}
-
-impl Parker {
-    fn event(&self) -> c_int {
-        self.event.load(SeqCst) - 1
-    }
-}
-
-static POOL: [Parker; PARKERS] = [const {
-    Parker {
-        waits_for: AtomicU32::new(FREE),
-        event: AtomicI32::new(0),
-        signals: AtomicI32::new(0),
-        mask: AtomicU64::new(0),
-    }
-}; PARKERS];
-/// One more than the highest parker ever used.
-static USED: AtomicU32 = AtomicU32::new(0);
+static BOARD: Board<PARKERS> = Board::new();
 
 /// A parker in use.
 pub struct Parked(&'static Parker);
@@ -63,64 +34,37 @@ pub enum Woken {
 /// Announces that the calling thread will wait for the endpoint (`None`: for several). Look at the state once more
 /// after this and before waiting: a change from then on wakes the thread. `None` if there is no parker left.
 pub fn announce(id: Option<Id>) -> Option<Parked> {
-    let value = id.map_or(ANY, |id| id.index + 1);
-    let taken = POOL.iter().position(|p| p.waits_for.compare_exchange(FREE, value, SeqCst, SeqCst).is_ok())?;
-    USED.fetch_max(taken as u32 + 1, SeqCst);
-    let parker = POOL.get(taken)?;
-    let parked = Parked(parker);
-    if parker.event() < 0 {
-        let event = sys::eventfd() as c_int;
-        if event < 0 {
-            return None;
-        }
-        parker.event.store(fds::hide(event)? + 1, SeqCst);
-    }
-    Some(parked)
+    let parker = BOARD.announce(id, || match sys::eventfd() as c_int {
+        event if event < 0 => None,
+        event => fds::hide(event),
+    })?;
+    Some(Parked(parker))
 }
 
 /// Wakes every thread of this process that waits for the endpoint.
 pub fn kick(id: Id) {
-    kick_where(|waits_for| waits_for == id.index + 1 || waits_for == ANY);
+    BOARD.kick(Some(id), wake);
 }
 
 /// Wakes every waiting thread of this process.
 pub fn kick_all() {
-    kick_where(|waits_for| waits_for != FREE);
+    BOARD.kick(None, wake);
 }
 
-fn kick_where(concerned: impl Fn(u32) -> bool) {
-    for parker in POOL.iter().take(USED.load(SeqCst) as usize) {
-        if concerned(parker.waits_for.load(SeqCst)) {
-            let event = parker.event();
-            if event >= 0 {
-                sys::write(event, &1u64.to_ne_bytes());
-            }
-        }
-    }
+fn wake(event: c_int) {
+    sys::write(event, &1u64.to_ne_bytes());
 }
 
 /// In the child of a fork: the parkers belong to threads of the parent.
 pub fn forget_parkers() {
-    for parker in POOL.iter().take(USED.load(Relaxed) as usize) {
-        for fd in [&parker.event, &parker.signals] {
-            let fd = fd.swap(0, Relaxed) - 1;
-            if fd >= 0 {
-                fds::close_hidden(fd);
-            }
-        }
-        parker.waits_for.store(FREE, Relaxed);
-    }
-    USED.store(0, Relaxed);
+    BOARD.forget(fds::close_hidden);
 }
 
 impl Drop for Parked {
     fn drop(&mut self) {
-        let event = self.0.event();
-        if event >= 0 {
-            // A kick that nobody took must not wake the next user of the parker: empty the eventfd.
+        self.0.withdraw(|event| {
             sys::read(event, &mut [0; 8]);
-        }
-        self.0.waits_for.store(FREE, SeqCst);
+        });
     }
 }
 

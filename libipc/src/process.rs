@@ -33,7 +33,9 @@ pub fn slot() -> usize {
     SLOT.load(Relaxed)
 }
 
-/// Whether the statics describe the calling process (false in the child of a raw clone or `_Fork`).
+/// Whether the statics describe the calling process. Not so in the child of a raw clone or of `_Fork`, and not in the
+/// child of vfork, which runs in its parent's memory with descriptors of its own: what it closes there, its parent
+/// still has.
 pub fn is_announced() -> bool {
     OWNER.load(Relaxed) == sys::getpid()
 }
@@ -51,9 +53,7 @@ pub fn register() -> bool {
     }
     let _ = SLOT_PIDS.compare_exchange(core::ptr::null_mut(), at, AcqRel, Acquire);
     if let Some(pid) = slots().and_then(|s| s.0.first()) {
-        let me = sys::getpid();
-        OWNER.store(me, Relaxed);
-        pid.store(me, Relaxed);
+        pid.store(sys::getpid(), Relaxed);
     }
     true
 }
@@ -174,9 +174,11 @@ pub extern "C" fn after_fork_in_parent() {
 /// After fork, in the child.
 pub extern "C" fn after_fork_in_child() {
     epoll::release_after_fork();
-    let Some(slots) = slots() else { return };
     let me = sys::getpid();
     OWNER.store(me, SeqCst);
+    daemon::forget_connection();
+    park::forget_parkers();
+    let Some(slots) = slots() else { return };
     let slot = CHILD_SLOT.swap(SLOTS, SeqCst);
     match slots.0.get(slot) {
         Some(pid) => {
@@ -190,8 +192,6 @@ pub extern "C" fn after_fork_in_child() {
             endpoint::abandon();
         }
     }
-    daemon::forget_connection();
-    park::forget_parkers();
 }
 
 /// fork failed: the child that was announced does not exist.
@@ -218,6 +218,7 @@ unsafe extern "C" {
 
 /// Asks libc to call us around fork() and daemon().
 pub fn watch_forks() {
+    OWNER.store(sys::getpid(), SeqCst);
     // SAFETY: the handlers are functions of this object, which is never unloaded (linked with -z nodelete).
     unsafe {
         __register_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child), core::ptr::null())

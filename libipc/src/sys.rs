@@ -277,3 +277,7 @@ pub fn raise_sigpipe() {
     let tid = call!(libc::SYS_gettid);
     call!(libc::SYS_tgkill, getpid(), tid, libc::SIGPIPE);
 }
+
+pub fn readlink(path: *const u8, buf: &mut [u8]) -> Ret {
+    call!(libc::SYS_readlinkat, libc::AT_FDCWD, path, buf.as_mut_ptr(), buf.len())
+}

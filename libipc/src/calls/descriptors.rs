@@ -7,7 +7,7 @@ use crate::fds::{self, Kind};
 use crate::guard::{Errno, NoSignals, set_errno};
 use crate::hooks::real;
 use crate::switch::Phase;
-use crate::sys;
+use crate::{process, sys};
 
 fn bad_descriptor() -> c_int {
     set_errno(libc::EBADF);
@@ -15,7 +15,7 @@ fn bad_descriptor() -> c_int {
 }
 
 pub unsafe fn close(fd: c_int) -> c_int {
-    if fds::kind(fd) != Kind::Other {
+    if fds::kind(fd) != Kind::Other && process::is_announced() {
         if fds::kind(fd) == Kind::Hidden {
             return bad_descriptor();
         }
@@ -48,7 +48,7 @@ pub unsafe fn fclose(file: *mut FILE) -> c_int {
         let _errno = Errno::keep();
         // SAFETY: the program's stream.
         let fd = unsafe { libc::fileno(file) };
-        if fds::is_endpoint(fd) {
+        if fds::is_endpoint(fd) && process::is_announced() {
             // SAFETY: as above. What is buffered goes out while the number is known.
             unsafe { libc::fflush(file) };
             leaving(fd);
@@ -60,8 +60,9 @@ pub unsafe fn fclose(file: *mut FILE) -> c_int {
 }
 
 pub unsafe fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
-    if flags != 0 || first > last {
-        // SAFETY: the program's own call; with CLOEXEC nothing is closed now, and our own numbers have it.
+    if flags != 0 || first > last || !process::is_announced() {
+        // SAFETY: the program's own call; with CLOEXEC nothing is closed now, and our own numbers have it; in the child
+        // of a vfork nothing of ours is left to protect.
         return unsafe { real::close_range()(first, last, flags) };
     }
     let mut from = first;
@@ -98,7 +99,7 @@ pub unsafe fn closefrom(first: c_int) {
 
 /// Duplicates with `make`, so that no replacement of the descriptor comes between the copy and its entry.
 fn duplicate(fd: c_int, make: impl FnOnce() -> c_int) -> c_int {
-    let known = fds::lookup(fd);
+    let known = fds::lookup(fd).filter(|_| process::is_announced());
     let Some((id, _)) = known else {
         let new = make();
         if new >= 0 {
@@ -123,10 +124,13 @@ pub unsafe fn dup(fd: c_int) -> c_int {
 
 /// A number that the program replaces is closed first.
 fn replaces(old: c_int, new: c_int) -> bool {
+    if fds::kind(new) == Kind::Other || !process::is_announced() {
+        return true;
+    }
     if fds::kind(new) == Kind::Hidden {
         return false;
     }
-    if old != new && fds::kind(new) != Kind::Other && sys::fcntl(old, libc::F_GETFD, 0) >= 0 {
+    if old != new && sys::fcntl(old, libc::F_GETFD, 0) >= 0 {
         leaving(new);
         fds::forget(new);
     }

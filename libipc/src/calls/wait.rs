@@ -32,6 +32,7 @@ pub fn needs_care(fds: &[pollfd]) -> bool {
     let mut care = false;
     for p in fds.iter().filter(|p| fds::needs_us(p.fd)) {
         if let Some((id, Kind::Active)) = fds::lookup(p.fd) {
+            id.local().polled.store(true, core::sync::atomic::Ordering::Relaxed);
             adopt::attend(*id, p.fd);
             dual::pump(*id);
             care |= id.endpoint().phase() == Phase::Dual || !process::is_single_threaded();

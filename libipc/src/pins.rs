@@ -1,0 +1,29 @@
+//! How long an entry of a table lives: as long as anybody uses it.
+
+use core::sync::atomic::Ordering::*;
+
+use crate::sync::AtomicU32;
+
+#[cfg(all(test, loom))]
+mod loom;
+
+/// Counts the users of an entry. At zero the entry is nobody's, and only [`Pins::hold`] makes it somebody's again.
+#[repr(transparent)]
+pub struct Pins(AtomicU32);
+
+impl Pins {
+    /// The first use of an entry that nobody uses.
+    pub fn hold(&self) {
+        self.0.store(1, SeqCst);
+    }
+
+    /// One more user; false if the entry is nobody's.
+    pub fn pin(&self) -> bool {
+        self.0.fetch_update(SeqCst, SeqCst, |n| (n > 0).then_some(n + 1)).is_ok()
+    }
+
+    /// One user less; true for the last one, which releases the entry.
+    pub fn unpin(&self) -> bool {
+        self.0.fetch_sub(1, SeqCst) == 1
+    }
+}
