@@ -44,8 +44,9 @@ bench-quick: packages-bench
 bench: packages-bench
 	$(CARGO) build --release --locked -p ipcd -p libipc -p bench
 	$(BENCH) redis
-	$(BENCH) pingpong
-	$(BENCH) bulk
+	$(BENCH) pingpong --place one
+	$(BENCH) pingpong --place two
+	$(BENCH) bulk --place two
 	$(BENCH) prefix
 	$(BENCH) instructions
 

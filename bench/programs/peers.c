@@ -1,7 +1,7 @@
 /*
  * Two processes and one stream between them.
  *
- *   peers tcp|unix pingpong|bulk SIZE MILLISECONDS [pin]
+ *   peers tcp|unix pingpong|bulk SIZE MILLISECONDS [PARENT_CPU CHILD_CPU]
  *
  * The parent connects, the child accepts. Over TCP both first exchange bytes, the parent prints its port and goes on
  * until a line comes on standard input; then the measurement begins.
@@ -9,7 +9,6 @@
  * pingpong: SIZE bytes there and back; prints the median and the mean round trip in nanoseconds.
  * bulk:     the parent writes SIZE bytes at a time, the child reads up to 64 KiB (or SIZE) at a time; prints bytes per
  *           second as the child saw them. A byte back ends it, so that everything has arrived.
- * pin:      the parent on CPU 0, the child on CPU 1.
  */
 #include "hold.h"
 #include <sched.h>
@@ -122,7 +121,7 @@ int main(int argc, char **argv)
 {
     if (argc < 5)
         return 2;
-    int tcp = !strcmp(argv[1], "tcp"), bulk = !strcmp(argv[2], "bulk"), pinned = argc > 5;
+    int tcp = !strcmp(argv[1], "tcp"), bulk = !strcmp(argv[2], "bulk"), pinned = argc > 6;
     size_t size = strtoul(argv[3], NULL, 10);
     uint64_t length = strtoul(argv[4], NULL, 10) * 1000000;
     int pair[2] = {-1, -1}, listener = -1;
@@ -146,14 +145,14 @@ int main(int argc, char **argv)
             warm_up_child(fd);
         }
         if (pinned)
-            pin_to(1);
+            pin_to(atoi(argv[6]));
         child(fd, bulk, size);
         return 0;
     }
     close(tcp ? listener : pair[1]);
     int fd = tcp ? connect_to(port) : pair[0];
     if (pinned)
-        pin_to(0);
+        pin_to(atoi(argv[5]));
     if (tcp)
         warm_up_parent(fd);
     if (bulk)

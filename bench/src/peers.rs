@@ -17,6 +17,27 @@ pub enum Kind {
     Bulk,
 }
 
+/// Where the two processes run.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// Both on CPU 0.
+    One,
+    /// On CPU 0 and CPU 1.
+    Two,
+    /// Where the scheduler puts them.
+    Free,
+}
+
+impl Place {
+    fn cpus(self) -> &'static [&'static str] {
+        match self {
+            Place::One => &["0", "0"],
+            Place::Two if std::thread::available_parallelism().is_ok_and(|n| n.get() > 1) => &["0", "1"],
+            Place::Two | Place::Free => &[],
+        }
+    }
+}
+
 /// How to measure.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
@@ -29,9 +50,10 @@ pub struct Args {
     /// Length of each turn in milliseconds.
     #[arg(long, default_value_t = 200)]
     pub millis: u64,
-    /// One process on CPU 0, the other on CPU 1, instead of what the scheduler does.
-    #[arg(long)]
-    pub pin: bool,
+    /// On which CPUs the two processes run. Left to itself the scheduler moves them together and apart, which changes a
+    /// round trip more than the transport does.
+    #[arg(long, value_enum, default_value_t = Place::Two)]
+    pub place: Place,
     /// `ipcd serve --buffer` of the measured daemon.
     #[arg(long)]
     pub buffer: Option<u32>,
@@ -85,7 +107,7 @@ fn turn(transport: &str, kind: Kind, size: usize, args: &Args, mode: Mode) -> Re
     let what = if kind == Kind::Bulk { "bulk" } else { "pingpong" };
     let mut command = command(artifacts::PEERS, mode)?;
     command.args([transport, what, &size.to_string(), &args.millis.to_string()]);
-    command.args(args.pin.then_some("pin"));
+    command.args(args.place.cpus());
     let mut peers = Process::start(&mut command)?;
     if transport == "tcp" {
         let port = peers.number()?;

@@ -1,11 +1,12 @@
 //! That the measurements run. What they measure is not judged here: this machine may be busy.
 
-use bench::peers::{self, Kind};
+use bench::peers::{self, Kind, Place};
 use bench::{prefix, redis};
 
 #[test]
 fn peers() {
-    let args = peers::Args { sizes: vec![8, 65_536], rounds: 2, millis: 20, pin: false, buffer: None, json: false };
+    let args =
+        peers::Args { sizes: vec![8, 65_536], rounds: 2, millis: 20, place: Place::Two, buffer: None, json: false };
     for kind in [Kind::PingPong, Kind::Bulk] {
         let rows = peers::measure(kind, &args).unwrap_or_else(|e| panic!("{e:#}"));
         assert_eq!(rows.len(), 2);

@@ -93,7 +93,7 @@ pub mod sides {
 
 /// What this process knows of an endpoint. Descriptor numbers are -1 where there is none.
 pub struct Local {
-    /// Calls in progress that use the entry, plus one while the process has descriptors of it.
+    /// The descriptor numbers that are the endpoint, and the calls in progress on it.
     pub pins: Pins,
     /// Descriptor numbers of the program that are the endpoint.
     pub fds: AtomicU32,
@@ -366,7 +366,7 @@ pub fn stayed(id: Id, reason: Reason, was: Phase) {
 }
 
 /// A new endpoint in phase Connecting, held by this process, with no descriptor yet.
-pub fn allocate() -> Option<Id> {
+pub fn allocate() -> Option<Pinned> {
     if !prepare() {
         return None;
     }
@@ -378,7 +378,7 @@ pub fn allocate() -> Option<Id> {
             NEXT.store((index + 1) % MAX_ENDPOINTS as u32, Relaxed);
             USED.fetch_max(index + 1, Relaxed);
             reset(id);
-            return Some(id);
+            return Some(Pinned(id));
         }
         if step == 64 && !process::reclaim_dead() {
             continue;
@@ -439,6 +439,9 @@ pub fn adopt_in_child() {
     for id in all().filter(|id| id.local().fds.load(Relaxed) > 0) {
         id.endpoint().holders.add(process::slot());
         id.local().pins.hold();
+        for _ in 1..id.local().fds.load(Relaxed) {
+            id.local().pins.pin();
+        }
     }
 }
 

@@ -120,10 +120,12 @@ pub fn lookup(fd: c_int) -> Option<(Pinned, Kind)> {
     }
 }
 
-/// Puts a new descriptor number of the endpoint into the table.
+/// Puts a new descriptor number of the endpoint into the table. The number is a pin of its own, so that the endpoint
+/// lasts as long as any number does; the caller has one, too.
 pub fn bind(fd: c_int, id: Id, kind: Kind) -> bool {
     let Some(slot) = slot(fd) else { return false };
     let l = id.local();
+    l.pins.pin();
     l.fds.fetch_add(1, SeqCst);
     l.fd.store(fd, SeqCst);
     HIGH.fetch_max(fd as u32 + 1, Relaxed);
@@ -162,9 +164,8 @@ pub fn forget(fd: c_int) {
 }
 
 fn drop_number(id: Id) {
-    if id.local().fds.fetch_sub(1, SeqCst) == 1 {
-        id.unpin();
-    }
+    id.local().fds.fetch_sub(1, SeqCst);
+    id.unpin();
 }
 
 /// Every number of the program that is this endpoint.

@@ -34,11 +34,7 @@ pub unsafe fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
 /// A new number for a new endpoint.
 fn begin(fd: c_int) -> Option<Pinned> {
     let id = endpoint::allocate()?;
-    if !fds::bind(fd, id, Kind::Active) {
-        id.unpin();
-        return None;
-    }
-    id.pin()
+    fds::bind(fd, *id, Kind::Active).then_some(id)
 }
 
 pub unsafe fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {

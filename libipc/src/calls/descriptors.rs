@@ -100,7 +100,7 @@ pub unsafe fn closefrom(first: c_int) {
 /// Duplicates with `make`, so that no replacement of the descriptor comes between the copy and its entry.
 fn duplicate(fd: c_int, make: impl FnOnce() -> c_int) -> c_int {
     let known = fds::lookup(fd).filter(|_| process::is_announced());
-    let Some((id, _)) = known else {
+    let Some((id, kind)) = known else {
         let new = make();
         if new >= 0 {
             fds::forget(new);
@@ -112,7 +112,9 @@ fn duplicate(fd: c_int, make: impl FnOnce() -> c_int) -> c_int {
     let _locks = (e.lock_rx(), e.lock_tx());
     let new = make();
     if new >= 0 && new != fd {
-        fds::bind(new, *id, fds::kind(fd));
+        // What it is now that no step can be taken; what it was, if another thread has closed it meanwhile.
+        let now = Some(fds::kind(fd)).filter(|_| fds::is_endpoint(fd));
+        fds::bind(new, *id, now.unwrap_or(kind));
     }
     new
 }

@@ -145,13 +145,15 @@ impl Call<'_> {
 
     /// Not known to be connected yet: whatever the kernel says, counted.
     fn connecting(&mut self, rx: Guard<'_, Receiver>) -> Attempt {
-        drop(rx);
-        if offsets::is_connected(self.fd) {
-            super::connect::completed(self.id, self.fd);
-            return self.attempt(Phase::Tracking);
-        }
+        // Announced before the lock is free: from there on another thread may see the connection, and adopt.
         let deaf = &self.id.endpoint().deaf_readers;
         deaf.fetch_add(1, core::sync::atomic::Ordering::SeqCst);
+        drop(rx);
+        if offsets::is_connected(self.fd) {
+            deaf.fetch_sub(1, core::sync::atomic::Ordering::SeqCst);
+            super::connect::completed(self.id, self.fd);
+            return Attempt::Again;
+        }
         let r = self.deaf();
         deaf.fetch_sub(1, core::sync::atomic::Ordering::SeqCst);
         Attempt::Done(r)

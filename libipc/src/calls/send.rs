@@ -133,12 +133,14 @@ impl Call<'_> {
         };
         match e.phase() {
             Phase::Connecting => {
+                // Announced before the lock is free: from there on another thread may see the connection, and switch.
+                e.deaf_writers.fetch_add(1, SeqCst);
                 drop(tx);
                 if offsets::is_connected(self.fd) {
+                    e.deaf_writers.fetch_sub(1, SeqCst);
                     super::connect::completed(self.id, self.fd);
                     return Attempt::Again;
                 }
-                e.deaf_writers.fetch_add(1, SeqCst);
                 let r = self.deaf();
                 e.deaf_writers.fetch_sub(1, SeqCst);
                 return Attempt::Done(r);
