@@ -53,13 +53,31 @@ pub struct Stream {
     pub paired: bool,
     /// Whether nobody has it any more.
     pub ended: bool,
+    /// Seconds since connect or accept was called.
+    pub age_s: f64,
+    /// One or two ends, the one that connected first.
+    pub ends: Vec<End>,
     /// Bytes that went from client to server before that direction switched.
     pub client_to_server_switched_at: Option<u64>,
     /// Bytes that went from server to client before that direction switched.
     pub server_to_client_switched_at: Option<u64>,
 }
 
+/// The part of an end of a stream that is used here.
+#[derive(Deserialize, Debug)]
+pub struct End {
+    /// connected or accepted.
+    pub role: String,
+    /// Its process.
+    pub pid: u32,
+}
+
 impl Stream {
+    /// Whether this process connected it.
+    pub fn is_from(&self, pid: u32) -> bool {
+        self.ends.iter().any(|e| e.pid == pid && e.role == "connected")
+    }
+
     /// Whether both ends left TCP in both directions.
     pub fn is_final(&self) -> bool {
         self.paired && self.state == "final"
