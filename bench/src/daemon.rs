@@ -53,7 +53,7 @@ pub struct Stream {
     pub paired: bool,
     /// Whether nobody has it any more.
     pub ended: bool,
-    /// Seconds since connect or accept was called.
+    /// Seconds since connect or accept was called; of a stream that has ended, until then.
     pub age_s: f64,
     /// One or two ends, the one that connected first.
     pub ends: Vec<End>,

@@ -132,14 +132,15 @@ impl Servers {
         Ok(Turn { per_second, finals })
     }
 
-    /// How many clients of this redis-benchmark had their streams final. Its first connection is none of them: over that
-    /// it asks for the server's settings.
+    /// How many clients of this redis-benchmark had their streams final. The connection that ends
+    /// first is none of them: over that it asks for the server's settings.
     fn finals_of(&self, pid: u32, clients: usize) -> Result<u64> {
         let start = Instant::now();
         loop {
             let mut streams = self.daemon.streams()?;
-            streams.retain(|s| s.is_from(pid));
-            streams.sort_by(|a, b| b.age_s.total_cmp(&a.age_s));
+            streams.retain(|s| s.is_from(pid) && s.ended);
+            // Of a stream that has ended, how old it became.
+            streams.sort_by(|a, b| a.age_s.total_cmp(&b.age_s));
             let finals = streams.iter().skip(1).filter(|s| s.is_final()).count();
             // The last reports may still be on their way.
             if finals >= clients || start.elapsed() > Duration::from_secs(1) {
