@@ -13,6 +13,8 @@ use crate::switch::Phase;
 use crate::{daemon_path, fds, names, process, sys};
 
 static SOCKET: AtomicI32 = AtomicI32::new(-1);
+/// The number of the last connection, while there is none; -1: free.
+static NUMBER: AtomicI32 = AtomicI32::new(-1);
 /// Names the connection in [`Endpoint::told_on`](crate::endpoint::Endpoint): the process's slot and a count. 0: none.
 static CONNECTION: AtomicU32 = AtomicU32::new(0);
 /// Where the page of the latest ipcd is mapped; once mapped, the address never changes.
@@ -64,7 +66,12 @@ pub fn greet() -> Link {
     if SOCKET.load(Acquire) >= 0 {
         return Link::Up;
     }
-    let Some(fd) = connect() else { return Link::Down };
+    let Some(mut fd) = connect() else { return Link::Down };
+    let old = NUMBER.swap(-1, SeqCst);
+    if old >= 0 && sys::dup3(fd, old, libc::O_CLOEXEC) >= 0 {
+        fds::close_hidden(fd);
+        fd = old;
+    }
     WELCOMED.store(false, Relaxed);
     let count = CONNECTION.load(Relaxed).wrapping_add(1) & 0xffff;
     CONNECTION.store((process::slot() as u32 + 1) << 16 | count, Relaxed);
@@ -150,17 +157,21 @@ impl RightsBuffer {
     }
 }
 
+/// The number stays in use, so that a thread which has just read it does not send into a stranger's stream; the next
+/// connection is put over it.
 fn disconnect(socket: c_int) {
     if SOCKET.compare_exchange(socket, -1, SeqCst, SeqCst).is_ok() {
-        fds::close_hidden(socket);
+        sys::shutdown(socket, libc::SHUT_RDWR);
+        NUMBER.store(socket, SeqCst);
     }
 }
 
 /// In the child of a fork: the connection is the parent's; the child makes its own.
 pub fn forget_connection() {
-    let socket = SOCKET.swap(-1, SeqCst);
-    if socket >= 0 {
-        fds::close_hidden(socket);
+    for socket in [SOCKET.swap(-1, SeqCst), NUMBER.swap(-1, SeqCst)] {
+        if socket >= 0 {
+            fds::close_hidden(socket);
+        }
     }
     CONNECTION.store(0, SeqCst);
     CLOSED.iter().for_each(|slot| slot.store(0, Relaxed));
@@ -296,17 +307,18 @@ fn tell_opened(id: Id) -> bool {
 /// the only one that holds the endpoint. `fd` is the program's descriptor.
 pub fn tell_prefixes(id: Id, fd: c_int) {
     let e = id.endpoint();
+    if e.told_on.load(Relaxed) != connection() {
+        // Another ipcd by now, or a child that has a connection of its own: everything is told again.
+        opened(id);
+    }
     for direction in [Direction::Sent, Direction::Received] {
         let bit = 1u8 << direction as u8;
         if e.told.load(Relaxed) & bit != 0 {
             continue;
         }
         let Some(hash) = e.hash(direction) else { continue };
-        if e.told_on.load(Relaxed) != connection() {
-            opened(id);
-            if e.told_on.load(Relaxed) != connection() {
-                break;
-            }
+        if e.told_on.load(Relaxed) != connection() || connection() == 0 {
+            break;
         }
         let first = e.told.load(Relaxed) == 0;
         let cookie = e.birth().cookie;

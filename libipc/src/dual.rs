@@ -9,7 +9,7 @@ use matcher::wire::Direction;
 use crate::endpoint::{self, Id, sides};
 use crate::guard::NoSignals;
 use crate::offsets::Answer;
-use crate::switch::{self, CONTROL_LEN, Control, Phase, Sender, Transport};
+use crate::switch::{self, CONTROL_LEN, Control, Phase, Receiver, Sender, Transport};
 use crate::{adopt, daemon, epoll, finish, offsets, park, sys};
 
 /// Drives the switch as far as it goes now. Called before every call on the endpoint and after every wait; never
@@ -32,9 +32,14 @@ pub fn pump(id: Id) {
 
 /// Reads the control messages that are there. True if the peer has promised to watch both transports.
 fn hear(id: Id) -> bool {
-    let e = id.endpoint();
-    let Some(mut rx) = e.lock_rx() else { return false };
-    let rx = &mut rx.state;
+    let Some(mut rx) = id.endpoint().lock_rx() else { return false };
+    hear_locked(id, &mut rx.state);
+    rx.state.promised
+}
+
+/// The same with the receive lock held. Also what a reader does that finds TCP at its end: the peer may have switched,
+/// and what it wrote last is on the new transport.
+pub fn hear_locked(id: Id, rx: &mut Receiver) {
     let unix = id.local().unix.load(Acquire);
     while rx.expects_control() && unix >= 0 {
         let mut bytes = [0u8; CONTROL_LEN];
@@ -48,10 +53,15 @@ fn hear(id: Id) -> bool {
             _ => rx.lost(),
         }
     }
-    if e.note_rx(rx) {
+    note_rx(id, rx);
+}
+
+/// Publishes what the locked receiving half says. Who waits on the transport that it was on must look again.
+pub fn note_rx(id: Id, rx: &Receiver) {
+    if id.endpoint().note_rx(rx) {
         epoll::update_dual(id);
+        park::kick(id);
     }
-    rx.promised
 }
 
 /// Takes control messages off a transport that is about to be closed: left unread, they would look to the peer like

@@ -398,6 +398,9 @@ fn reset(id: Id) {
     e.connect_began.store(0, Relaxed);
     e.deaf_readers.store(0, Relaxed);
     e.deaf_writers.store(0, Relaxed);
+    // A process that was killed in the middle of a call leaves its locks held.
+    e.recv_lock.unlock();
+    e.send_lock.unlock();
     // SAFETY: `claim` made this thread the only one that knows of the endpoint.
     unsafe {
         e.rx.get().write(Half { state: Receiver::NEW, prefix: Prefix::new() });

@@ -69,7 +69,12 @@ pub fn enter_dual(id: Id) -> bool {
     let (unix, side) = (id.local().unix.load(Acquire), id.endpoint().sides());
     for i in t.of(id) {
         let Some(r) = t.at(i).copied() else { continue };
-        let armed = r.events & ONESHOT == 0 || fdinfo::epoll_mask(r.epfd, r.fd).is_some_and(|m| m & !MODE != 0);
+        let mask = if r.events & ONESHOT == 0 { Some(!0) } else { fdinfo::epoll_mask(r.epfd, r.fd) };
+        let Some(armed) = mask.map(|m| m & !MODE != 0) else {
+            // Not registered any more, or no way to know whether it has fired.
+            restore_tcp(&mut t, id);
+            return false;
+        };
         if let Some(entry) = t.at(i) {
             entry.armed = armed;
         }
@@ -131,11 +136,14 @@ pub fn leave_dual(id: Id, next: Phase) -> bool {
 
 /// Final: the registrations are moved from the TCP socket to the new one, `replace` replaces the descriptors in
 /// between. Nobody registers the endpoint meanwhile.
-pub fn finish(id: Id, unix: c_int, replace: impl FnOnce(&mut Moving)) {
-    let Some(t) = table() else { return };
+///
+/// False, and nothing done, in a signal handler that interrupted a change of the table.
+pub fn finish(id: Id, unix: c_int, replace: impl FnOnce(&mut Moving)) -> bool {
+    let Some(t) = table() else { return false };
     let mut moving = Moving(t);
     replace(&mut moving);
     moving.follow(id, unix);
+    true
 }
 
 /// The locked table while an endpoint's descriptors are replaced.
@@ -165,15 +173,19 @@ impl Moving {
     }
 }
 
-/// The endpoint is gone, and with its file the kernel's registrations.
-pub fn drop_registrations(id: Id) {
+/// The endpoint is gone from this process; `last`: from every one, and with its file the kernel's registrations.
+pub fn drop_registrations(id: Id, last: bool) {
     if id.local().registrations.load(Relaxed) == 0 {
         return;
     }
     let Some(mut t) = table() else { return };
     let unix = id.local().unix.load(Acquire);
     for i in t.of(id) {
-        t.remove_unix(i, unix);
+        if last {
+            t.remove_unix(i, unix);
+        } else {
+            t.forget_unix(i, unix);
+        }
         t.remove(id, i);
     }
 }
@@ -183,7 +195,9 @@ pub fn instance_closed(epfd: c_int) {
     let Some(mut t) = table() else { return };
     for i in t.all() {
         if let Some(endpoint) = t.at(i).filter(|r| r.used && r.epfd == epfd).map(|r| r.endpoint) {
-            t.remove(Id { index: endpoint }, i);
+            let id = Id { index: endpoint };
+            t.forget_unix(i, id.local().unix.load(Acquire));
+            t.remove(id, i);
         }
     }
 }
@@ -330,11 +344,21 @@ fn judge_hangup(epfd: c_int, event: epoll_event) -> Verdict {
         let alike = r.epfd == epfd && r.data == data;
         at = r.next_alike;
         let id = Id { index: r.endpoint };
-        if !alike || id.endpoint().phase() != Phase::Final || !fds::still_final(r.fd, id) {
+        if !alike {
+            continue;
+        }
+        if r.events & ONESHOT != 0 && !r.armed {
+            // It had fired before the endpoint moved; the kernel adds ERR and HUP to every registration by itself.
+            return Verdict::Drop;
+        }
+        if id.endpoint().phase() != Phase::Final || !fds::is_final_now(r.fd, id) {
             continue;
         }
         let events = dual::with_tcp_hangup(id, event.events as i16) as u16 as u32;
-        if events & HUP != 0 || events & !(MODE | libc::EPOLLERR as u32) & r.events != 0 || r.events & ONESHOT != 0 {
+        if events & HUP != 0
+            || events & !(MODE | libc::EPOLLERR as u32) & r.events != 0
+            || r.events & ONESHOT != 0 && events != 0
+        {
             return Verdict::Replace(epoll_event { events, u64: data });
         }
         // Only HUP, which TCP would not report: a level-triggered registration must not report it for ever.

@@ -114,9 +114,15 @@ pub fn lookup(fd: c_int) -> Option<(Pinned, Kind)> {
             }
             continue;
         };
-        if slot.load(SeqCst) == entry {
-            return Some((pinned, kind));
+        if slot.load(SeqCst) != entry {
+            continue;
         }
+        if kind == Kind::Active && pinned.endpoint().phase() == crate::switch::Phase::Stay {
+            // Decided by another process of the family, which has entries of its own.
+            let _ = slot.compare_exchange(entry, word(*pinned, Kind::Stay), SeqCst, SeqCst);
+            return Some((pinned, Kind::Stay));
+        }
+        return Some((pinned, kind));
     }
 }
 
@@ -178,7 +184,7 @@ pub fn numbers_of(id: Id) -> impl Iterator<Item = c_int> {
     range.filter(move |fd| is_number_of(*fd, id))
 }
 
-fn is_number_of(fd: c_int, id: Id) -> bool {
+pub fn is_number_of(fd: c_int, id: Id) -> bool {
     slot(fd).is_some_and(|s| {
         let entry = s.load(SeqCst);
         entry & !7 == word(id, Kind::Other) && is_endpoint(fd)
@@ -288,6 +294,7 @@ pub fn clear() {
 
 /// Whether an active number is the endpoint's socket still. Where a descriptor was closed unseen (fclose, a raw system
 /// call) and the number is another file by now, the entry is forgotten.
+#[cold]
 pub fn still_socket(fd: c_int) -> bool {
     let Some((id, kind)) = lookup(fd) else { return false };
     if kind != Kind::Active {
@@ -296,20 +303,36 @@ pub fn still_socket(fd: c_int) -> bool {
     let birth = id.endpoint().phase() > crate::switch::Phase::Connecting;
     match sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE) {
         Ok(cookie) if !birth || cookie == id.endpoint().birth().cookie => true,
+        // Another thread has replaced it since.
+        Ok(_) if id.endpoint().phase() == crate::switch::Phase::Final => true,
         _ => {
-            drop(id);
-            forget(fd);
+            forget_exact(fd, word(*id, Kind::Active));
             false
         }
     }
 }
 
-/// Whether a final number is the endpoint's new socket still.
+/// Whether a final number is the endpoint's new socket still. If not, its entry is forgotten.
 pub fn still_final(fd: c_int, id: Id) -> bool {
-    let cookie = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE);
-    if cookie == Ok(id.local().unix_cookie.load(Relaxed)) {
-        return true;
+    let is = is_final_now(fd, id);
+    if !is {
+        forget_exact(fd, word(id, Kind::Final));
     }
-    forget(fd);
-    false
+    is
+}
+
+/// The same, without forgetting.
+pub fn is_final_now(fd: c_int, id: Id) -> bool {
+    let cookie = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE);
+    cookie == Ok(id.local().unix_cookie.load(Relaxed))
+}
+
+/// Forgets a number only if its entry is this one: another thread may have moved on meanwhile.
+fn forget_exact(fd: c_int, entry: u32) {
+    if let Some(slot) = slot(fd)
+        && process::is_announced()
+        && slot.compare_exchange(entry, 0, SeqCst, SeqCst).is_ok()
+    {
+        drop_number(Id { index: entry >> 16 });
+    }
 }

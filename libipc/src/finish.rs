@@ -28,7 +28,7 @@ pub fn replace_descriptors(id: Id) {
     if let Ok(cookie) = sys::getsockopt::<u64>(unix, libc::SOL_SOCKET, libc::SO_COOKIE) {
         id.local().unix_cookie.store(cookie, SeqCst);
     }
-    epoll::finish(id, unix, |registrations| {
+    let done = epoll::finish(id, unix, |registrations| {
         for fd in fds::numbers_of(id) {
             if fds::reserve(fd, id) {
                 let kind = replace(id, fd, unix, registrations);
@@ -36,8 +36,10 @@ pub fn replace_descriptors(id: Id) {
             }
         }
     });
-    id.local().unix.store(-1, SeqCst);
-    fds::close_hidden(unix);
+    if done {
+        id.local().unix.store(-1, SeqCst);
+        fds::close_hidden(unix);
+    }
 }
 
 /// The new socket in place of one number, unless the number is another file by now (closed where no hook saw it).
@@ -78,9 +80,11 @@ fn copy_settings(tcp: c_int, unix: c_int) {
 /// TCP first, so that a peer which sees the new transport end finds TCP's verdict beside it.
 pub fn released(id: Id) {
     let (e, l) = (id.endpoint(), id.local());
-    epoll::drop_registrations(id);
+    // What other processes of the family hold too is theirs: control messages, and the kernel's registrations.
+    let last = e.holders.is_sole();
+    epoll::drop_registrations(id, last);
     let promised = e.phase() >= Phase::Dual;
-    if e.sides() & sides::CONTROL != 0 {
+    if last && e.sides() & sides::CONTROL != 0 {
         for slot in [&l.unix, &l.grant] {
             dual::discard_control(slot.load(Acquire));
         }
@@ -92,7 +96,7 @@ pub fn released(id: Id) {
         }
     }
     let told = e.told_on.load(Relaxed) != 0;
-    if e.holders.is_sole() && (promised || told) {
+    if last && (promised || told) {
         daemon::closed(id);
     }
     e.holders.remove(process::slot());

@@ -69,7 +69,15 @@ impl Holders {
             return false;
         }
         let (word, bit) = self.word(slot);
-        word.compare_exchange(0, bit, SeqCst, SeqCst).is_ok()
+        if word.compare_exchange(0, bit, SeqCst, SeqCst).is_err() {
+            return false;
+        }
+        // Another process may have claimed it in another word at the same moment: then neither has it.
+        let alone = self.0.iter().filter(|w| w.load(SeqCst) != 0).count() == 1;
+        if !alone {
+            word.fetch_and(!bit, SeqCst);
+        }
+        alone
     }
 
     pub fn has(&self, slot: usize) -> bool {

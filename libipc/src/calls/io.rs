@@ -28,64 +28,100 @@ fn header(iov: *mut iovec, count: usize) -> msghdr {
     }
 }
 
+/// Reading calls on an endpoint, out of line: the hooks stay a look-up and a jump.
+#[cold]
+#[inline(never)]
 fn read_into(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> ssize_t {
     let mut iov = iovec { iov_base: buf, iov_len: len };
     as_libc(receive(fd, &mut header(&raw mut iov, 1), flags))
 }
 
+#[cold]
+#[inline(never)]
 fn write_from(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t {
     let mut iov = iovec { iov_base: buf.cast_mut(), iov_len: len };
     as_libc(send(fd, &header(&raw mut iov, 1), flags))
 }
 
 /// A list that the kernel would refuse is the kernel's to refuse.
-fn is_list(iov: *const iovec, count: c_int) -> bool {
-    !iov.is_null() && (0..=libc::UIO_MAXIOV).contains(&count)
+fn is_list(iov: *const iovec, count: usize) -> bool {
+    !iov.is_null() && count <= libc::UIO_MAXIOV as usize
 }
 
 pub unsafe fn read(fd: c_int, buf: *mut c_void, len: size_t) -> ssize_t {
-    if needs_us(fd) && still_socket(fd) {
-        return read_into(fd, buf, len, 0);
+    if is_ours(fd) {
+        return ours_read(
+            fd,
+            len,
+            || read_into(fd, buf, len, 0),
+            || {
+                // SAFETY: the program's own call.
+                unsafe { real::read()(fd, buf, len) }
+            },
+        );
     }
     // SAFETY: the program's own call.
-    let r = unsafe { real::read()(fd, buf, len) };
+    unsafe { real::read()(fd, buf, len) }
+}
+
+/// A reading call on an endpoint: through the shim while it is active, with a look at what 0 means once it is final.
+#[cold]
+#[inline(never)]
+fn ours_read(fd: c_int, len: usize, active: impl FnOnce() -> ssize_t, real: impl FnOnce() -> ssize_t) -> ssize_t {
+    if needs_us(fd) && still_socket(fd) {
+        return active();
+    }
+    let r = real();
     if r == 0 && len > 0 { nothing_read(fd) } else { r }
 }
 
 pub unsafe fn read_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t) -> ssize_t {
-    if len <= room && needs_us(fd) && still_socket(fd) {
-        return read_into(fd, buf, len, 0);
+    if len <= room {
+        // SAFETY: the program's own call, checked.
+        return unsafe { read(fd, buf, len) };
     }
-    // SAFETY: the program's own call; it aborts if the buffer is too small.
-    let r = unsafe { real::__read_chk()(fd, buf, len, room) };
-    if r == 0 && len > 0 { nothing_read(fd) } else { r }
+    // SAFETY: the program's own call; it aborts.
+    unsafe { real::__read_chk()(fd, buf, len, room) }
 }
 
 pub unsafe fn readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
-    if needs_us(fd) && is_list(iov, count) && still_socket(fd) {
-        return as_libc(receive(fd, &mut header(iov.cast_mut(), count as usize), 0));
+    if is_ours(fd) && is_list(iov, count as usize) {
+        let active = || as_libc(receive(fd, &mut header(iov.cast_mut(), count as usize), 0));
+        return ours_read(fd, count as usize, active, || {
+            // SAFETY: the program's own call.
+            unsafe { real::readv()(fd, iov, count) }
+        });
     }
     // SAFETY: the program's own call.
-    let r = unsafe { real::readv()(fd, iov, count) };
-    if r == 0 && count > 0 { nothing_read(fd) } else { r }
+    unsafe { real::readv()(fd, iov, count) }
 }
 
 pub unsafe fn recv(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> ssize_t {
-    if needs_us(fd) || flags & DIFFERS != 0 && is_ours(fd) {
-        return read_into(fd, buf, len, flags);
+    if is_ours(fd) {
+        if flags & DIFFERS != 0 {
+            return read_into(fd, buf, len, flags);
+        }
+        return ours_read(
+            fd,
+            len,
+            || read_into(fd, buf, len, flags),
+            || {
+                // SAFETY: the program's own call.
+                unsafe { real::recv()(fd, buf, len, flags) }
+            },
+        );
     }
     // SAFETY: the program's own call.
-    let r = unsafe { real::recv()(fd, buf, len, flags) };
-    if r == 0 && len > 0 { nothing_read(fd) } else { r }
+    unsafe { real::recv()(fd, buf, len, flags) }
 }
 
 pub unsafe fn recv_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t, flags: c_int) -> ssize_t {
-    if len <= room && (needs_us(fd) || flags & DIFFERS != 0 && is_ours(fd)) {
-        return read_into(fd, buf, len, flags);
+    if len <= room {
+        // SAFETY: the program's own call, checked.
+        return unsafe { recv(fd, buf, len, flags) };
     }
-    // SAFETY: the program's own call.
-    let r = unsafe { real::__recv_chk()(fd, buf, len, room, flags) };
-    if r == 0 && len > 0 { nothing_read(fd) } else { r }
+    // SAFETY: the program's own call; it aborts.
+    unsafe { real::__recv_chk()(fd, buf, len, room, flags) }
 }
 
 pub unsafe fn recvfrom(
@@ -130,7 +166,7 @@ pub unsafe fn recvfrom_chk(
 pub unsafe fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
     if is_ours(fd) {
         // SAFETY: null or the program's header.
-        if let Some(msg) = unsafe { msg.as_mut() }.filter(|m| is_list(m.msg_iov, m.msg_iovlen as c_int)) {
+        if let Some(msg) = unsafe { msg.as_mut() }.filter(|m| is_list(m.msg_iov, m.msg_iovlen)) {
             let mut own = *msg;
             let r = receive(fd, &mut own, flags);
             if r >= 0 {
@@ -183,7 +219,7 @@ pub unsafe fn write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t {
 }
 
 pub unsafe fn writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
-    if needs_us(fd) && is_list(iov, count) && still_socket(fd) {
+    if needs_us(fd) && is_list(iov, count as usize) && still_socket(fd) {
         return as_libc(send(fd, &header(iov.cast_mut(), count as usize), 0));
     }
     // SAFETY: the program's own call.
@@ -220,7 +256,7 @@ pub unsafe fn sendto(
 pub unsafe fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
     if is_ours(fd) {
         // SAFETY: null or the program's header.
-        if let Some(msg) = unsafe { msg.as_ref() }.filter(|m| is_list(m.msg_iov, m.msg_iovlen as c_int)) {
+        if let Some(msg) = unsafe { msg.as_ref() }.filter(|m| is_list(m.msg_iov, m.msg_iovlen)) {
             return as_libc(send(fd, msg, flags));
         }
     }

@@ -54,6 +54,9 @@ enum Attempt {
 }
 
 fn active(id: Pinned, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
+    if flags & libc::MSG_ERRQUEUE != 0 {
+        return native(tcp_fd(*id, fd), msg, flags);
+    }
     // SAFETY: the header is the program's, and outlives this call.
     let cursor = unsafe { Cursor::of(msg) };
     let mut call = Call { id: *id, fd, msg, flags, cursor, deadline: None };
@@ -132,7 +135,13 @@ impl Call<'_> {
             Phase::Dual if phase != Phase::Dual => return Attempt::Again,
             _ => {}
         }
-        let r = self.read_once(&mut rx);
+        let mut r = self.read_once(&mut rx);
+        if r <= 0 && r != EAGAIN && rx.state.on == Transport::Tcp && now == Phase::Dual && rx.state.expects_control() {
+            dual::hear_locked(self.id, &mut rx.state);
+            if rx.state.on == Transport::Unix {
+                r = self.read_once(&mut rx);
+            }
+        }
         drop(rx);
         self.judge(r)
     }
@@ -192,9 +201,7 @@ impl Call<'_> {
             }
             self.id.endpoint().prefix_moved(Direction::Received, &rx.prefix);
         }
-        if self.id.endpoint().note_rx(&rx.state) {
-            crate::epoll::update_dual(self.id);
-        }
+        dual::note_rx(self.id, &rx.state);
     }
 
     /// Whether the call is over with this result of one attempt.

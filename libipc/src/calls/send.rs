@@ -110,11 +110,13 @@ impl Call<'_> {
     fn settled(&mut self) -> sys::Ret {
         // Another thread may have taken the step; it is complete only when the descriptors are replaced.
         dual::pump(self.id);
+        // `active` raises the signal, once.
+        let flags = self.flags | libc::MSG_NOSIGNAL;
         let mut window = self.cursor.window(usize::MAX);
         let rest = if self.cursor.done > 0 { window.header(self.msg) } else { *self.msg };
         let r = match fds::kind(self.fd) {
-            Kind::Final => native(self.fd, &for_unix(&rest), self.flags & !libc::MSG_ZEROCOPY),
-            _ => native(self.fd, &rest, self.flags),
+            Kind::Final => native(self.fd, &for_unix(&rest), flags & !libc::MSG_ZEROCOPY),
+            _ => native(self.fd, &rest, flags),
         };
         if r >= 0 { r + self.cursor.done as sys::Ret } else { self.or_progress(r) }
     }

@@ -96,7 +96,7 @@ impl Poll<'_> {
         let mut ready = 0;
         for (p, kernel) in self.fds.iter_mut().zip(reported) {
             p.revents = match fds::lookup(p.fd) {
-                Some((id, Kind::Active)) if id.endpoint().phase() >= Phase::Dual => {
+                Some((id, Kind::Active)) if matches!(id.endpoint().phase(), Phase::Dual | Phase::Final) => {
                     // Not Dual any more: the next round watches the descriptor itself.
                     dual::readiness(*id, p.events).unwrap_or(0)
                 }

@@ -14,7 +14,7 @@ use crate::hooks::real;
 use crate::park::{self, Woken};
 use crate::prefix::Prefix;
 use crate::switch::{Phase, Transport};
-use crate::{adopt, daemon, dual, epoll, sys};
+use crate::{adopt, daemon, dual, sys};
 
 /// The longest look; a longer prefix is lost if it moves this way.
 const GLIMPSE: usize = 256;
@@ -171,14 +171,20 @@ fn take(id: Id, fd: c_int, len: usize, step: impl Fn(c_int, usize) -> sys::Ret) 
         Transport::Unix => id.local().unix.load(Acquire),
     };
     let glimpse = Glimpse::of(&rx.prefix, |room| sys::recv(from, room, libc::MSG_PEEK | libc::MSG_DONTWAIT));
-    let r = step(from, len.min(rx.state.left_on_tcp().map_or(len, |n| n.max(1) as usize)));
+    let limit = len.min(rx.state.left_on_tcp().map_or(len, |n| n.max(1) as usize));
+    let r = step(from, limit);
+    if r == 0 && rx.state.on == Transport::Tcp && e.phase() == Phase::Dual && rx.state.expects_control() {
+        // The end of TCP is the end of the stream only if the peer has not switched.
+        dual::hear_locked(id, &mut rx.state);
+        if rx.state.on == Transport::Unix {
+            return None;
+        }
+    }
     if r > 0 {
         rx.state.took(r as u64);
         glimpse.tell(&mut rx.prefix, r as usize);
         e.prefix_moved(Direction::Received, &rx.prefix);
-        if e.note_rx(&rx.state) {
-            epoll::update_dual(id);
-        }
+        dual::note_rx(id, &rx.state);
     }
     Some(r)
 }

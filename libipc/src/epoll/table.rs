@@ -232,6 +232,15 @@ impl Table {
         added >= 0
     }
 
+    /// Forgets the new transport's number without touching the kernel's registration.
+    pub fn forget_unix(&mut self, index: u32, unix: c_int) {
+        let Some(r) = self.at(index) else { return };
+        let number = core::mem::replace(&mut r.unix, 0);
+        if number > 0 && number != unix {
+            fds::close_hidden(number);
+        }
+    }
+
     /// Takes the new transport's registration away again.
     pub fn remove_unix(&mut self, index: u32, unix: c_int) {
         let Some(r) = self.at(index) else { return };
