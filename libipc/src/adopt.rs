@@ -113,20 +113,40 @@ fn promise(id: Id, fd: c_int, read: u64, written: u64) -> Result<(), Option<Reas
     if kernel.read != read || (kernel.written != written && !writer_in_flight) {
         return Err(Some(Reason::UnseenIo));
     }
-    let tcp = fds::duplicate_hidden(fd).ok_or(Some(Reason::NoDescriptors))?;
+    // Under the lock that a fork takes, too: a child is there wholly before this or wholly after.
+    let mut refused = None;
+    let entered = epoll::enter_dual(id, || {
+        refused = say_hello(id, fd);
+        refused.is_none()
+    });
+    match (entered, refused) {
+        (true, _) => Ok(()),
+        (false, Some(reason)) => Err(reason),
+        (false, None) => {
+            give_up(id);
+            Err(Some(Reason::UnseenWait))
+        }
+    }
+}
+
+/// Makes both sockets known to the process and gives the promise; what stands against it, if something does.
+fn say_hello(id: Id, fd: c_int) -> Option<Option<Reason>> {
+    let l = id.local();
+    if !id.endpoint().holders.is_sole() {
+        return Some(None);
+    }
+    if l.tcp.load(Acquire) < 0 {
+        let Some(tcp) = fds::duplicate_hidden(fd) else { return Some(Some(Reason::NoDescriptors)) };
+        l.tcp.store(tcp, SeqCst);
+    }
     let unix = l.grant.swap(-1, SeqCst);
-    l.tcp.store(tcp, SeqCst);
     l.unix.store(unix, SeqCst);
     let hello = Control::Hello.encode();
     if sys::send(unix, &hello, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) != hello.len() as isize {
         give_up(id);
-        return Err(Some(Reason::PeerDeclined));
+        return Some(Some(Reason::PeerDeclined));
     }
-    if !epoll::enter_dual(id) {
-        give_up(id);
-        return Err(Some(Reason::UnseenWait));
-    }
-    Ok(())
+    None
 }
 
 /// Closes both hidden descriptors: the peer sees the new transport end.

@@ -68,6 +68,7 @@ pub fn greet() -> Link {
     }
     let Some(mut fd) = connect() else { return Link::Down };
     let old = NUMBER.swap(-1, SeqCst);
+    // The old number may be above the limit, where dup3 does not reach: then it stays what it is, an ended socket.
     if old >= 0 && sys::dup3(fd, old, libc::O_CLOEXEC) >= 0 {
         fds::close_hidden(fd);
         fd = old;

@@ -63,9 +63,13 @@ fn modify(epfd: c_int, fd: c_int, events: u32, data: u64) -> sys::Ret {
     if r < 0 { r } else { sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, fd, events, data) }
 }
 
-/// Adopting → Dual: every registration becomes two. False, and nothing changed, if one cannot.
-pub fn enter_dual(id: Id) -> bool {
+/// Adopting → Dual: `promise` makes the new transport known and promises, then every registration becomes two. False,
+/// and nothing changed here, if the promise was not given or one registration cannot.
+pub fn enter_dual(id: Id, promise: impl FnOnce() -> bool) -> bool {
     let Some(mut t) = table() else { return false };
+    if !promise() {
+        return false;
+    }
     let (unix, side) = (id.local().unix.load(Acquire), id.endpoint().sides());
     for i in t.of(id) {
         let Some(r) = t.at(i).copied() else { continue };

@@ -10,11 +10,12 @@
 //!
 //! The fast path of every call is one load and one comparison (see [`needs_us`]).
 
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 
 use libc::c_int;
 
 use crate::endpoint::{Id, Pinned};
+use crate::guard::NoSignals;
 use crate::{process, sys};
 
 /// Descriptor numbers that the table knows; higher ones are never ours.
@@ -57,10 +58,6 @@ impl Kind {
 static FDS: [AtomicU32; FD_SLOTS] = [const { AtomicU32::new(0) }; FD_SLOTS];
 /// One more than the highest number that ever had an entry.
 static HIGH: AtomicU32 = AtomicU32::new(0);
-/// Where the shim's own numbers begin; 0 until it needs the first.
-static HIDDEN_BASE: AtomicI32 = AtomicI32::new(0);
-/// RLIMIT_NOFILE's soft value as the program sees it; 0 until the shim changed the real one.
-static PROGRAM_SOFT: AtomicU64 = AtomicU64::new(0);
 
 fn slot(fd: c_int) -> Option<&'static AtomicU32> {
     FDS.get(fd as u32 as usize)
@@ -226,9 +223,20 @@ pub fn hide(fd: c_int) -> Option<c_int> {
     hidden
 }
 
-/// A hidden duplicate of a descriptor.
+/// A hidden duplicate of a descriptor: at or above the program's own limit, which is lifted up to the hard one for just
+/// this call. Where there is nothing between the two, the upper quarter of the numbers is used.
 pub fn duplicate_hidden(fd: c_int) -> Option<c_int> {
-    let hidden = sys::dup_above(fd, hidden_base()?) as c_int;
+    let turn = Turn::take();
+    let (soft, hard) = sys::nofile(None).ok()?;
+    let reachable = hard.min(FD_SLOTS as u64);
+    let hidden = if reachable > soft && sys::nofile(Some((reachable, hard))).is_ok() {
+        let hidden = sys::dup_above(fd, soft as c_int);
+        let _ = sys::nofile(Some((soft, hard)));
+        hidden
+    } else {
+        sys::dup_above(fd, (soft.min(reachable) / 4 * 3) as c_int)
+    } as c_int;
+    drop(turn);
     if hidden < 0 {
         return None;
     }
@@ -240,47 +248,40 @@ pub fn duplicate_hidden(fd: c_int) -> Option<c_int> {
     Some(hidden)
 }
 
+/// One thread at a time changes the limit, the program's own changes included; signals wait.
+pub struct Turn {
+    _no_signals: NoSignals,
+}
+
+static CHANGING: AtomicBool = AtomicBool::new(false);
+
+impl Turn {
+    pub fn take() -> Turn {
+        let signals = NoSignals::hold();
+        while CHANGING.swap(true, SeqCst) {
+            sys::yield_now();
+        }
+        Turn { _no_signals: signals }
+    }
+
+    /// In the child of a fork: the thread whose turn it was may not exist here.
+    pub fn reset() {
+        CHANGING.store(false, SeqCst);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        CHANGING.store(false, SeqCst);
+    }
+}
+
 /// Closes a descriptor of the shim.
 pub fn close_hidden(fd: c_int) {
     if let Some(slot) = slot(fd) {
         slot.store(0, SeqCst);
     }
     sys::close(fd);
-}
-
-/// The program's limit stays what it is; the kernel's is raised to the hard one, and the numbers between are ours.
-/// Where there is nothing between, the upper quarter is.
-fn hidden_base() -> Option<c_int> {
-    match HIDDEN_BASE.load(Relaxed) {
-        0 => {}
-        base => return Some(base),
-    }
-    let (soft, hard) = sys::nofile(None).ok()?;
-    let reachable = hard.min(FD_SLOTS as u64);
-    let base = if reachable > soft && sys::nofile(Some((reachable, hard))).is_ok() {
-        PROGRAM_SOFT.store(soft, Relaxed);
-        soft
-    } else {
-        soft.min(reachable) / 4 * 3
-    };
-    HIDDEN_BASE.store(base.max(1) as c_int, Relaxed);
-    Some(base.max(1) as c_int)
-}
-
-/// RLIMIT_NOFILE's soft value as the program set it, if the real one differs.
-pub fn program_soft_limit() -> Option<u64> {
-    match PROGRAM_SOFT.load(Relaxed) {
-        0 => None,
-        soft => Some(soft),
-    }
-}
-
-/// The program set another soft limit.
-pub fn set_program_soft_limit(soft: u64) {
-    if program_soft_limit().is_some() {
-        PROGRAM_SOFT.store(soft.max(1), Relaxed);
-        HIDDEN_BASE.store((soft as usize).clamp(1, FD_SLOTS / 4 * 3) as c_int, Relaxed);
-    }
 }
 
 /// Forgets every number except the hidden ones.

@@ -182,13 +182,9 @@ hooks! {
     // processes, limits
     fork() -> pid_t => process::fork;
     __fork() -> pid_t => process::fork;
-    getrlimit(resource: c_int, limit: *mut rlimit64) -> c_int => process::getrlimit;
-    getrlimit64(resource: c_int, limit: *mut rlimit64) -> c_int => process::getrlimit;
     setrlimit(resource: c_int, limit: *const rlimit64) -> c_int => process::setrlimit;
     setrlimit64(resource: c_int, limit: *const rlimit64) -> c_int => process::setrlimit;
     prlimit(pid: pid_t, resource: c_int, new: *const rlimit64, old: *mut rlimit64) -> c_int => process::prlimit;
     prlimit64(pid: pid_t, resource: c_int, new: *const rlimit64, old: *mut rlimit64) -> c_int => process::prlimit;
-    sysconf(name: c_int) -> c_long => process::sysconf;
-    getdtablesize() -> c_int => process::getdtablesize;
     syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long => process::syscall;
 }

@@ -22,6 +22,11 @@ impl Pins {
         self.0.fetch_update(SeqCst, SeqCst, |n| (n > 0).then_some(n + 1)).is_ok()
     }
 
+    /// How many users there are.
+    pub fn users(&self) -> u32 {
+        self.0.load(SeqCst)
+    }
+
     /// One user less; true for the last one, which releases the entry.
     pub fn unpin(&self) -> bool {
         self.0.fetch_sub(1, SeqCst) == 1

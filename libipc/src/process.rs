@@ -6,7 +6,7 @@ use libc::{c_int, c_void};
 
 use crate::endpoint;
 use crate::hooks::symbol;
-use crate::{daemon, epoll, park, sys};
+use crate::{daemon, epoll, fds, park, sys};
 
 const WORDS: usize = 4;
 /// Processes of one family that can hold endpoints at the same time.
@@ -184,6 +184,7 @@ pub extern "C" fn after_fork_in_child() {
     epoll::release_after_fork();
     let me = sys::getpid();
     OWNER.store(me, SeqCst);
+    fds::Turn::reset();
     daemon::forget_connection();
     park::forget_parkers();
     let Some(slots) = slots() else { return };

@@ -32,6 +32,7 @@ pub unsafe fn close(fd: c_int) -> c_int {
 fn leaving(fd: c_int) {
     let Some((id, Kind::Active)) = fds::lookup(fd) else { return };
     let e = id.endpoint();
+    keep_for_calls(*id, fd);
     let copied = e.phase() == Phase::Waiting && id.local().grant.load(core::sync::atomic::Ordering::Acquire) < 0;
     if !copied || id.local().fds.load(core::sync::atomic::Ordering::SeqCst) != 1 || !e.holders.is_sole() {
         return;
@@ -40,6 +41,23 @@ fn leaving(fd: c_int) {
         .is_ok_and(|l| l.l_onoff != 0 && l.l_linger == 0);
     if !aborts {
         sys::shutdown(fd, libc::SHUT_WR);
+    }
+}
+
+/// Calls that other threads have in progress go on with the socket, as the kernel's would, and not with whatever comes
+/// back under its number.
+fn keep_for_calls(id: Id, fd: c_int) {
+    // This look-up is a user too, besides the numbers.
+    if id.local().pins.users() <= id.local().fds.load(core::sync::atomic::Ordering::SeqCst) + 1 {
+        return;
+    }
+    let _no_signals = NoSignals::hold();
+    let e = id.endpoint();
+    let _locks = (e.lock_rx(), e.lock_tx());
+    if id.local().tcp.load(core::sync::atomic::Ordering::Acquire) < 0
+        && let Some(tcp) = fds::duplicate_hidden(fd)
+    {
+        id.local().tcp.store(tcp, core::sync::atomic::Ordering::SeqCst);
     }
 }
 

@@ -108,6 +108,7 @@ impl Call<'_> {
             header = window.header(self.msg);
         }
         let r = match fds::kind(self.fd) {
+            _ if !fds::is_number_of(self.fd, self.id) => native(tcp_fd(self.id, self.fd), &mut header, self.flags),
             Kind::Final => finished(self.id, self.fd, &mut header, self.flags),
             _ => native(self.fd, &mut header, self.flags),
         };
@@ -283,7 +284,9 @@ pub fn wait(parked: &Parked, id: Id, fd: c_int, events: i16, deadline: Option<u6
     let timeout = park::left_until(deadline);
     match id.endpoint().phase() {
         Phase::Dual => parked.wait(&dual::watch(id, events), timeout),
-        Phase::Tracking | Phase::Waiting => parked.wait(&[libc::pollfd { fd, events, revents: 0 }], timeout),
+        Phase::Tracking | Phase::Waiting => {
+            parked.wait(&[libc::pollfd { fd: tcp_fd(id, fd), events, revents: 0 }], timeout)
+        }
         _ => Woken::Look,
     }
 }

@@ -115,6 +115,7 @@ impl Call<'_> {
         let mut window = self.cursor.window(usize::MAX);
         let rest = if self.cursor.done > 0 { window.header(self.msg) } else { *self.msg };
         let r = match fds::kind(self.fd) {
+            _ if !fds::is_number_of(self.fd, self.id) => native(tcp_fd(self.id, self.fd), &rest, flags),
             Kind::Final => native(self.fd, &for_unix(&rest), flags & !libc::MSG_ZEROCOPY),
             _ => native(self.fd, &rest, flags),
         };

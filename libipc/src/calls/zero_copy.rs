@@ -131,7 +131,16 @@ fn after(done: usize, r: sys::Ret) -> sys::Ret {
 }
 
 /// Moves up to `len` bytes from the endpoint with `step(socket, bytes)`, once there are some.
-fn inward(id: &Pinned, fd: c_int, len: usize, waits: bool, step: impl Fn(c_int, usize) -> sys::Ret) -> sys::Ret {
+///
+/// `pipe` is where they go: the call waits for room in it, too.
+fn inward(
+    id: &Pinned,
+    fd: c_int,
+    len: usize,
+    waits: bool,
+    pipe: c_int,
+    step: impl Fn(c_int, usize) -> sys::Ret,
+) -> sys::Ret {
     let until = deadline(tcp_fd(**id, fd), libc::SO_RCVTIMEO);
     let blocks = waits && !sys::is_nonblocking(tcp_fd(**id, fd));
     loop {
@@ -146,6 +155,13 @@ fn inward(id: &Pinned, fd: c_int, len: usize, waits: bool, step: impl Fn(c_int, 
         };
         if readable {
             match take(**id, fd, len, &step) {
+                Some(EAGAIN) if waits && !sys::is_nonblocking(pipe) => {
+                    let mut room = [libc::pollfd { fd: pipe, events: libc::POLLOUT, revents: 0 }];
+                    if sys::ppoll(&mut room, None, None) == -(libc::EINTR as sys::Ret) {
+                        return -(libc::EINTR as sys::Ret);
+                    }
+                    continue;
+                }
                 Some(r) => return r,
                 None => continue,
             }
@@ -243,13 +259,17 @@ pub unsafe fn splice(
     flags: c_uint,
 ) -> ssize_t {
     // SAFETY: the program's own arguments.
-    let step = |from, to, n| unsafe { real::splice()(from, from_offset, to, to_offset, n, flags) };
+    let with = |from, to, n, flags| unsafe { real::splice()(from, from_offset, to, to_offset, n, flags) };
+    let step = |from, to, n| with(from, to, n, flags);
     if let Some((id, Kind::Active)) = fds::lookup(to) {
-        return as_libc(outward(&id, to, len, |room| look_at_pipe(from, room), |fd, n| kernel(step(from, fd, n))));
+        let look = |room: &mut [u8]| look_at_pipe(from, room);
+        return as_libc(outward(&id, to, len, look, |fd, n| kernel(step(from, fd, n))));
     }
     if let Some((id, Kind::Active)) = fds::lookup(from) {
         let waits = flags & libc::SPLICE_F_NONBLOCK == 0;
-        return as_libc(inward(&id, from, len, waits, |fd, n| kernel(step(fd, to, n))));
+        // Never a wait for the pipe with the endpoint locked.
+        let take = |fd, n| kernel(with(fd, to, n, flags | libc::SPLICE_F_NONBLOCK));
+        return as_libc(inward(&id, from, len, waits, to, take));
     }
     step(from, to, len)
 }
