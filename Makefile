@@ -14,6 +14,9 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 export CARGO_TARGET_DIR := $(CURDIR)/target
 BENCH := target/release/bench
 
+# Where threads meet in libipc, every interleaving of the very code (docs/switch.md has the rest of the exploration).
+LOOM := RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom $(CARGO) test --locked -p libipc --release loom
+
 .PHONY: all build demo test bench bench-quick install clean packages-%
 
 all: build
@@ -32,7 +35,7 @@ test: packages-test
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) build --release --locked -p ipcd -p libipc
-	@.ci/totals $(CARGO) test --locked --workspace --no-fail-fast
+	@.ci/totals sh -c '$(CARGO) test --locked --workspace --no-fail-fast; all=$$?; $(LOOM) && exit $$all'
 
 bench-quick: packages-bench
 	$(CARGO) build --release --locked -p ipcd -p libipc -p bench

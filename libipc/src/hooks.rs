@@ -56,6 +56,24 @@ extern "C" fn missing() -> c_long {
 
 macro_rules! hooks {
     ($($name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? => $handler:path;)+) => {
+        mod slots {
+            #![allow(non_upper_case_globals)]
+            $(pub static $name: super::Next = super::Next::new();)+
+        }
+
+        /// The functions behind the hooks, where they have been found already: what the shortest paths ask for.
+        pub mod known {
+            use super::*;
+            $(
+                #[allow(non_snake_case, dead_code)]
+                #[inline(always)]
+                pub fn $name() -> Option<unsafe extern "C" fn($($ty),*) $(-> $ret)?> {
+                    // SAFETY: null, or the symbol of this name, which has this signature; null is None.
+                    unsafe { core::mem::transmute(slots::$name.0.load(Relaxed)) }
+                }
+            )+
+        }
+
         /// The functions behind the hooks.
         pub mod real {
             use super::*;
@@ -63,13 +81,12 @@ macro_rules! hooks {
                 #[allow(non_snake_case)]
                 #[inline(always)]
                 pub fn $name() -> unsafe extern "C" fn($($ty),*) $(-> $ret)? {
-                    static NEXT: Next = Next::new();
                     const NAME: &CStr = match CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
                         Ok(name) => name,
                         Err(_) => c"",
                     };
                     // SAFETY: the symbol of this name has this signature (the manual page of the same name).
-                    unsafe { core::mem::transmute(NEXT.get(NAME)) }
+                    unsafe { core::mem::transmute(slots::$name.get(NAME)) }
                 }
             )+
 
@@ -138,8 +155,8 @@ hooks! {
     write(fd: c_int, buf: Bytes, len: size_t) -> ssize_t => io::write;
     __write(fd: c_int, buf: Bytes, len: size_t) -> ssize_t => io::write;
     writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t => io::writev;
-    send(fd: c_int, buf: Bytes, len: size_t, flags: c_int) -> ssize_t => io::send_;
-    __send(fd: c_int, buf: Bytes, len: size_t, flags: c_int) -> ssize_t => io::send_;
+    send(fd: c_int, buf: Bytes, len: size_t, flags: c_int) -> ssize_t => io::send;
+    __send(fd: c_int, buf: Bytes, len: size_t, flags: c_int) -> ssize_t => io::send;
     sendto(fd: c_int, buf: Bytes, len: size_t, flags: c_int, addr: Addr, n: socklen_t) -> ssize_t => io::sendto;
     sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t => io::sendmsg;
     sendmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int => io::sendmmsg;

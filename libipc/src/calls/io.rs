@@ -5,11 +5,10 @@ use core::ptr::null_mut;
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec};
 
 use super::receive::{nothing_read, receive};
-use super::send::send;
 use crate::cursor::Cursor;
 use crate::fds::{is_ours, needs_us, still_socket};
 use crate::guard::as_libc;
-use crate::hooks::real;
+use crate::hooks::{known, real};
 use crate::park;
 use crate::sys;
 
@@ -40,7 +39,7 @@ fn read_into(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> ssize_t 
 #[inline(never)]
 fn write_from(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t {
     let mut iov = iovec { iov_base: buf.cast_mut(), iov_len: len };
-    as_libc(send(fd, &header(&raw mut iov, 1), flags))
+    as_libc(super::send::send(fd, &header(&raw mut iov, 1), flags))
 }
 
 /// A list that the kernel would refuse is the kernel's to refuse.
@@ -48,20 +47,36 @@ fn is_list(iov: *const iovec, count: usize) -> bool {
     !iov.is_null() && count <= libc::UIO_MAXIOV as usize
 }
 
-pub unsafe fn read(fd: c_int, buf: *mut c_void, len: size_t) -> ssize_t {
-    if is_ours(fd) {
-        return ours_read(
-            fd,
-            len,
-            || read_into(fd, buf, len, 0),
-            || {
+/// The shortest path of a call: if the descriptor is none of ours, a jump to the real function; anything else out of
+/// line, so that this stays a look-up (`bench instructions` counts).
+macro_rules! short {
+    ($name:ident, $slow:ident($fd:ident $(, $arg:ident: $ty:ty)*)) => {
+        pub unsafe fn $name($fd: c_int $(, $arg: $ty)*) -> ssize_t {
+            if !is_ours($fd)
+                && let Some(real) = known::$name()
+            {
                 // SAFETY: the program's own call.
-                unsafe { real::read()(fd, buf, len) }
-            },
-        );
-    }
+                return unsafe { real($fd $(, $arg)*) };
+            }
+            // SAFETY: as above.
+            unsafe { $slow($fd $(, $arg)*) }
+        }
+    };
+}
+
+short!(read, slow_read(fd, buf: *mut c_void, len: size_t));
+short!(readv, slow_readv(fd, iov: *const iovec, count: c_int));
+short!(recv, slow_recv(fd, buf: *mut c_void, len: size_t, flags: c_int));
+short!(write, slow_write(fd, buf: *const c_void, len: size_t));
+short!(writev, slow_writev(fd, iov: *const iovec, count: c_int));
+short!(send, slow_send(fd, buf: *const c_void, len: size_t, flags: c_int));
+
+#[cold]
+#[inline(never)]
+unsafe fn slow_read(fd: c_int, buf: *mut c_void, len: size_t) -> ssize_t {
     // SAFETY: the program's own call.
-    unsafe { real::read()(fd, buf, len) }
+    let real = || unsafe { real::read()(fd, buf, len) };
+    if is_ours(fd) { ours_read(fd, len, || read_into(fd, buf, len, 0), real) } else { real() }
 }
 
 /// A reading call on an endpoint: through the shim while it is active, with a look at what 0 means once it is final.
@@ -84,35 +99,28 @@ pub unsafe fn read_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t) -
     unsafe { real::__read_chk()(fd, buf, len, room) }
 }
 
-pub unsafe fn readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
-    if is_ours(fd) && is_list(iov, count as usize) {
-        let active = || as_libc(receive(fd, &mut header(iov.cast_mut(), count as usize), 0));
-        return ours_read(fd, count as usize, active, || {
-            // SAFETY: the program's own call.
-            unsafe { real::readv()(fd, iov, count) }
-        });
-    }
+#[cold]
+#[inline(never)]
+unsafe fn slow_readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
     // SAFETY: the program's own call.
-    unsafe { real::readv()(fd, iov, count) }
+    let real = || unsafe { real::readv()(fd, iov, count) };
+    if !is_ours(fd) || !is_list(iov, count as usize) {
+        return real();
+    }
+    let active = || as_libc(receive(fd, &mut header(iov.cast_mut(), count as usize), 0));
+    ours_read(fd, count as usize, active, real)
 }
 
-pub unsafe fn recv(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> ssize_t {
-    if is_ours(fd) {
-        if flags & DIFFERS != 0 {
-            return read_into(fd, buf, len, flags);
-        }
-        return ours_read(
-            fd,
-            len,
-            || read_into(fd, buf, len, flags),
-            || {
-                // SAFETY: the program's own call.
-                unsafe { real::recv()(fd, buf, len, flags) }
-            },
-        );
-    }
+#[cold]
+#[inline(never)]
+unsafe fn slow_recv(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> ssize_t {
     // SAFETY: the program's own call.
-    unsafe { real::recv()(fd, buf, len, flags) }
+    let real = || unsafe { real::recv()(fd, buf, len, flags) };
+    match is_ours(fd) {
+        true if flags & DIFFERS != 0 => read_into(fd, buf, len, flags),
+        true => ours_read(fd, len, || read_into(fd, buf, len, flags), real),
+        false => real(),
+    }
 }
 
 pub unsafe fn recv_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t, flags: c_int) -> ssize_t {
@@ -210,7 +218,9 @@ pub unsafe fn recvmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_in
     done as c_int
 }
 
-pub unsafe fn write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t {
+#[cold]
+#[inline(never)]
+unsafe fn slow_write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t {
     if needs_us(fd) && still_socket(fd) {
         return write_from(fd, buf, len, 0);
     }
@@ -218,15 +228,19 @@ pub unsafe fn write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t {
     unsafe { real::write()(fd, buf, len) }
 }
 
-pub unsafe fn writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
+#[cold]
+#[inline(never)]
+unsafe fn slow_writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
     if needs_us(fd) && is_list(iov, count as usize) && still_socket(fd) {
-        return as_libc(send(fd, &header(iov.cast_mut(), count as usize), 0));
+        return as_libc(super::send::send(fd, &header(iov.cast_mut(), count as usize), 0));
     }
     // SAFETY: the program's own call.
     unsafe { real::writev()(fd, iov, count) }
 }
 
-pub unsafe fn send_(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t {
+#[cold]
+#[inline(never)]
+unsafe fn slow_send(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t {
     if needs_us(fd) {
         return write_from(fd, buf, len, flags);
     }
@@ -250,14 +264,14 @@ pub unsafe fn sendto(
     let mut msg = header(&raw mut iov, 1);
     msg.msg_name = addr.cast_mut().cast();
     msg.msg_namelen = if addr.is_null() { 0 } else { addr_len };
-    as_libc(send(fd, &msg, flags))
+    as_libc(super::send::send(fd, &msg, flags))
 }
 
 pub unsafe fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
     if is_ours(fd) {
         // SAFETY: null or the program's header.
         if let Some(msg) = unsafe { msg.as_ref() }.filter(|m| is_list(m.msg_iov, m.msg_iovlen)) {
-            return as_libc(send(fd, msg, flags));
+            return as_libc(super::send::send(fd, msg, flags));
         }
     }
     // SAFETY: the program's own call.
