@@ -16,7 +16,7 @@ static struct {
     int streams, lanes, rounds;
     uint64_t seed, max_bytes;
     bool one_process, plain_server, blocking, nonblocking;
-} want = {.streams = 100, .lanes = 4, .rounds = 20, .seed = 1, .max_bytes = 3 << 20, .blocking = true, .nonblocking = true};
+} want = {.streams = 100, .lanes = 4, .rounds = 40, .seed = 1, .max_bytes = 3 << 20, .blocking = true, .nonblocking = true};
 
 struct lane {
     int number, port, listener;
