@@ -15,7 +15,7 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 BENCH := target/release/bench
 
 # Where threads meet in libipc, every interleaving of the very code (docs/switch.md has the rest of the exploration).
-LOOM := RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom $(CARGO) test --locked -p libipc --release loom
+LOOM := RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(CURDIR)/target/loom $(CARGO) test --locked -p libipc --release loom
 
 .PHONY: all build demo test bench bench-quick install clean packages-%
 

@@ -182,10 +182,12 @@ pub fn readiness(id: Id, events: i16) -> Option<i16> {
 }
 
 /// A Unix-domain socket says HUP as soon as the peer has closed; TCP when both halves are shut, or after a reset. So
-/// TCP is asked. An error of the Unix-domain socket is a reset that TCP need not know of (the peer left bytes unread).
+/// TCP is asked, unless it is clear: our half is shut, too, or an error of the Unix-domain socket is a reset that TCP need not
+/// know of (the peer left bytes unread).
 pub fn with_tcp_hangup(id: Id, revents: i16) -> i16 {
     const OVER: i16 = libc::POLLHUP | libc::POLLERR;
-    if revents & libc::POLLHUP == 0 || revents & libc::POLLERR != 0 {
+    let over = revents & libc::POLLERR != 0 || id.endpoint().sides() & sides::TX_SHUT != 0;
+    if revents & libc::POLLHUP == 0 || over {
         return revents;
     }
     let mut tcp = [pollfd { fd: id.local().tcp.load(Acquire), events: 0, revents: 0 }];
