@@ -132,7 +132,7 @@ fn after(done: usize, r: sys::Ret) -> sys::Ret {
 
 /// Moves up to `len` bytes from the endpoint with `step(socket, bytes)`, once there are some.
 ///
-/// `pipe` is where they go: the call waits for room in it, too.
+/// `pipe` is where they go: the call waits for room in it, too. `settled` is the program's own call, once the endpoint is.
 fn inward(
     id: &Pinned,
     fd: c_int,
@@ -140,13 +140,14 @@ fn inward(
     waits: bool,
     pipe: c_int,
     step: impl Fn(c_int, usize) -> sys::Ret,
+    settled: impl FnOnce() -> sys::Ret,
 ) -> sys::Ret {
     let until = deadline(tcp_fd(**id, fd), libc::SO_RCVTIMEO);
     let blocks = waits && !sys::is_nonblocking(tcp_fd(**id, fd));
     loop {
         let phase = prepare(**id, fd);
         if phase > Phase::Dual {
-            return step(fd, len);
+            return settled();
         }
         let mut ready = [libc::pollfd { fd, events: libc::POLLIN, revents: 0 }];
         let readable = match phase {
@@ -269,7 +270,7 @@ pub unsafe fn splice(
         let waits = flags & libc::SPLICE_F_NONBLOCK == 0;
         // Never a wait for the pipe with the endpoint locked.
         let take = |fd, n| kernel(with(fd, to, n, flags | libc::SPLICE_F_NONBLOCK));
-        return as_libc(inward(&id, from, len, waits, to, take));
+        return as_libc(inward(&id, from, len, waits, to, take, || kernel(step(from, to, len))));
     }
     step(from, to, len)
 }
