@@ -21,6 +21,9 @@ pub fn attend(id: Id, fd: c_int) {
             if daemon::prefix_bytes() == 0 {
                 learn(id);
             }
+            if daemon::prefix_bytes() != 0 {
+                e.settle_prefixes(daemon::prefix_bytes());
+            }
             tell(id, fd);
         }
         Phase::Waiting => {
@@ -34,16 +37,13 @@ pub fn attend(id: Id, fd: c_int) {
     }
 }
 
-/// N is not known yet: asks for it, looks for the answer, applies it to what was kept.
+/// N is not known yet: asks for it, looks for the answer.
 fn learn(id: Id) {
     if daemon::greet() == Link::Down {
         endpoint::stay(id, Reason::NoDaemon);
         return;
     }
     daemon::collect();
-    if daemon::prefix_bytes() != 0 {
-        id.endpoint().settle_prefixes(daemon::prefix_bytes());
-    }
 }
 
 fn tell(id: Id, fd: c_int) {

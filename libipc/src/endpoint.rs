@@ -26,6 +26,8 @@ use crate::{daemon, fds, sys};
 
 /// Shift of the bits that say "lost" beside those that say "complete".
 const MISSED: u32 = 4;
+/// The bit that says: bytes are kept until N is known.
+const KEPT: u8 = 1 << 7;
 /// See [`Local::patience`].
 const PATIENCE: i32 = 64;
 /// Endpoints of one family of processes.
@@ -274,19 +276,26 @@ impl Endpoint {
             self.prefix_complete.fetch_or(bit, Relaxed);
         } else if prefix.missed() {
             self.prefix_complete.fetch_or(bit << MISSED, Relaxed);
+        } else if prefix.keeps() {
+            self.prefix_complete.fetch_or(KEPT, Relaxed);
         }
     }
 
-    /// N has become known: bytes that were kept until now may be a whole prefix.
+    /// N is known: bytes that were kept until now may be a whole prefix.
     pub fn settle_prefixes(&self, n: u32) {
-        if let Some(mut rx) = self.lock_rx() {
-            rx.prefix.feed(&[], n);
-            self.prefix_moved(Direction::Received, &rx.prefix);
+        if self.prefix_complete.load(Relaxed) & KEPT == 0 {
+            return;
         }
-        if let Some(mut tx) = self.lock_tx() {
-            tx.prefix.feed(&[], n);
-            self.prefix_moved(Direction::Sent, &tx.prefix);
-        }
+        self.prefix_complete.fetch_and(!KEPT, Relaxed);
+        // A handler that interrupted a call on the endpoint leaves it to the call.
+        let (Some(mut rx), Some(mut tx)) = (self.lock_rx(), self.lock_tx()) else {
+            self.prefix_complete.fetch_or(KEPT, Relaxed);
+            return;
+        };
+        rx.prefix.feed(&[], n);
+        self.prefix_moved(Direction::Received, &rx.prefix);
+        tx.prefix.feed(&[], n);
+        self.prefix_moved(Direction::Sent, &tx.prefix);
     }
 
     /// Whether a prefix waits to be told to ipcd.
@@ -297,7 +306,7 @@ impl Endpoint {
 
     /// Whether there is nothing that ipcd could ever be told.
     pub fn is_unknowable(&self) -> bool {
-        self.prefix_complete.load(Relaxed) == 0b11 << MISSED
+        self.prefix_complete.load(Relaxed) & !KEPT == 0b11 << MISSED
     }
 
     fn note(&self, mask: u8, bits: u8) -> bool {

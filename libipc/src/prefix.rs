@@ -19,6 +19,8 @@ pub struct Prefix {
 enum State {
     /// N is not known; the first of the `seen` bytes are in `early`.
     Early,
+    /// N is not known, and bytes went by unseen after those `seen`, which are in `early`: they may be enough.
+    Broken,
     Hashing,
     Done(Hash),
     /// Bytes went by that cannot be hashed any more.
@@ -40,12 +42,17 @@ impl Prefix {
         match self.state {
             State::Early if n == 0 => EARLY.saturating_sub(self.seen as usize),
             State::Early | State::Hashing => n.saturating_sub(self.seen) as usize,
-            State::Done(_) | State::Missed => 0,
+            State::Broken | State::Done(_) | State::Missed => 0,
         }
     }
 
     pub fn missed(&self) -> bool {
         self.state == State::Missed
+    }
+
+    /// Whether bytes are kept that N will tell the use of.
+    pub fn keeps(&self) -> bool {
+        matches!(self.state, State::Early | State::Broken) && self.seen > 0
     }
 
     pub fn hash(&self) -> Option<&Hash> {
@@ -65,18 +72,21 @@ impl Prefix {
 
     /// Bytes went by unseen: if they belong to the prefix, it is lost.
     pub fn skip(&mut self) {
-        if self.wants() {
-            self.state = State::Missed;
-        }
+        self.state = match self.state {
+            State::Early => State::Broken,
+            State::Hashing => State::Missed,
+            other => other,
+        };
     }
 
     /// Takes the next bytes of the direction. `n` is the prefix length in bytes, 0 while it is not known.
     pub fn feed(&mut self, mut bytes: &[u8], n: u32) {
-        if self.state == State::Early {
-            if n == 0 {
-                return self.keep(bytes);
-            }
-            self.hash_early(n);
+        match self.state {
+            State::Early if n == 0 => return self.keep(bytes),
+            State::Early => self.hash_early(n),
+            State::Broken if n > self.seen => self.state = State::Missed,
+            State::Broken if n > 0 => self.hash_early(n),
+            _ => {}
         }
         if self.state == State::Hashing {
             let missing = n.saturating_sub(self.seen) as usize;
@@ -144,6 +154,17 @@ mod tests {
     }
 
     #[test]
+    fn a_glimpse_is_enough_if_n_turns_out_to_be_no_longer() {
+        for n in [1u32, 8, 9] {
+            let mut p = Prefix::new();
+            p.feed_glimpse(&[1; 9], 5000, 0);
+            assert!(!p.wants() && !p.missed());
+            p.feed(&[], n);
+            assert_eq!(p.hash(), Some(&hash_of(&[1; 9][..n as usize])));
+        }
+    }
+
+    #[test]
     fn what_cannot_be_kept_or_seen_is_missed_and_never_hashed() {
         let mut p = Prefix::new();
         p.feed(&[1; 1000], 0);
@@ -151,6 +172,13 @@ mod tests {
         p.feed(&[1; 1000], EARLY as u32 + 1);
         assert!(p.missed());
         assert_eq!(p.hash(), None);
+
+        let mut p = Prefix::new();
+        p.feed(&[1; 9], 0);
+        p.skip();
+        p.feed(&[2; 100], 0);
+        p.feed(&[], 10);
+        assert!(p.missed());
 
         let mut p = Prefix::new();
         p.feed(&[1; 4], 8);

@@ -16,10 +16,8 @@ fn exact(args: &[&str], streams: usize) {
     let shim = run(&program, mode, |_| Ok(()));
     assert_passed(&shim, &program, mode);
     assert_same(&native, &shim, &program, mode);
-    // Every byte is exact in every run. Known and open: in some runs with eight threads one endpoint of the very first
-    // ones (IPv6, connected without blocking) is never told to ipcd, and its stream stays on TCP.
     let finals = daemon.finals_reach(streams);
-    assert!(finals >= streams - 1, "{finals} of {streams} final streams of {}", program.by_hand(mode));
+    assert_eq!(finals, streams, "final streams of {}", program.by_hand(mode));
 }
 
 #[test]
