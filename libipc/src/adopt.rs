@@ -10,7 +10,7 @@ use crate::endpoint::{self, Id};
 use crate::guard::NoSignals;
 use crate::offsets::Answer;
 use crate::switch::{Control, Phase};
-use crate::{daemon, epoll, fdinfo, fds, offsets, park, process, sys};
+use crate::{daemon, dual, epoll, fdinfo, fds, offsets, park, process, sys};
 
 /// Does what is due on an endpoint before any call on it: tells ipcd complete prefixes, takes up a grant. `fd` is the
 /// program's descriptor. Cheap when nothing is due.
@@ -68,7 +68,8 @@ fn take_up(id: Id, fd: c_int) {
         return;
     }
     let _no_signals = NoSignals::hold();
-    let (Some(rx), Some(tx)) = (e.lock_rx(), e.lock_tx()) else { return };
+    let (Some(mut rx), Some(mut tx)) = (e.lock_rx(), e.lock_tx()) else { return };
+    dual::mend(id, fd, Some(&mut rx), Some(&mut tx));
     if !e.advance(Phase::Waiting, Phase::Adopting) {
         return;
     }

@@ -3,11 +3,13 @@
 pub mod connect;
 pub mod descriptors;
 pub mod epoll;
+pub mod exec;
 pub mod io;
 pub mod options;
 pub mod process;
 pub mod receive;
 pub mod select;
 pub mod send;
+pub mod spawn;
 pub mod wait;
 pub mod zero_copy;

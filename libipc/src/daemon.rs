@@ -10,7 +10,7 @@ use matcher::wire::{Direction, GRANT_PAGE_LEN, MAX_MESSAGE, Opened, ToDaemon, To
 
 use crate::endpoint::{self, Id};
 use crate::switch::Phase;
-use crate::{daemon_path, fds, names, process, sys};
+use crate::{daemon_path, family, fds, names, sys};
 
 static SOCKET: AtomicI32 = AtomicI32::new(-1);
 /// The number of the last connection, while there is none; -1: free.
@@ -75,7 +75,7 @@ pub fn greet() -> Link {
     }
     WELCOMED.store(false, Relaxed);
     let count = CONNECTION.load(Relaxed).wrapping_add(1) & 0xffff;
-    CONNECTION.store((process::slot() as u32 + 1) << 16 | count, Relaxed);
+    CONNECTION.store((family::slot() as u32 + 1) << 16 | count, Relaxed);
     // Nobody else can send on the connection before Hello is on it.
     send_on(fd, &ToDaemon::Hello { version: VERSION, name: names::program() }, None);
     SOCKET.store(fd, SeqCst);

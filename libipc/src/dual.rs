@@ -6,7 +6,7 @@ use libc::{c_int, pollfd};
 use matcher::reason::Reason;
 use matcher::wire::Direction;
 
-use crate::endpoint::{self, Id, sides};
+use crate::endpoint::{self, Half, Id, sides};
 use crate::guard::NoSignals;
 use crate::offsets::Answer;
 use crate::switch::{self, CONTROL_LEN, Control, Phase, Receiver, Sender, Transport};
@@ -33,6 +33,7 @@ pub fn pump(id: Id) {
 /// Reads the control messages that are there. True if the peer has promised to watch both transports.
 fn hear(id: Id) -> bool {
     let Some(mut rx) = id.endpoint().lock_rx() else { return false };
+    mend(id, -1, Some(&mut rx), None);
     hear_locked(id, &mut rx.state);
     rx.state.promised
 }
@@ -54,6 +55,30 @@ pub fn hear_locked(id: Id, rx: &mut Receiver) {
         }
     }
     note_rx(id, rx);
+}
+
+/// Counts anew what a call left uncounted whose process died in it. `fd` is the program's descriptor.
+pub fn mend(id: Id, fd: c_int, rx: Option<&mut Half<Receiver>>, tx: Option<&mut Half<Sender>>) {
+    if !rx.as_ref().is_some_and(|rx| rx.damaged) && !tx.as_ref().is_some_and(|tx| tx.damaged) {
+        return;
+    }
+    let kernel = match offsets::read(endpoint::tcp_fd(id, fd), id.endpoint().birth().role) {
+        Answer::Exact(kernel) => Some(kernel),
+        Answer::Moving => return,
+        Answer::Over => None,
+    };
+    if let Some(rx) = rx.filter(|rx| rx.damaged) {
+        rx.damaged = false;
+        rx.prefix.skip();
+        kernel.inspect(|k| rx.state.recount(k.read));
+        id.endpoint().prefix_moved(Direction::Received, &rx.prefix);
+    }
+    if let Some(tx) = tx.filter(|tx| tx.damaged) {
+        tx.damaged = false;
+        tx.prefix.skip();
+        kernel.inspect(|k| tx.state.recount(k.written));
+        id.endpoint().prefix_moved(Direction::Sent, &tx.prefix);
+    }
 }
 
 /// Publishes what the locked receiving half says. Who waits on the transport that it was on must look again.
@@ -81,6 +106,7 @@ fn leave(id: Id) {
     let e = id.endpoint();
     let Some(mut tx) = e.lock_tx() else { return };
     let (unix, tcp) = (id.local().unix.load(Acquire), id.local().tcp.load(Acquire));
+    mend(id, tcp, None, Some(&mut tx));
     let tx = &mut tx.state;
     if tx.on != Transport::Tcp || tx.barred || e.deaf_writers.load(SeqCst) > 0 {
         return;
@@ -138,6 +164,22 @@ fn settle(id: Id) {
         adopt::give_up(id);
         endpoint::stayed(id, Reason::PeerDeclined, Phase::Dual);
         park::kick(id);
+    }
+}
+
+/// Waits for the switch to come to its end, as far as the peer's answer can bring that about; at most `limit`
+/// nanoseconds.
+pub fn land(id: Id, limit: u64) {
+    let deadline = sys::now() + limit;
+    loop {
+        pump(id);
+        let answer = id.endpoint().sides() & sides::CONTROL != 0;
+        let left = deadline.saturating_sub(sys::now());
+        if id.endpoint().phase() != Phase::Dual || !answer || left == 0 {
+            return;
+        }
+        let mut control = [pollfd { fd: id.local().unix.load(Acquire), events: libc::POLLIN, revents: 0 }];
+        sys::ppoll(&mut control, Some(left), None);
     }
 }
 

@@ -17,10 +17,10 @@ use matcher::reason::Reason;
 use matcher::wire::{Direction, Role};
 
 use crate::announce::PhaseCell;
+use crate::family::{self, Holders, family};
 use crate::lock::{Held, Lock};
 use crate::pins::Pins;
 use crate::prefix::Prefix;
-use crate::process::{self, Holders};
 use crate::switch::{Phase, Receiver, Sender, Transport};
 use crate::{daemon, fds, sys};
 
@@ -37,6 +37,14 @@ pub const MAX_ENDPOINTS: usize = 1 << 16;
 pub struct Half<S> {
     pub state: S,
     pub prefix: Prefix,
+    /// Whoever was in the middle of a call has died: bytes may have moved that were not counted.
+    pub damaged: bool,
+}
+
+impl<S> Half<S> {
+    fn new(state: S) -> Half<S> {
+        Half { state, prefix: Prefix::new(), damaged: false }
+    }
 }
 
 /// What never changes after the endpoint was opened.
@@ -124,25 +132,28 @@ pub struct Id {
 
 static TABLE: AtomicPtr<Endpoint> = AtomicPtr::new(core::ptr::null_mut());
 static LOCALS: AtomicPtr<Local> = AtomicPtr::new(core::ptr::null_mut());
-/// One more than the largest index ever used, and where to look for a free one.
-static USED: AtomicU32 = AtomicU32::new(0);
-static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// Makes the tables if they are not there; false if there is no memory for them.
 pub fn prepare() -> bool {
     if !TABLE.load(Acquire).is_null() {
         return true;
     }
-    let shared = sys::map_memory(MAX_ENDPOINTS * size_of::<Endpoint>(), true).cast::<Endpoint>();
     let private = sys::map_memory(MAX_ENDPOINTS * size_of::<Local>(), false).cast::<Local>();
+    let shared = family::found();
     if shared.is_null() || private.is_null() {
         return false;
     }
-    // Two threads may come here at once: the tables of the one that loses stay mapped, untouched.
+    // Two threads may come here at once: the table of the one that loses stays mapped, untouched.
     let _ = LOCALS.compare_exchange(core::ptr::null_mut(), private, AcqRel, Acquire);
-    let _ = TABLE.compare_exchange(core::ptr::null_mut(), shared, AcqRel, Acquire);
+    // SAFETY: just mapped.
+    TABLE.store(unsafe { &raw mut (*shared).endpoints }.cast(), Release);
     crate::hooks::real::find_all();
-    process::register()
+    true
+}
+
+/// One more than the largest index ever used in the family.
+fn used() -> u32 {
+    family().map_or(0, |f| f.used.load(Relaxed))
 }
 
 impl Id {
@@ -168,7 +179,7 @@ impl Id {
     /// The endpoint of a token, if this process still holds the same one; pinned.
     pub fn from_token(token: u64) -> Option<Pinned> {
         let id = Id { index: token as u32 };
-        if id.index >= USED.load(Relaxed) {
+        if id.index >= used() {
             return None;
         }
         let pinned = id.pin()?;
@@ -214,6 +225,15 @@ pub struct Guard<'a, S> {
     _held: Held<'a>,
 }
 
+impl<'a, S> Guard<'a, S> {
+    fn new(half: &'a UnsafeCell<Half<S>>, held: Held<'a>) -> Guard<'a, S> {
+        let from_dead = held.from_dead;
+        let mut guard = Guard { half, _held: held };
+        guard.damaged |= from_dead;
+        guard
+    }
+}
+
 impl<S> core::ops::Deref for Guard<'_, S> {
     type Target = Half<S>;
     fn deref(&self) -> &Half<S> {
@@ -241,12 +261,12 @@ impl Endpoint {
 
     /// Locks the receiving half; `None` in a signal handler that interrupted a call on it.
     pub fn lock_rx(&self) -> Option<Guard<'_, Receiver>> {
-        Some(Guard { half: &self.rx, _held: self.recv_lock.lock()? })
+        Some(Guard::new(&self.rx, self.recv_lock.lock()?))
     }
 
     /// Locks the sending half; after the receiving one if both are needed.
     pub fn lock_tx(&self) -> Option<Guard<'_, Sender>> {
-        Some(Guard { half: &self.tx, _held: self.send_lock.lock()? })
+        Some(Guard::new(&self.tx, self.send_lock.lock()?))
     }
 
     /// The bits of [`sides`].
@@ -379,18 +399,19 @@ pub fn allocate() -> Option<Pinned> {
     if !prepare() {
         return None;
     }
-    let start = NEXT.load(Relaxed);
+    let family = family()?;
+    let start = family.next.load(Relaxed);
     for step in 0..MAX_ENDPOINTS as u32 {
         let index = (start + step) % MAX_ENDPOINTS as u32;
         let id = Id { index };
-        if id.endpoint().holders.claim(process::slot()) {
-            NEXT.store((index + 1) % MAX_ENDPOINTS as u32, Relaxed);
-            USED.fetch_max(index + 1, Relaxed);
+        if id.endpoint().holders.claim(family::slot()) {
+            family.next.store((index + 1) % MAX_ENDPOINTS as u32, Relaxed);
+            family.used.fetch_max(index + 1, Relaxed);
             reset(id);
             return Some(Pinned(id));
         }
-        if step == 64 && !process::reclaim_dead() {
-            continue;
+        if step == 64 {
+            family::reclaim_dead();
         }
     }
     None
@@ -412,9 +433,15 @@ fn reset(id: Id) {
     e.send_lock.unlock();
     // SAFETY: `claim` made this thread the only one that knows of the endpoint.
     unsafe {
-        e.rx.get().write(Half { state: Receiver::NEW, prefix: Prefix::new() });
-        e.tx.get().write(Half { state: Sender::NEW, prefix: Prefix::new() });
+        e.rx.get().write(Half::new(Receiver::NEW));
+        e.tx.get().write(Half::new(Sender::NEW));
     }
+    begin_local(id);
+    e.phase.begin();
+}
+
+/// This process begins to hold the endpoint, with no descriptor yet.
+fn begin_local(id: Id) {
     let l = id.local();
     for fd in [&l.fd, &l.grant, &l.unix, &l.tcp] {
         fd.store(-1, Relaxed);
@@ -423,19 +450,41 @@ fn reset(id: Id) {
     l.registrations.store(0, Relaxed);
     l.polled.store(false, Relaxed);
     l.patience.store(PATIENCE, Relaxed);
+    l.unix_cookie.store(0, Relaxed);
     l.pins.hold();
-    e.phase.begin();
+}
+
+/// The endpoint of an index, if this process's slot is among the holders of that generation of it: what a program is
+/// given on the way through exec. Locks that threads of the program before had are free again.
+pub fn resume(index: u32, generation: u32) -> Option<Pinned> {
+    let id = Id { index };
+    let e = id.endpoint();
+    if index >= used() || id.generation_bits() != generation || !e.holders.has(family::slot()) {
+        return None;
+    }
+    begin_local(id);
+    if e.recv_lock.unlock_own()
+        && let Some(mut rx) = e.lock_rx()
+    {
+        rx.damaged = true;
+    }
+    if e.send_lock.unlock_own()
+        && let Some(mut tx) = e.lock_tx()
+    {
+        tx.damaged = true;
+    }
+    Some(Pinned(id))
 }
 
 /// Every endpoint that this process holds.
 pub fn held() -> impl Iterator<Item = Id> {
-    let slot = process::slot();
-    (0..USED.load(Relaxed)).map(|index| Id { index }).filter(move |id| id.endpoint().holders.has(slot))
+    let slot = family::slot();
+    (0..used()).map(|index| Id { index }).filter(move |id| id.endpoint().holders.has(slot))
 }
 
 /// Every endpoint of the table, held or not.
 pub fn all() -> impl Iterator<Item = Id> {
-    (0..USED.load(Relaxed)).map(|index| Id { index })
+    (0..used()).map(|index| Id { index })
 }
 
 /// The TCP socket of an endpoint: hidden once adopted, before that the program's own descriptor.
@@ -449,7 +498,7 @@ pub fn tcp_fd(id: Id, fd: c_int) -> c_int {
 /// In the child of a fork: it holds what its copy of the tables says, and no call is in progress.
 pub fn adopt_in_child() {
     for id in all().filter(|id| id.local().fds.load(Relaxed) > 0) {
-        id.endpoint().holders.add(process::slot());
+        id.endpoint().holders.add(family::slot());
         id.local().pins.hold();
         for _ in 1..id.local().fds.load(Relaxed) {
             id.local().pins.pin();
@@ -462,5 +511,5 @@ pub fn abandon() {
     fds::clear();
     TABLE.store(core::ptr::null_mut(), SeqCst);
     LOCALS.store(core::ptr::null_mut(), SeqCst);
-    USED.store(0, SeqCst);
+    family::leave();
 }

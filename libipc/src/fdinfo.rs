@@ -34,6 +34,22 @@ pub fn is_watched_unseen(fd: c_int) -> bool {
     found
 }
 
+/// Calls `visit` with each descriptor of this process; `None` where /proc does not list them.
+pub fn each_descriptor(visit: impl Fn(c_int)) -> Option<()> {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_DIRECTORY;
+    let path = c"/proc/self/fd".as_ptr() as usize;
+    let list = sys::forward(libc::SYS_openat, [libc::AT_FDCWD as usize, path, flags as usize, 0, 0, 0]);
+    if list < 0 {
+        return None;
+    }
+    let failed = each_number(list as c_int, |number| {
+        visit(number);
+        false
+    });
+    sys::close(list as c_int);
+    (!failed).then_some(())
+}
+
 /// Calls `test` for each numeric name in a directory until it is true.
 fn each_number(directory: c_int, test: impl Fn(c_int) -> bool) -> bool {
     let mut buf = [0u8; 4096];

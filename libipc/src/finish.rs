@@ -7,7 +7,7 @@ use libc::{c_int, timeval};
 use crate::endpoint::{Id, sides};
 use crate::guard::NoSignals;
 use crate::switch::Phase;
-use crate::{daemon, dual, epoll, fds, process, sys};
+use crate::{daemon, dual, epoll, family, fds, sys};
 
 /// fcntl(2): which signal tells of readiness.
 const F_SETSIG: c_int = 10;
@@ -99,5 +99,10 @@ pub fn released(id: Id) {
     if last && (promised || told) {
         daemon::closed(id);
     }
-    e.holders.remove(process::slot());
+    e.holders.remove(family::slot());
+}
+
+/// The program before this one had the endpoint; nothing of it was passed on.
+pub fn never_had(id: Id) {
+    id.endpoint().holders.remove(family::slot());
 }

@@ -9,7 +9,8 @@ use libc::{
     pollfd, pthread_t, rlimit64, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec, timeval,
 };
 
-use crate::calls::{connect, descriptors, epoll, io, options, process, select, wait, zero_copy};
+use crate::calls::exec::{self, List};
+use crate::calls::{connect, descriptors, epoll, io, options, process, select, spawn, wait, zero_copy};
 
 unsafe extern "C" {
     /// By its first version, so that the object loads on every glibc since: the default one came with 2.34, when the
@@ -106,6 +107,16 @@ macro_rules! hooks {
     };
 }
 
+#[cfg(target_arch = "x86_64")]
+mod listed {
+    crate::listed!(execl => crate::calls::exec::execl);
+    crate::listed!(execlp => crate::calls::exec::execlp);
+    crate::listed!(execle => crate::calls::exec::execle);
+}
+
+type Name = *const c_char;
+type Actions = *const libc::posix_spawn_file_actions_t;
+type Attributes = *const libc::posix_spawnattr_t;
 type Buf = *mut c_void;
 type Bytes = *const c_void;
 type Addr = *const sockaddr;
@@ -199,6 +210,21 @@ hooks! {
     // processes, limits
     fork() -> pid_t => process::fork;
     __fork() -> pid_t => process::fork;
+    vfork() -> pid_t => process::fork;
+    __vfork() -> pid_t => process::fork;
+    execve(path: Name, argv: List, env: List) -> c_int => exec::execve;
+    execv(path: Name, argv: List) -> c_int => exec::execv;
+    execvp(name: Name, argv: List) -> c_int => exec::execvp;
+    execvpe(name: Name, argv: List, env: List) -> c_int => exec::execvpe;
+    fexecve(fd: c_int, argv: List, env: List) -> c_int => exec::fexecve;
+    execveat(at: c_int, path: Name, argv: List, env: List, flags: c_int) -> c_int => exec::execveat;
+    posix_spawn(pid: *mut pid_t, path: Name, actions: Actions, attr: Attributes, argv: List, env: List) -> c_int
+        => spawn::posix_spawn;
+    posix_spawnp(pid: *mut pid_t, name: Name, actions: Actions, attr: Attributes, argv: List, env: List) -> c_int
+        => spawn::posix_spawnp;
+    system(command: Name) -> c_int => spawn::system;
+    popen(command: Name, mode: Name) -> *mut FILE => spawn::popen;
+    pclose(pipe: *mut FILE) -> c_int => spawn::pclose;
     setrlimit(resource: c_int, limit: *const rlimit64) -> c_int => process::setrlimit;
     setrlimit64(resource: c_int, limit: *const rlimit64) -> c_int => process::setrlimit;
     prlimit(pid: pid_t, resource: c_int, new: *const rlimit64, old: *mut rlimit64) -> c_int => process::prlimit;

@@ -27,8 +27,10 @@ mod adopt;
 mod announce;
 mod dual;
 mod epoll;
+mod family;
 mod fdinfo;
 mod finish;
+mod inherit;
 mod offsets;
 mod park;
 mod switch;
@@ -37,6 +39,7 @@ mod guard;
 mod lock;
 mod pins;
 mod process;
+mod program;
 mod sync;
 mod sys;
 
@@ -68,14 +71,21 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 
 /// Runs when the loader has mapped the program, before main. Hooks may have been called already.
 #[cfg(not(test))]
-extern "C" fn constructor() {
+extern "C" fn constructor(
+    _: core::ffi::c_int,
+    _: *const *const core::ffi::c_char,
+    environment: *mut *const core::ffi::c_char,
+) {
     let _errno = guard::Errno::keep();
     daemon_path::remember_environment();
     process::remember_threads();
     process::watch_forks();
+    // SAFETY: the loader passes the program's environment, and no other code of the program runs yet.
+    unsafe { inherit::take_up(environment) };
 }
 
 #[cfg(not(test))]
 #[used]
 #[unsafe(link_section = ".init_array")]
-static CONSTRUCTOR: extern "C" fn() = constructor;
+static CONSTRUCTOR: extern "C" fn(core::ffi::c_int, *const *const core::ffi::c_char, *mut *const core::ffi::c_char) =
+    constructor;

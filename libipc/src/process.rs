@@ -1,175 +1,37 @@
-//! Processes: who holds an endpoint. A family of forked processes shares the endpoint table; each has a slot in it.
+//! What happens around fork, and what this process knows of its threads.
 
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering::*};
 
 use libc::{c_int, c_void};
 
 use crate::endpoint;
 use crate::hooks::symbol;
-use crate::{daemon, epoll, fds, park, sys};
+use crate::{daemon, epoll, family, fds, park, sys};
 
-const WORDS: usize = 4;
-/// Processes of one family that can hold endpoints at the same time.
-pub const SLOTS: usize = WORDS * 64;
-/// A slot that a parent took for the child of a fork in progress.
-const PENDING: i32 = -1;
-
-/// The processes that hold an endpoint, a bit per slot.
-#[repr(C)]
-pub struct Holders([AtomicU64; WORDS]);
-
-struct Slots([AtomicI32; SLOTS]);
-
-/// Shared by fork; null before the first endpoint.
-static SLOT_PIDS: AtomicPtr<Slots> = AtomicPtr::new(core::ptr::null_mut());
-/// This process's slot, and the one its next child gets.
-static SLOT: AtomicUsize = AtomicUsize::new(0);
-static CHILD_SLOT: AtomicUsize = AtomicUsize::new(SLOTS);
+/// The slot that this process's next child gets.
+static CHILD_SLOT: AtomicUsize = AtomicUsize::new(NONE);
+const NONE: usize = usize::MAX;
 /// The process that the statics describe: another one is a child that no hook announced.
 static OWNER: AtomicI32 = AtomicI32::new(0);
 
-/// This process's slot in the family.
-pub fn slot() -> usize {
-    SLOT.load(Relaxed)
-}
-
-/// Whether the statics describe the calling process. Not so in the child of a raw clone or of `_Fork`, and not in the
-/// child of vfork, which runs in its parent's memory with descriptors of its own: what it closes there, its parent
-/// still has.
+/// Whether the statics describe the calling process. Not so in the child of a raw clone or of `_Fork`: what it closes,
+/// its parent still has.
 pub fn is_announced() -> bool {
     OWNER.load(Relaxed) == sys::getpid()
-}
-
-fn slots() -> Option<&'static Slots> {
-    // SAFETY: null or mapped by `register`, never unmapped, and made of atomics.
-    unsafe { SLOT_PIDS.load(Acquire).as_ref() }
-}
-
-/// Gives the first process of a family its slot. False if there is no memory for it.
-pub fn register() -> bool {
-    let at = sys::map_memory(size_of::<Slots>(), true).cast::<Slots>();
-    if at.is_null() {
-        return false;
-    }
-    let _ = SLOT_PIDS.compare_exchange(core::ptr::null_mut(), at, AcqRel, Acquire);
-    if let Some(pid) = slots().and_then(|s| s.0.first()) {
-        pid.store(sys::getpid(), Relaxed);
-    }
-    true
-}
-
-impl Holders {
-    fn word(&self, slot: usize) -> (&AtomicU64, u64) {
-        (&self.0[slot / 64 % WORDS], 1 << (slot % 64))
-    }
-
-    /// Takes free memory for `slot`; false if it is not free.
-    pub fn claim(&self, slot: usize) -> bool {
-        if self.0.iter().any(|w| w.load(Relaxed) != 0) {
-            return false;
-        }
-        let (word, bit) = self.word(slot);
-        if word.compare_exchange(0, bit, SeqCst, SeqCst).is_err() {
-            return false;
-        }
-        // Another process may have claimed it in another word at the same moment: then neither has it.
-        let alone = self.0.iter().filter(|w| w.load(SeqCst) != 0).count() == 1;
-        if !alone {
-            word.fetch_and(!bit, SeqCst);
-        }
-        alone
-    }
-
-    pub fn has(&self, slot: usize) -> bool {
-        let (word, bit) = self.word(slot);
-        word.load(SeqCst) & bit != 0
-    }
-
-    /// Adds a holder.
-    pub fn add(&self, slot: usize) {
-        let (word, bit) = self.word(slot);
-        word.fetch_or(bit, SeqCst);
-    }
-
-    /// Ends a hold; true if it was the last.
-    pub fn remove(&self, slot: usize) -> bool {
-        let (word, bit) = self.word(slot);
-        word.fetch_and(!bit, SeqCst);
-        self.0.iter().all(|w| w.load(SeqCst) == 0)
-    }
-
-    fn others(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..SLOTS).filter(|s| *s != slot() && self.has(*s))
-    }
-
-    /// Whether this process is the only one that holds the endpoint. Holders that have died are forgotten.
-    pub fn is_sole(&self) -> bool {
-        let (own_word, own_bit) = self.word(slot());
-        let alone = |w: &AtomicU64| {
-            let others = if core::ptr::eq(w, own_word) { !own_bit } else { !0 };
-            w.load(SeqCst) & others == 0
-        };
-        if self.0.iter().all(alone) {
-            return true;
-        }
-        let mut sole = true;
-        for other in self.others() {
-            if is_dead(other) {
-                self.remove(other);
-            } else {
-                sole = false;
-            }
-        }
-        sole
-    }
-}
-
-fn is_dead(slot: usize) -> bool {
-    match slots().and_then(|s| s.0.get(slot)).map(|pid| pid.load(Acquire)) {
-        Some(0) | None => true,
-        Some(PENDING) => false,
-        Some(pid) => sys::process_ended(pid),
-    }
-}
-
-/// Frees the slots of dead processes, and what only they held. False if nothing was found.
-pub fn reclaim_dead() -> bool {
-    let Some(slots) = slots() else { return false };
-    let mut found = false;
-    for (slot, pid) in slots.0.iter().enumerate() {
-        if pid.load(Relaxed) != 0 && slot != self::slot() && is_dead(slot) {
-            endpoint::all().for_each(|id| {
-                id.endpoint().holders.remove(slot);
-            });
-            pid.store(0, Release);
-            found = true;
-        }
-    }
-    found
-}
-
-fn take_slot() -> usize {
-    let Some(slots) = slots() else { return SLOTS };
-    let free = |pid: &AtomicI32| pid.compare_exchange(0, PENDING, AcqRel, Relaxed).is_ok();
-    if let Some(slot) = slots.0.iter().position(free) {
-        return slot;
-    }
-    reclaim_dead();
-    slots.0.iter().position(free).unwrap_or(SLOTS)
 }
 
 /// Before fork: whatever this process holds, the child will hold too. From here on nobody may adopt it alone.
 pub extern "C" fn before_fork() {
     epoll::hold_over_fork();
-    if slots().is_none() {
+    if family::family().is_none() {
         return;
     }
-    let child = take_slot();
-    CHILD_SLOT.store(child, SeqCst);
+    let child = family::expect_child();
+    CHILD_SLOT.store(child.unwrap_or(NONE), SeqCst);
     for id in endpoint::held() {
         match child {
-            SLOTS => drop(endpoint::stay(id, matcher::reason::Reason::TableFull)),
-            _ => id.endpoint().holders.add(child),
+            None => drop(endpoint::stay(id, matcher::reason::Reason::TableFull)),
+            Some(child) => id.endpoint().holders.add(child),
         }
     }
 }
@@ -182,37 +44,29 @@ pub extern "C" fn after_fork_in_parent() {
 /// After fork, in the child.
 pub extern "C" fn after_fork_in_child() {
     epoll::release_after_fork();
-    let me = sys::getpid();
-    OWNER.store(me, SeqCst);
+    OWNER.store(sys::getpid(), SeqCst);
     fds::Turn::reset();
     daemon::forget_connection();
     park::forget_parkers();
-    let Some(slots) = slots() else { return };
-    let slot = CHILD_SLOT.swap(SLOTS, SeqCst);
-    match slots.0.get(slot) {
-        Some(pid) => {
-            SLOT.store(slot, SeqCst);
-            pid.store(me, SeqCst);
+    if family::family().is_none() {
+        return;
+    }
+    match CHILD_SLOT.swap(NONE, SeqCst) {
+        NONE => endpoint::abandon(),
+        slot => {
+            family::occupy(slot);
             endpoint::adopt_in_child();
-        }
-        None => {
-            SLOT_PIDS.store(core::ptr::null_mut(), SeqCst);
-            SLOT.store(0, SeqCst);
-            endpoint::abandon();
         }
     }
 }
 
-/// fork failed: the child that was announced does not exist.
-pub fn fork_failed() {
-    let child = CHILD_SLOT.swap(SLOTS, SeqCst);
-    if child < SLOTS {
-        endpoint::all().for_each(|id| {
-            id.endpoint().holders.remove(child);
-        });
-        if let Some(pid) = slots().and_then(|s| s.0.get(child)) {
-            pid.store(0, SeqCst);
-        }
+/// fork returned in the parent: which process the child is, or that there is none.
+pub fn forked(pid: c_int) {
+    let slot = CHILD_SLOT.swap(NONE, SeqCst);
+    match slot {
+        NONE => {}
+        slot if pid < 0 => family::free(slot),
+        slot => family::child_is(slot, pid),
     }
 }
 

@@ -141,6 +141,13 @@ impl Sender {
         Some(Control::Switch(self.written))
     }
 
+    /// The kernel says how many bytes were written to TCP: somebody died who had not counted his.
+    pub fn recount(&mut self, written: u64) {
+        if self.on == Transport::Tcp {
+            self.written = written;
+        }
+    }
+
     /// `n` bytes of the application were written to where the direction is.
     pub fn wrote(&mut self, n: u64) {
         if self.on == Transport::Tcp {
@@ -200,6 +207,14 @@ impl Receiver {
     pub fn took(&mut self, n: u64) {
         if self.on == Transport::Tcp {
             self.read = self.read.wrapping_add(n);
+            self.settle();
+        }
+    }
+
+    /// The kernel says how many bytes were read from TCP: somebody died who had not counted his.
+    pub fn recount(&mut self, read: u64) {
+        if self.on == Transport::Tcp {
+            self.read = read;
             self.settle();
         }
     }

@@ -214,8 +214,10 @@ pub fn epoll_ctl(epfd: c_int, op: c_int, fd: c_int, events: u32, data: u64) -> R
     call!(libc::SYS_epoll_ctl, epfd, op, fd, &raw const event)
 }
 
-pub fn futex_wait(word: &core::sync::atomic::AtomicU32, expected: u32) {
-    call!(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, null::<u8>());
+/// Sleeps while the word is `expected`; true if nobody woke it for 20 ms.
+pub fn futex_wait(word: &core::sync::atomic::AtomicU32, expected: u32) -> bool {
+    let t = timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+    call!(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, &raw const t) == -(libc::ETIMEDOUT as Ret)
 }
 
 pub fn futex_wake(word: &core::sync::atomic::AtomicU32) {
@@ -227,6 +229,75 @@ pub fn map_memory(len: usize, shared: bool) -> *mut c_void {
     let kind = if shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
     let flags = kind | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     mapped(call!(libc::SYS_mmap, 0, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1isize, 0))
+}
+
+/// A file of `len` zeroed bytes that is nothing but memory and keeps its length, with CLOEXEC; negative where there is
+/// none to be had. A limit on the size of files would end the program (SIGXFSZ, setrlimit(2)), so it is asked before.
+pub fn memory_file(name: &core::ffi::CStr, len: usize) -> c_int {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    call!(libc::SYS_prlimit64, 0, libc::RLIMIT_FSIZE, null::<u8>(), &raw mut limit);
+    if limit.rlim_cur < len as u64 {
+        return -libc::EFBIG;
+    }
+    let fd = call!(libc::SYS_memfd_create, name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) as c_int;
+    if fd < 0 {
+        return fd;
+    }
+    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    let made = call!(libc::SYS_ftruncate, fd, len) == 0 && fcntl(fd, libc::F_ADD_SEALS, seals as usize) == 0;
+    if !made {
+        close(fd);
+        return -libc::ENOMEM;
+    }
+    fd
+}
+
+/// Maps the first `len` bytes of a file, shared; null if it fails.
+pub fn map_file(fd: c_int, len: usize) -> *mut c_void {
+    mapped(call!(libc::SYS_mmap, 0, len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd, 0))
+}
+
+/// Whether a descriptor is a file of [`memory_file`] of that length.
+pub fn is_memory_file(fd: c_int, len: usize) -> bool {
+    let seals = fcntl(fd, libc::F_GET_SEALS, 0);
+    seals >= 0 && seals & libc::F_SEAL_SHRINK as Ret != 0 && stat(fd).is_some_and(|st| st.st_size as usize == len)
+}
+
+fn stat(fd: c_int) -> Option<libc::stat64> {
+    let mut st = MaybeUninit::<libc::stat64>::zeroed();
+    let r = call!(libc::SYS_fstat, fd, st.as_mut_ptr());
+    // SAFETY: zeroed, and stat64 is valid for any bit pattern.
+    (r == 0).then(|| unsafe { st.assume_init() })
+}
+
+/// Whether the file may be executed.
+pub fn is_executable(path: *const u8) -> bool {
+    call!(libc::SYS_faccessat, libc::AT_FDCWD, path, libc::X_OK) == 0
+}
+
+/// Whether executing the open file may change what the process is allowed to do: set-user-ID, set-group-ID, file
+/// capabilities (capabilities(7)). Also true if that cannot be found out.
+pub fn changes_privilege(file: c_int) -> bool {
+    let capabilities = call!(libc::SYS_fgetxattr, file, c"security.capability".as_ptr(), null::<u8>(), 0);
+    capabilities >= 0 || stat(file).is_none_or(|st| st.st_mode & (libc::S_ISUID | libc::S_ISGID) != 0)
+}
+
+fn byte(kind: c_int, at: usize) -> libc::flock64 {
+    let (l_type, l_whence) = (kind as i16, libc::SEEK_SET as i16);
+    libc::flock64 { l_type, l_whence, l_start: at as i64, l_len: 1, l_pid: 0 }
+}
+
+/// Locks one byte of a file for this process, until it ends; false if another process has it.
+pub fn lock_byte(fd: c_int, at: usize) -> bool {
+    let lock = byte(libc::F_WRLCK, at);
+    fcntl(fd, libc::F_SETLK, &raw const lock as usize) == 0
+}
+
+/// Whether another process has the byte locked. True where that cannot be found out.
+pub fn is_byte_locked(fd: c_int, at: usize) -> bool {
+    let mut lock = byte(libc::F_WRLCK, at);
+    let r = fcntl(fd, libc::F_GETLK, &raw mut lock as usize);
+    r < 0 || i32::from(lock.l_type) != libc::F_UNLCK
 }
 
 /// Maps the first `len` bytes of a file for reading, over the mapping at `at` if that is not null; null if it fails.

@@ -7,12 +7,12 @@ use crate::hooks::real;
 use crate::{fds, process};
 
 pub unsafe fn fork() -> pid_t {
-    // The handlers that `process::watch_forks` registered do the work; only they cannot see that fork failed.
+    // The handlers that `process::watch_forks` registered do the work; only they cannot see what fork returns.
     // SAFETY: the program's own call.
     let r = unsafe { real::fork()() };
-    if r < 0 {
+    if r != 0 {
         let _errno = Errno::keep();
-        process::fork_failed();
+        process::forked(r);
     }
     r
 }

@@ -136,6 +136,7 @@ impl Call<'_> {
             Phase::Dual if phase != Phase::Dual => return Attempt::Again,
             _ => {}
         }
+        dual::mend(self.id, self.fd, Some(&mut rx), None);
         let mut r = self.read_once(&mut rx);
         if r <= 0 && r != EAGAIN && rx.state.on == Transport::Tcp && now == Phase::Dual && rx.state.expects_control() {
             dual::hear_locked(self.id, &mut rx.state);

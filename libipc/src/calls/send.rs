@@ -154,6 +154,7 @@ impl Call<'_> {
         }
         // Urgent data after the promise: the direction goes on over TCP, where it means something.
         tx.state.barred |= self.flags & libc::MSG_OOB != 0;
+        dual::mend(self.id, self.fd, None, Some(&mut tx));
         let r = self.write_once(&mut tx);
         drop(tx);
         self.judge(r)

@@ -156,11 +156,14 @@ pub fn fence(order: Ordering) {
 
 /// futex(2): the comparison and the falling asleep are one step to whoever wakes, as loom changes threads only where
 /// one of its own things is touched. The kernel reads the word itself, not what a thread may still take it for.
-pub fn futex_wait(word: &AtomicU32, expected: u32) {
+///
+/// Never in vain: it has no timeout.
+pub fn futex_wait(word: &AtomicU32, expected: u32) -> bool {
     if word.atomic().fetch_or(0, Ordering::AcqRel) == expected || is_broken(Broken::Compare) {
         word.sleepers.lock().unwrap().push_back(threads::current());
         threads::park();
     }
+    false
 }
 
 /// Wakes one.

@@ -1,0 +1,182 @@
+//! Executing another program in place of this one.
+
+use core::ffi::c_char;
+
+use libc::c_int;
+use matcher::reason::Reason;
+
+use crate::guard::Errno;
+use crate::hooks::real;
+use crate::inherit::{self, Packed};
+use crate::program::Program;
+use crate::{dual, endpoint, family, process, sys};
+
+/// A list of strings that ends with a null, as execve takes it.
+pub type List = *const *const c_char;
+
+unsafe extern "C" {
+    static environ: List;
+}
+
+/// How long a stream that is between both transports may hold up an exec, in nanoseconds. It needs the peer's answer.
+const LANDING_NS: u64 = 1_000_000_000;
+
+/// The program's environment as it is now.
+pub fn environment() -> List {
+    // SAFETY: libc's variable; the program's own threads change it at their own risk.
+    unsafe { environ }
+}
+
+/// Whether this process has endpoints that the next program would be given.
+pub fn concerns_us() -> bool {
+    family::family().is_some() && process::is_announced() && inherit::inherited().next().is_some()
+}
+
+/// Endpoints that a program inherits which will not know of them go on over TCP, as far as they still can.
+fn keep_on_tcp() {
+    for id in inherit::inherited() {
+        dual::land(id, LANDING_NS);
+        endpoint::stay(id, Reason::Executed);
+    }
+}
+
+/// An environment with one string more.
+pub struct Longer {
+    list: *mut *const c_char,
+    bytes: usize,
+}
+
+impl Longer {
+    /// # Safety
+    /// `list` is null or ends with a null.
+    pub unsafe fn new(list: List, string: *const c_char) -> Option<Longer> {
+        let mut count = 0;
+        // SAFETY: the list ends with a null.
+        while !list.is_null() && !unsafe { *list.add(count) }.is_null() {
+            count += 1;
+        }
+        let bytes = (count + 2) * size_of::<*const c_char>();
+        let copy = sys::map_memory(bytes, false).cast::<*const c_char>();
+        if copy.is_null() {
+            return None;
+        }
+        // SAFETY: mapped with room for the strings, one more, and the null that is there already.
+        unsafe {
+            (0..count).for_each(|i| *copy.add(i) = *list.add(i));
+            *copy.add(count) = string;
+        }
+        Some(Longer { list: copy, bytes })
+    }
+
+    pub fn list(&self) -> List {
+        self.list
+    }
+}
+
+impl Drop for Longer {
+    fn drop(&mut self) {
+        sys::unmap(self.list.cast(), self.bytes);
+    }
+}
+
+/// Executes with `call(environment)`. What follows is only reached if that fails.
+unsafe fn execute(program: Program, list: List, call: impl Fn(List) -> c_int) -> c_int {
+    let errno = Errno::keep();
+    // SAFETY: the program's own arguments.
+    let knows = concerns_us().then(|| family::file() >= 0 && unsafe { program.loads_shim(list) });
+    if knows != Some(true) {
+        if knows == Some(false) {
+            keep_on_tcp();
+        }
+        drop(errno);
+        return call(list);
+    }
+    let packed = Packed::new(family::slot(), inherit::inherited());
+    // SAFETY: the program's own environment.
+    let longer = unsafe { Longer::new(list, packed.variable()) };
+    drop(errno);
+    let r = call(longer.as_ref().map_or(list, Longer::list));
+    let _errno = Errno::keep();
+    drop((packed, longer));
+    r
+}
+
+pub unsafe fn execve(path: *const c_char, argv: List, list: List) -> c_int {
+    // SAFETY: the program's own call.
+    unsafe { execute(Program::Path(path), list, |list| real::execve()(path, argv, list)) }
+}
+
+pub unsafe fn execv(path: *const c_char, argv: List) -> c_int {
+    // SAFETY: execv is execve with the environment as it is (exec(3)).
+    unsafe { execve(path, argv, environment()) }
+}
+
+pub unsafe fn execvpe(name: *const c_char, argv: List, list: List) -> c_int {
+    // SAFETY: the program's own call.
+    unsafe { execute(Program::Name(name), list, |list| real::execvpe()(name, argv, list)) }
+}
+
+pub unsafe fn execvp(name: *const c_char, argv: List) -> c_int {
+    // SAFETY: execvp is execvpe with the environment as it is (exec(3)).
+    unsafe { execvpe(name, argv, environment()) }
+}
+
+pub unsafe fn fexecve(fd: c_int, argv: List, list: List) -> c_int {
+    // SAFETY: the program's own call.
+    unsafe { execute(Program::Other, list, |list| real::fexecve()(fd, argv, list)) }
+}
+
+pub unsafe fn execveat(at: c_int, path: *const c_char, argv: List, list: List, flags: c_int) -> c_int {
+    // SAFETY: the program's own call.
+    unsafe { execute(Program::Other, list, |list| real::execveat()(at, path, argv, list, flags)) }
+}
+
+/// The three that take their arguments one by one: `arguments` is where they lie, one after the other.
+pub unsafe extern "C" fn execl(path: *const c_char, arguments: List) -> c_int {
+    // SAFETY: the arguments end with a null, so they are a list.
+    unsafe { execv(path, arguments) }
+}
+
+pub unsafe extern "C" fn execlp(name: *const c_char, arguments: List) -> c_int {
+    // SAFETY: as above.
+    unsafe { execvp(name, arguments) }
+}
+
+pub unsafe extern "C" fn execle(path: *const c_char, arguments: List) -> c_int {
+    let mut end = arguments;
+    // SAFETY: the arguments end with a null; the environment comes after it (exec(3)).
+    unsafe {
+        while !(*end).is_null() {
+            end = end.add(1);
+        }
+        execve(path, arguments, end.add(1).cast::<List>().read())
+    }
+}
+
+/// How a call of a function with arguments one by one (`path`, then the list) comes to have them in memory: the ones in
+/// registers are pushed below those that the caller pushed, and the return address is put below all of them.
+#[cfg(target_arch = "x86_64")]
+#[macro_export]
+macro_rules! listed {
+    ($name:ident => $handler:path) => {
+        #[unsafe(naked)]
+        #[cfg_attr(not(test), unsafe(no_mangle))]
+        unsafe extern "C" fn $name() {
+            core::arch::naked_asm!(
+                "pop rax",
+                "push r9",
+                "push r8",
+                "push rcx",
+                "push rdx",
+                "push rsi",
+                "mov rsi, rsp",
+                "push rax",
+                "call {handler}",
+                "pop rcx",
+                "add rsp, 40",
+                "jmp rcx",
+                handler = sym $handler,
+            )
+        }
+    };
+}

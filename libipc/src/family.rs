@@ -1,0 +1,286 @@
+//! The memory that a family of processes shares, and which of its processes live.
+//!
+//! A family is the process that made the memory, and whoever descends from it by fork, spawn or exec. Each process has a
+//! *slot*, and as long as it lives a record lock (fcntl(2), F_SETLK) on the byte of that number: the kernel lets go of
+//! it when the process ends, in whatever way, and no pid has to be believed (docs/kernel-notes/record-locks.md).
+//!
+//! ```text
+//!   Free ──fork, spawn──► Pending ──the child has its lock──► Taken ──its lock is gone──► Free
+//! ```
+
+use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+
+use libc::c_int;
+
+use crate::endpoint::{Endpoint, MAX_ENDPOINTS};
+use crate::inherit::Carried;
+use crate::{endpoint, fds, sys};
+
+const WORDS: usize = 4;
+/// Processes of one family that can hold endpoints at the same time.
+pub const SLOTS: usize = WORDS * 64;
+
+/// What a slot is.
+const FREE: u32 = 0;
+const PENDING: u32 = 1;
+const TAKEN: u32 = 2;
+
+#[repr(C)]
+struct Slot {
+    state: AtomicU32,
+    /// The slot of the process that made it Pending.
+    by: AtomicU32,
+    /// Different for every child that the slot was ever made for.
+    nonce: AtomicU32,
+}
+
+/// The shared memory. Zeroed, it is the memory of a family without processes.
+#[repr(C)]
+pub struct Family {
+    /// One more than the largest endpoint index ever used, and where to look for a free one.
+    pub used: AtomicU32,
+    pub next: AtomicU32,
+    slots: [Slot; SLOTS],
+    pub carried: [Carried; SLOTS],
+    pub endpoints: [Endpoint; MAX_ENDPOINTS],
+}
+
+static FAMILY: AtomicPtr<Family> = AtomicPtr::new(core::ptr::null_mut());
+/// The file of the memory, hidden; -1 where the system gave none: then nobody is ever taken for dead.
+static FILE: AtomicI32 = AtomicI32::new(-1);
+/// This process's slot.
+static SLOT: AtomicU32 = AtomicU32::new(0);
+/// The pids of the children that slots are pending for; 0: not known.
+static CHILDREN: [AtomicI32; SLOTS] = [const { AtomicI32::new(0) }; SLOTS];
+
+/// The shared memory, if there is one.
+pub fn family() -> Option<&'static Family> {
+    // SAFETY: null, or mapped by `found` or `join`, never unmapped; made of atomics, but for the cells of endpoints,
+    // which `endpoint` guards.
+    unsafe { FAMILY.load(Acquire).as_ref() }
+}
+
+/// This process's slot.
+pub fn slot() -> usize {
+    SLOT.load(Relaxed) as usize
+}
+
+/// The file of the memory; -1: none.
+pub fn file() -> c_int {
+    FILE.load(Relaxed)
+}
+
+/// Makes the memory of a new family, with this process in its first slot. Null if there is none to be had.
+pub fn found() -> *mut Family {
+    let known = FAMILY.load(Acquire);
+    if !known.is_null() {
+        return known;
+    }
+    let len = size_of::<Family>();
+    let fd = sys::memory_file(c"ipc-family", len);
+    let at = if fd < 0 { sys::map_memory(len, true) } else { sys::map_file(fd, len) }.cast::<Family>();
+    if at.is_null() {
+        sys::close(fd);
+        return at;
+    }
+    let file = if fd < 0 { -1 } else { fds::hide(fd).unwrap_or(-1) };
+    // Two threads may come here at once: the one that loses leaves nothing behind.
+    if let Err(first) = FAMILY.compare_exchange(core::ptr::null_mut(), at, AcqRel, Acquire) {
+        fds::close_hidden(file);
+        sys::unmap(at.cast(), len);
+        return first;
+    }
+    FILE.store(file, Relaxed);
+    SLOT.store(0, Relaxed);
+    occupy(0);
+    at
+}
+
+/// Maps the memory behind a file that this process inherited, and takes its slot there.
+pub fn join(file: c_int, slot: usize, nonce: u32) -> bool {
+    let at = sys::map_file(file, size_of::<Family>()).cast::<Family>();
+    if at.is_null() {
+        return false;
+    }
+    FAMILY.store(at, Release);
+    FILE.store(file, Relaxed);
+    SLOT.store(slot as u32, Relaxed);
+    let meant = slots().and_then(|s| s.get(slot)).is_some_and(|s| s.nonce.load(Acquire) == nonce);
+    if meant && sys::lock_byte(file, slot) {
+        set(slot, TAKEN);
+        return true;
+    }
+    FAMILY.store(core::ptr::null_mut(), Release);
+    FILE.store(-1, Relaxed);
+    SLOT.store(0, Relaxed);
+    sys::unmap(at.cast(), size_of::<Family>());
+    false
+}
+
+/// This process has no family any more: it found no slot in it.
+pub fn leave() {
+    FAMILY.store(core::ptr::null_mut(), Release);
+    SLOT.store(0, Relaxed);
+    let file = FILE.swap(-1, Relaxed);
+    if file >= 0 {
+        fds::close_hidden(file);
+    }
+}
+
+fn slots() -> Option<&'static [Slot; SLOTS]> {
+    family().map(|f| &f.slots)
+}
+
+fn set(slot: usize, state: u32) {
+    if let Some(s) = slots().and_then(|s| s.get(slot)) {
+        s.state.store(state, Release);
+    }
+}
+
+/// The calling process takes `slot` for its own: first the lock, then the word.
+pub fn occupy(slot: usize) {
+    SLOT.store(slot as u32, Relaxed);
+    CHILDREN.iter().for_each(|pid| pid.store(0, Relaxed));
+    if file() >= 0 {
+        sys::lock_byte(file(), slot);
+    }
+    set(slot, TAKEN);
+}
+
+/// Takes a slot for a child that is about to be; `None` if all are taken.
+pub fn expect_child() -> Option<usize> {
+    let all = slots()?;
+    let free = |s: &Slot| s.state.compare_exchange(FREE, PENDING, AcqRel, Relaxed).is_ok();
+    let slot = all.iter().position(free).or_else(|| {
+        reclaim_dead();
+        all.iter().position(free)
+    })?;
+    let s = all.get(slot)?;
+    s.by.store(self::slot() as u32, Relaxed);
+    s.nonce.fetch_add(1, AcqRel);
+    if let Some(pid) = CHILDREN.get(slot) {
+        pid.store(0, Relaxed);
+    }
+    Some(slot)
+}
+
+/// What tells a child of this slot from an earlier one.
+pub fn nonce(slot: usize) -> u32 {
+    slots().and_then(|s| s.get(slot)).map_or(0, |s| s.nonce.load(Acquire))
+}
+
+/// The child that a slot waits for is this process.
+pub fn child_is(slot: usize, pid: c_int) {
+    if let Some(known) = CHILDREN.get(slot) {
+        known.store(pid, Relaxed);
+    }
+}
+
+/// Frees a slot that no process has.
+pub fn free(slot: usize) {
+    endpoint::all().for_each(|id| {
+        id.endpoint().holders.remove(slot);
+    });
+    set(slot, FREE);
+}
+
+/// Whether the process of a slot has ended.
+pub fn is_dead(slot: usize) -> bool {
+    let Some(s) = slots().and_then(|s| s.get(slot)) else { return true };
+    match s.state.load(Acquire) {
+        FREE => true,
+        _ if slot == self::slot() => false,
+        PENDING => {
+            let by = s.by.load(Relaxed) as usize;
+            match CHILDREN.get(slot).map_or(0, |pid| pid.load(Relaxed)) {
+                // Whoever made the slot knows the pid, and nobody else can tell.
+                0 => by != self::slot() && by != slot && is_dead(by),
+                pid => sys::process_ended(pid),
+            }
+        }
+        _ => file() >= 0 && !sys::is_byte_locked(file(), slot),
+    }
+}
+
+/// Frees the slots of dead processes, and what only they held. False if nothing was found.
+pub fn reclaim_dead() -> bool {
+    let Some(slots) = slots() else { return false };
+    let mut found = false;
+    for (slot, s) in slots.iter().enumerate() {
+        if s.state.load(Relaxed) != FREE && is_dead(slot) {
+            free(slot);
+            found = true;
+        }
+    }
+    found
+}
+
+/// The processes that hold an endpoint, a bit per slot.
+#[repr(C)]
+pub struct Holders([AtomicU64; WORDS]);
+
+impl Holders {
+    fn word(&self, slot: usize) -> (&AtomicU64, u64) {
+        (&self.0[slot / 64 % WORDS], 1 << (slot % 64))
+    }
+
+    /// Takes free memory for `slot`; false if it is not free.
+    pub fn claim(&self, slot: usize) -> bool {
+        if self.0.iter().any(|w| w.load(Relaxed) != 0) {
+            return false;
+        }
+        let (word, bit) = self.word(slot);
+        if word.compare_exchange(0, bit, SeqCst, SeqCst).is_err() {
+            return false;
+        }
+        // Another process may have claimed it in another word at the same moment: then neither has it.
+        let alone = self.0.iter().filter(|w| w.load(SeqCst) != 0).count() == 1;
+        if !alone {
+            word.fetch_and(!bit, SeqCst);
+        }
+        alone
+    }
+
+    pub fn has(&self, slot: usize) -> bool {
+        let (word, bit) = self.word(slot);
+        word.load(SeqCst) & bit != 0
+    }
+
+    /// Adds a holder.
+    pub fn add(&self, slot: usize) {
+        let (word, bit) = self.word(slot);
+        word.fetch_or(bit, SeqCst);
+    }
+
+    /// Ends a hold; true if it was the last.
+    pub fn remove(&self, slot: usize) -> bool {
+        let (word, bit) = self.word(slot);
+        word.fetch_and(!bit, SeqCst);
+        self.0.iter().all(|w| w.load(SeqCst) == 0)
+    }
+
+    fn others(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..SLOTS).filter(|s| *s != slot() && self.has(*s))
+    }
+
+    /// Whether this process is the only one that holds the endpoint. Holders that have died are forgotten.
+    pub fn is_sole(&self) -> bool {
+        let (own_word, own_bit) = self.word(slot());
+        let alone = |w: &AtomicU64| {
+            let others = if core::ptr::eq(w, own_word) { !own_bit } else { !0 };
+            w.load(SeqCst) & others == 0
+        };
+        if self.0.iter().all(alone) {
+            return true;
+        }
+        let mut sole = true;
+        for other in self.others() {
+            if is_dead(other) {
+                self.remove(other);
+            } else {
+                sole = false;
+            }
+        }
+        sole
+    }
+}

@@ -1,0 +1,242 @@
+//! What a program is given on its way through exec or spawn: which endpoints its descriptors are.
+//!
+//! The state of an endpoint lies in the family's memory (`family`), whose file goes along. What is missing is what the
+//! image before had in memory of its own. The hidden descriptors are written down ([`Carried`]); the program's
+//! numbers are found again by the cookie of the socket behind each, whatever was closed or duplicated on the way.
+
+use core::ffi::{CStr, c_char};
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::*};
+
+use libc::c_int;
+use matcher::reason::Reason;
+
+use crate::endpoint::{self, Id, Pinned};
+use crate::fds::{self, Kind};
+use crate::switch::Phase;
+use crate::{family, fdinfo, finish, sys};
+
+/// Endpoints that one program can hand to the next.
+const MOST: usize = 64;
+
+/// One endpoint on its way. Descriptor numbers are -1 where there is none.
+#[repr(C)]
+struct Entry {
+    /// Index plus one; 0: none.
+    endpoint: AtomicU32,
+    generation: AtomicU32,
+    tcp: AtomicI32,
+    unix: AtomicI32,
+    unix_cookie: AtomicU64,
+}
+
+/// The endpoints on their way to the next program of a slot.
+#[repr(C)]
+pub struct Carried([Entry; MOST]);
+
+/// The variable that names the memory: layout, file, slot, nonce.
+const VARIABLE: &[u8] = b"IPCD_STATE=";
+/// A shim of another build does not touch memory of this one.
+const LAYOUT: u32 = {
+    let mut sum = size_of::<family::Family>() as u32;
+    let version = env!("CARGO_PKG_VERSION").as_bytes();
+    let mut at = 0;
+    while at < version.len() {
+        sum = sum.wrapping_mul(31).wrapping_add(version[at] as u32);
+        at += 1;
+    }
+    sum
+};
+
+fn carried(slot: usize) -> &'static [Entry] {
+    family::family().and_then(|f| f.carried.get(slot)).map_or(&[], |c| &c.0)
+}
+
+/// Whether the endpoint has a number of the program that the next one will see.
+fn is_inherited(id: Id) -> bool {
+    fds::numbers_of(id).any(|fd| sys::fcntl(fd, libc::F_GETFD, 0) & libc::FD_CLOEXEC as isize == 0)
+}
+
+/// The endpoints that a program executed now would be given. One that stays on TCP is nothing to be told of.
+pub fn inherited() -> impl Iterator<Item = Id> {
+    endpoint::held().filter(|id| id.endpoint().phase() != Phase::Stay && is_inherited(*id))
+}
+
+/// Endpoints made ready for the next program of a slot; the environment that tells it.
+pub struct Packed {
+    slot: usize,
+    variable: [u8; 64],
+}
+
+impl Packed {
+    /// Writes down the hidden descriptors of `ids` and lets them through.
+    pub fn new(slot: usize, ids: impl Iterator<Item = Id>) -> Packed {
+        let mut entries = carried(slot).iter();
+        for id in ids {
+            match entries.next() {
+                Some(entry) => entry.write(id),
+                // Too many: this one's state is not known to whoever reads it next.
+                None => drop(endpoint::stay(id, Reason::TableFull)),
+            }
+        }
+        entries.for_each(|entry| entry.endpoint.store(0, Relaxed));
+        keep_over_exec(family::file(), true);
+        let mut text = Text { bytes: [0; 64], len: 0 };
+        text.push(VARIABLE);
+        for number in [LAYOUT, family::file() as u32, slot as u32, family::nonce(slot)] {
+            text.number(number);
+            text.push(b":");
+        }
+        Packed { slot, variable: text.bytes }
+    }
+
+    /// `IPCD_STATE=…`, terminated.
+    pub fn variable(&self) -> *const c_char {
+        self.variable.as_ptr().cast()
+    }
+}
+
+impl Drop for Packed {
+    /// The program goes on, or the child has its copies: nothing goes through any more.
+    fn drop(&mut self) {
+        for entry in carried(self.slot) {
+            for fd in [entry.tcp.load(Relaxed), entry.unix.load(Relaxed)] {
+                keep_over_exec(fd, false);
+            }
+        }
+        keep_over_exec(family::file(), false);
+    }
+}
+
+impl Entry {
+    fn write(&self, id: Id) {
+        let l = id.local();
+        self.generation.store(id.generation_bits(), Relaxed);
+        self.unix_cookie.store(l.unix_cookie.load(Relaxed), Relaxed);
+        for (to, from) in [(&self.tcp, &l.tcp), (&self.unix, &l.unix)] {
+            to.store(from.load(Acquire), Relaxed);
+            keep_over_exec(from.load(Acquire), true);
+        }
+        self.endpoint.store(id.index + 1, Release);
+    }
+
+    /// The endpoint, with its hidden descriptors, in the program that was given it.
+    fn read(&self) -> Option<Pinned> {
+        let index = self.endpoint.swap(0, AcqRel).checked_sub(1)?;
+        let id = endpoint::resume(index, self.generation.load(Relaxed))?;
+        id.local().unix_cookie.store(self.unix_cookie.load(Relaxed), Relaxed);
+        for (to, from) in [(&id.local().tcp, &self.tcp), (&id.local().unix, &self.unix)] {
+            let fd = from.load(Relaxed);
+            if fd >= 0 && keep_over_exec(fd, false) {
+                fds::mark(fd, Kind::Hidden);
+                to.store(fd, SeqCst);
+            }
+        }
+        Some(id)
+    }
+}
+
+fn keep_over_exec(fd: c_int, keep: bool) -> bool {
+    fd >= 0 && sys::fcntl(fd, libc::F_SETFD, if keep { 0 } else { libc::FD_CLOEXEC as usize }) >= 0
+}
+
+struct Text {
+    bytes: [u8; 64],
+    len: usize,
+}
+
+impl Text {
+    fn push(&mut self, part: &[u8]) {
+        for byte in part {
+            if let Some(to) = self.bytes.get_mut(self.len) {
+                *to = *byte;
+                self.len += 1;
+            }
+        }
+    }
+
+    fn number(&mut self, n: u32) {
+        if n >= 10 {
+            self.number(n / 10);
+        }
+        self.push(&[b'0' + (n % 10) as u8]);
+    }
+}
+
+/// In the constructor: takes up what the program before this one left, and takes the variable out of `environment`.
+///
+/// # Safety
+/// `environment` is the program's list of strings, null or ended by a null, which nobody else looks at.
+pub unsafe fn take_up(environment: *mut *const c_char) {
+    // SAFETY: as the caller promises.
+    let Some(value) = (unsafe { remove(environment) }) else { return };
+    let mut numbers = value.split(|b| *b == b':').map(|n| core::str::from_utf8(n).ok().and_then(|n| n.parse().ok()));
+    let mut next = || numbers.next().flatten().unwrap_or(u32::MAX);
+    let (layout, file, slot, nonce) = (next(), next() as c_int, next() as usize, next());
+    if layout != LAYOUT || slot >= family::SLOTS || !sys::is_memory_file(file, size_of::<family::Family>()) {
+        return;
+    }
+    if !family::join(file, slot, nonce) {
+        sys::close(file);
+        return;
+    }
+    keep_over_exec(file, false);
+    fds::mark(file, Kind::Hidden);
+    if endpoint::prepare() {
+        resume(slot);
+    }
+}
+
+fn resume(slot: usize) {
+    let mut kept = [const { None }; MOST];
+    for (to, entry) in kept.iter_mut().zip(carried(slot)) {
+        *to = entry.read();
+    }
+    let find = |fd: c_int| {
+        let cookie = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE).unwrap_or(0);
+        for id in kept.iter().flatten().filter(|_| fds::kind(fd) == Kind::Other) {
+            let kind = match cookie {
+                c if c == id.endpoint().birth().cookie => Kind::Active,
+                c if c != 0 && c == id.local().unix_cookie.load(Relaxed) => Kind::Final,
+                _ => continue,
+            };
+            fds::bind(fd, **id, kind);
+        }
+    };
+    if fdinfo::each_descriptor(find).is_none() {
+        // No /proc: the numbers that a program is likely to be given.
+        (0..1024).for_each(find);
+    }
+    // What came along without a number is let go; of the rest the holder's bit stays.
+    let slot_holds = |id: &Id| id.endpoint().holders.has(slot);
+    for id in endpoint::all().filter(slot_holds) {
+        if !kept.iter().flatten().any(|k| **k == id) {
+            finish::never_had(id);
+        }
+    }
+}
+
+/// Takes the variable out of the environment; its value.
+unsafe fn remove(environment: *mut *const c_char) -> Option<&'static [u8]> {
+    let mut at = environment;
+    let mut found = None;
+    // SAFETY: the list ends with a null.
+    while !at.is_null() && !unsafe { *at }.is_null() {
+        // SAFETY: each entry is a terminated string, which lives as long as the process.
+        let text: &'static [u8] = unsafe { CStr::from_ptr(*at) }.to_bytes();
+        if let Some(value) = text.strip_prefix(VARIABLE) {
+            found = Some(value);
+            let mut from = at;
+            // SAFETY: the list ends with a null, which is moved, too.
+            unsafe {
+                while !(*from).is_null() {
+                    *from = *from.add(1);
+                    from = from.add(1);
+                }
+            }
+        } else {
+            // SAFETY: the list has not ended.
+            at = unsafe { at.add(1) };
+        }
+    }
+    found
+}
