@@ -89,7 +89,7 @@ pub fn connection() -> u32 {
 
 fn connect() -> Option<c_int> {
     let mut result = None;
-    daemon_path::each_candidate(|path, trusted_owner| {
+    daemon_path::each_candidate(|path, owner| {
         let kind = libc::SOCK_SEQPACKET | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         let fd = sys::socket(libc::AF_UNIX, kind, 0) as c_int;
         if fd < 0 {
@@ -100,7 +100,7 @@ fn connect() -> Option<c_int> {
         let connected = sys::connect(fd, (&raw const addr).cast(), size_of::<libc::sockaddr_un>() as u32) == 0;
         let trusted = connected
             && sys::getsockopt::<libc::ucred>(fd, libc::SOL_SOCKET, libc::SO_PEERCRED)
-                .is_ok_and(|c| trusted_owner(c.uid));
+                .is_ok_and(|c| c.uid == owner || daemon_path::is_trusted(c.uid));
         result = if trusted { fds::hide(fd) } else { None };
         if !trusted {
             sys::close(fd);

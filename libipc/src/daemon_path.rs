@@ -1,5 +1,6 @@
 //! Where ipcd's socket is, and whose word is taken there. A squatter at the path would be handed the program's
-//! sockets, so the directory must be one that nobody else can write to, and the server root or this user.
+//! sockets, so the directory must be one that only its owner can write to, and the server its owner. The owner is root or
+//! this user, or anybody in the place that IPCD_SOCKET names: whoever set that could have set LD_PRELOAD as well.
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
@@ -94,28 +95,32 @@ fn variable(name: &core::ffi::CStr) -> Path {
     Path::EMPTY.push(value.to_bytes())
 }
 
-/// Calls `visit` with each place where an ipcd for this process may be, and with the test that its owner must pass,
-/// until it returns true.
-pub fn each_candidate(mut visit: impl FnMut(&Path, fn(u32) -> bool) -> bool) {
+/// Calls `visit` with each place where an ipcd for this process may be, and with the user who may serve there beside
+/// those that [`is_trusted`] names, until it returns true.
+pub fn each_candidate(mut visit: impl FnMut(&Path, u32) -> bool) {
     if !READY.load(Acquire) {
         return;
     }
     // SAFETY: READY was seen set: nobody writes any more.
     let config = unsafe { &*CONFIG.0.get() };
     let uid = sys::geteuid();
-    let own = match config.named.fits() {
+    let named = config.named.fits();
+    let own = match named {
         true => config.named,
         false if uid == 0 => Path::EMPTY,
         false if config.runtime_dir.fits() => config.runtime_dir.push(b"/ipcd/ipcd.sock"),
         false => Path::EMPTY.push(b"/tmp/ipcd-").push_number(uid).push(b"/ipcd.sock"),
     };
-    let system = if config.named.fits() { Path::EMPTY } else { Path::EMPTY.push(b"/run/ipcd/ipcd.sock") };
+    let system = if named { Path::EMPTY } else { Path::EMPTY.push(b"/run/ipcd/ipcd.sock") };
     for (path, failed) in [own, system].iter().zip(&FAILED) {
         if !path.fits() {
             continue;
         }
-        let Some(stamp) = safe_directory(path).filter(|stamp| *stamp != failed.load(Relaxed)) else { continue };
-        if visit(path, is_trusted) {
+        let Some((stamp, owner)) = safe_directory(path) else { continue };
+        if stamp == failed.load(Relaxed) || !(named || is_trusted(owner)) {
+            continue;
+        }
+        if visit(path, owner) {
             return;
         }
         if sys::realtime().saturating_sub(stamp) > SETTLED_NS {
@@ -132,13 +137,13 @@ const SETTLED_NS: u64 = 1_000_000_000;
 static FAILED: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 
 /// Root, or the user that this process acts as.
-fn is_trusted(uid: u32) -> bool {
+pub fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == sys::geteuid()
 }
 
-/// The time of the last change of the directory, in nanoseconds, if nobody else can write to it.
-fn safe_directory(path: &Path) -> Option<u64> {
+/// The time of the last change of the directory, in nanoseconds, and its owner, if nobody else can write to it.
+fn safe_directory(path: &Path) -> Option<(u64, u32)> {
     let st = sys::lstat(path.directory().bytes.as_ptr())?;
-    let safe = st.st_mode & libc::S_IFMT == libc::S_IFDIR && is_trusted(st.st_uid) && st.st_mode & 0o022 == 0;
-    safe.then_some(st.st_mtime as u64 * 1_000_000_000 + st.st_mtime_nsec as u64)
+    let safe = st.st_mode & libc::S_IFMT == libc::S_IFDIR && st.st_mode & 0o022 == 0;
+    safe.then_some((st.st_mtime as u64 * 1_000_000_000 + st.st_mtime_nsec as u64, st.st_uid))
 }
