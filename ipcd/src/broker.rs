@@ -106,7 +106,10 @@ impl Broker {
                 fault::point(self.config.fault, Fault::AfterPrefix);
             }
             ToDaemon::Closed { cookie } => self.closed(id, cookie),
-            ToDaemon::Adopted { cookie } => self.report(id, cookie, |e| e.state = e.state.max(State::Dual)),
+            ToDaemon::Adopted { cookie } => self.report(id, cookie, |e| {
+                e.state = e.state.max(State::Dual);
+                e.end = None;
+            }),
             ToDaemon::Switched { cookie, direction, offset } => {
                 self.report(id, cookie, |e| e.switched(direction, offset));
             }
@@ -179,12 +182,10 @@ impl Broker {
     }
 
     fn grant(&mut self, connected: u64, accepted: u64) {
-        let speaker = |cookie| {
-            let e = self.endpoints.get(&cookie)?;
-            let id = e.speaker?;
-            Some((id, e.claims.iter().find(|c| c.session == id)?.opened.token))
-        };
-        let (Some(c), Some(a)) = (speaker(connected), speaker(accepted)) else { return };
+        let heard = |cookie| self.endpoints.get(&cookie).is_some_and(|e| e.speaker.is_some());
+        if !heard(connected) || !heard(accepted) {
+            return;
+        }
         let ends = match grant::transport(self.config.buffer) {
             Ok(ends) => ends,
             Err(error) => {
@@ -195,26 +196,36 @@ impl Broker {
             }
         };
         let now = kernel::now();
-        for (cookie, peer) in [(connected, accepted), (accepted, connected)] {
+        for (cookie, peer, end) in [(connected, accepted, ends.0), (accepted, connected, ends.1)] {
             if let Some(e) = self.endpoints.get_mut(&cookie) {
                 e.state = State::Granted;
                 e.peer = Some(peer);
+                e.end = Some(end);
                 self.metrics.granted(now.saturating_sub(e.prefixed.unwrap_or(now)));
             }
         }
         self.metrics.pairs += 1;
         info!(connected, accepted, "paired");
-        let first = self.send(c.0, ToShim::Grant { cookie: connected, token: c.1 }, Some(ends.0));
+        let first = self.deliver(connected);
         fault::point(self.config.fault, Fault::BetweenGrants);
         if !first {
             // Its peer would be told of the end of the new transport anyway.
             self.refuse(accepted, Reason::PeerDeclined);
             return;
         }
-        if !self.send(a.0, ToShim::Grant { cookie: accepted, token: a.1 }, Some(ends.1)) {
+        if !self.deliver(accepted) {
             self.note_stay(accepted, Reason::NoDescriptors);
         }
         fault::point(self.config.fault, Fault::AfterGrants);
+    }
+
+    /// Sends an endpoint's end of the new transport to whoever speaks for it now. False if it cannot be sent.
+    pub(crate) fn deliver(&mut self, cookie: u64) -> bool {
+        let Some(e) = self.endpoints.get(&cookie) else { return false };
+        let Some(claim) = e.claims.iter().find(|c| Some(c.session) == e.speaker) else { return false };
+        let (session, token) = (claim.session, claim.opened.token);
+        let Some(Ok(end)) = e.end.as_ref().map(OwnedFd::try_clone) else { return false };
+        self.send(session, ToShim::Grant { cookie, token }, Some(end))
     }
 
     fn refuse(&mut self, cookie: u64, reason: Reason) {
@@ -232,6 +243,7 @@ impl Broker {
         if let Some(e) = self.endpoints.get_mut(&cookie) {
             e.state = State::Stay;
             e.reason = Some(reason);
+            e.end = None;
         }
     }
 
@@ -278,6 +290,7 @@ impl Broker {
             e.switched(Direction::Sent, sent);
             e.switched(Direction::Received, received);
             e.state = State::Final;
+            e.end = None;
             e.finished.get_or_insert(at);
         });
         let Some(e) = self.endpoints.get(&cookie).filter(|e| e.finished == Some(at)) else { return };
@@ -295,6 +308,7 @@ impl Broker {
         };
         e.state = State::Stay;
         e.reason = Some(reason);
+        e.end = None;
         *self.metrics.stayed.entry(reason).or_default() += 1;
         self.tell(kernel::now(), Event::Stayed { cookie });
     }

@@ -91,9 +91,15 @@ impl Broker {
         e.began = opened.began;
         e.tuple = facts.tuple;
         e.netns = facts.netns;
-        if e.speaker.is_none() || e.peer.is_none() {
+        let granted = e.state == State::Granted;
+        if e.speaker.is_none() || e.peer.is_none() || granted {
             e.speaker = Some(id);
             e.owner = Rc::clone(&session.owner);
+        }
+        if granted {
+            // Whoever was sent it has not taken it up, and holds the endpoint no more: a child went on with it.
+            self.deliver(opened.cookie);
+            return;
         }
         if let Some(reason) = e.reason {
             self.send(id, ToShim::Refuse { cookie: opened.cookie, token: opened.token, reason }, None);
@@ -135,6 +141,7 @@ impl Broker {
             return;
         }
         e.ended = Some(now);
+        e.end = None;
         e.speaker = None;
         let peer = e.peer;
         self.tell(now, Event::Ended { cookie });

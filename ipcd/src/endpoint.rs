@@ -1,5 +1,6 @@
 //! What ipcd knows of one endpoint beyond what the matcher needs: who has it, and how far it came.
 
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use matcher::addr::Tuple;
@@ -88,6 +89,8 @@ pub struct Endpoint {
     pub reason: Option<Reason>,
     /// The other end.
     pub peer: Option<u64>,
+    /// Its end of the new transport, until somebody has taken it up: who was sent it may leave it to a child.
+    pub end: Option<OwnedFd>,
     /// Bytes that went over TCP in each direction, once it switched.
     pub offsets: [Option<u64>; 2],
     /// When it was final.
@@ -112,6 +115,7 @@ impl Endpoint {
             state: State::Opened,
             reason: None,
             peer: None,
+            end: None,
             offsets: [None; 2],
             finished: None,
             ended: None,

@@ -61,6 +61,28 @@ fn a_stream_is_paired_and_bytes_cross_the_transport() {
 }
 
 #[test]
+fn a_child_that_goes_on_is_sent_the_same_end_unless_it_was_taken_up() {
+    let daemon = Daemon::start(&[]);
+    let (client, parent) = (Shim::new(&daemon, "client"), Shim::new(&daemon, "parent"));
+    let (c, s) = stream();
+    client.introduce(&c);
+    parent.introduce(&s);
+    let mut x = UnixStream::from(client.granted(&c));
+    drop(parent.granted(&s));
+    x.write_all(b"?").unwrap();
+    let child = Shim::new(&daemon, "child");
+    child.introduce(&s);
+    let mut y = UnixStream::from(child.granted(&s));
+    let mut one = [0; 1];
+    y.read_exact(&mut one).unwrap();
+    child.say(ToDaemon::Adopted { cookie: s.cookie() });
+    // Then nobody else has it, and its peer sees the end.
+    drop(y);
+    x.set_nonblocking(false).unwrap();
+    assert_eq!(x.read(&mut one).unwrap(), 0);
+}
+
+#[test]
 fn one_process_may_have_both_ends() {
     let daemon = Daemon::start(&[]);
     let a = Shim::new(&daemon, "both");

@@ -268,10 +268,13 @@ pub unsafe fn sendto(
 }
 
 pub unsafe fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
-    if is_ours(fd) {
-        // SAFETY: null or the program's header.
-        if let Some(msg) = unsafe { msg.as_ref() }.filter(|m| is_list(m.msg_iov, m.msg_iovlen)) {
+    // SAFETY: null or the program's header.
+    if let Some(msg) = unsafe { msg.as_ref() } {
+        if is_ours(fd) && is_list(msg.msg_iov, msg.msg_iovlen) {
             return as_libc(super::send::send(fd, msg, flags));
+        }
+        if msg.msg_controllen > 0 {
+            super::rights::passing(msg);
         }
     }
     // SAFETY: the program's own call.
@@ -280,6 +283,10 @@ pub unsafe fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
 
 pub unsafe fn sendmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int {
     if !is_ours(fd) || list.is_null() {
+        for i in 0..if list.is_null() { 0 } else { count.min(libc::UIO_MAXIOV as c_uint) } {
+            // SAFETY: the program's list has `count` entries.
+            super::rights::passing(unsafe { &(*list.add(i as usize)).msg_hdr });
+        }
         // SAFETY: the program's own call.
         return unsafe { real::sendmmsg()(fd, list, count, flags) };
     }
