@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering::*;
 use libc::c_int;
 use matcher::reason::Reason;
 
+use crate::calls::stdio::is_standard;
 use crate::daemon::Link;
 use crate::endpoint::{self, Id};
 use crate::guard::NoSignals;
@@ -57,6 +58,8 @@ fn tell(id: Id, fd: c_int) {
     }
     if !process::is_announced() {
         endpoint::stay(id, Reason::UnseenIo);
+    } else if is_standard(id) {
+        endpoint::stay(id, Reason::Stdio);
     } else if e.holders.is_sole() {
         daemon::tell_prefixes(id, fd);
     }
@@ -97,6 +100,9 @@ fn take_up(id: Id, fd: c_int) {
 /// reason means: later.
 fn promise(id: Id, fd: c_int, read: u64, written: u64) -> Result<(), Option<Reason>> {
     let (e, l) = (id.endpoint(), id.local());
+    if is_standard(id) {
+        return Err(Some(Reason::Stdio));
+    }
     let known = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE).ok();
     if known != Some(e.birth().cookie) {
         return Err(Some(Reason::UnseenIo));

@@ -12,5 +12,6 @@ pub mod rights;
 pub mod select;
 pub mod send;
 pub mod spawn;
+pub mod stdio;
 pub mod wait;
 pub mod zero_copy;

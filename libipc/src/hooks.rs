@@ -10,7 +10,7 @@ use libc::{
 };
 
 use crate::calls::exec::{self, List};
-use crate::calls::{connect, descriptors, epoll, io, options, process, select, spawn, wait, zero_copy};
+use crate::calls::{connect, descriptors, epoll, io, options, process, select, spawn, stdio, wait, zero_copy};
 
 unsafe extern "C" {
     /// By its first version, so that the object loads on every glibc since: the default one came with 2.34, when the
@@ -42,8 +42,7 @@ impl Next {
 
     #[cold]
     fn find(&self, name: &'static CStr) -> *mut c_void {
-        let found = symbol(libc::RTLD_NEXT, name);
-        let found = if found.is_null() { missing as *mut c_void } else { found };
+        let found = real_address(name) as *mut c_void;
         self.0.store(found, Relaxed);
         found
     }
@@ -53,6 +52,12 @@ impl Next {
 extern "C" fn missing() -> c_long {
     crate::guard::set_errno(libc::ENOSYS);
     -1
+}
+
+/// The next definition of a symbol; a function that reports an error if there is none.
+pub fn real_address(name: &'static CStr) -> usize {
+    let found = symbol(libc::RTLD_NEXT, name);
+    if found.is_null() { missing as *mut c_void as usize } else { found as usize }
 }
 
 macro_rules! hooks {
@@ -108,10 +113,13 @@ macro_rules! hooks {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod listed {
+mod variadic {
+    #![allow(non_snake_case)]
     crate::listed!(execl => crate::calls::exec::execl);
     crate::listed!(execlp => crate::calls::exec::execlp);
     crate::listed!(execle => crate::calls::exec::execle);
+    crate::forwarded!(dprintf, real_dprintf);
+    crate::forwarded!(__dprintf_chk, real_dprintf_chk);
 }
 
 type Name = *const c_char;
@@ -137,6 +145,11 @@ hooks! {
     fclose(file: *mut FILE) -> c_int => descriptors::fclose;
     close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int => descriptors::close_range;
     closefrom(first: c_int) => descriptors::closefrom;
+
+    // the C library's own input and output
+    fdopen(fd: c_int, mode: Name) -> *mut FILE => stdio::fdopen;
+    vdprintf(fd: c_int, format: Name, arguments: stdio::Arguments) -> c_int => stdio::vdprintf;
+    __vdprintf_chk(fd: c_int, flag: c_int, format: Name, arguments: stdio::Arguments) -> c_int => stdio::vdprintf_chk;
 
     // duplicates, flags
     dup(fd: c_int) -> c_int => descriptors::dup;

@@ -25,22 +25,30 @@ pub enum Program {
 
 impl Program {
     /// Whether `environment` makes the dynamic loader load the shim, and the program has a dynamic loader that does.
+    /// `None` if there is nothing to execute (callers try one place after another).
     ///
     /// # Safety
     /// The name is null or terminated; the environment is null or a list of terminated strings that ends with a null.
-    pub unsafe fn loads_shim(self, environment: *const *const c_char) -> bool {
+    pub unsafe fn loads_shim(self, environment: *const *const c_char) -> Option<bool> {
+        let mut found = [0u8; PATH_MAX];
         // SAFETY: as the caller promises.
-        unsafe {
-            if !variable(environment, b"LD_PRELOAD=").is_some_and(|list| contains(list, b"libipc")) {
-                return false;
-            }
+        let len = unsafe {
             match self {
-                Program::Path(path) => !path.is_null() && is_dynamic(CStr::from_ptr(path).to_bytes(), NESTED),
-                Program::Name(name) => !name.is_null() && found_is_dynamic(CStr::from_ptr(name).to_bytes()),
-                Program::Other => false,
+                Program::Other => return Some(false),
+                Program::Path(path) => find(bytes(path), false, &mut found)?,
+                Program::Name(name) => find(bytes(name), true, &mut found)?,
             }
-        }
+        };
+        // SAFETY: as the caller promises.
+        let list = unsafe { variable(environment, b"LD_PRELOAD=") };
+        let path = found.get(..len).unwrap_or(&[]);
+        Some(list.is_some_and(|list| contains(list, b"libipc")) && is_dynamic(path, NESTED))
     }
+}
+
+unsafe fn bytes(text: *const c_char) -> &'static [u8] {
+    // SAFETY: the caller passes null or a terminated string; the result is used before the call is over.
+    if text.is_null() { &[] } else { unsafe { CStr::from_ptr(text) }.to_bytes() }
 }
 
 unsafe fn variable(mut list: *const *const c_char, name: &[u8]) -> Option<&'static [u8]> {
@@ -60,30 +68,32 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|w| w == part)
 }
 
-/// The first executable of this name in PATH, which is that of the process that executes (execvp(3)).
-fn found_is_dynamic(name: &[u8]) -> bool {
-    if name.contains(&b'/') {
-        return is_dynamic(name, NESTED);
+/// Puts the path of the program that would be executed into `found`, terminated; its length. A name without a slash
+/// is `searched` for in the PATH of the process that executes (execvp(3)).
+fn find(name: &[u8], searched: bool, found: &mut [u8; PATH_MAX]) -> Option<usize> {
+    if !searched || name.contains(&b'/') {
+        return try_path(&[name], found);
     }
     // SAFETY: a terminated name; the value is read at once.
     let path = unsafe { libc::getenv(c"PATH".as_ptr()) };
     // SAFETY: null, or a terminated string.
     let path = if path.is_null() { DEFAULT_PATH } else { unsafe { CStr::from_ptr(path) }.to_bytes() };
-    for directory in path.split(|b| *b == b':') {
-        let mut full = [0u8; PATH_MAX];
-        let parts = [directory, if directory.is_empty() { b"" } else { b"/" }, name];
-        let len: usize = parts.iter().map(|p| p.len()).sum();
-        if len >= PATH_MAX {
-            continue;
-        }
-        for (to, from) in full.iter_mut().zip(parts.into_iter().flatten()) {
-            *to = *from;
-        }
-        if sys::is_executable(full.as_ptr()) {
-            return is_dynamic(full.get(..len).unwrap_or(&[]), NESTED);
-        }
+    path.split(|b| *b == b':').find_map(|directory| match directory {
+        [] => try_path(&[name], found),
+        _ => try_path(&[directory, b"/", name], found),
+    })
+}
+
+fn try_path(parts: &[&[u8]], found: &mut [u8; PATH_MAX]) -> Option<usize> {
+    let len: usize = parts.iter().map(|p| p.len()).sum();
+    if len == 0 || len >= PATH_MAX {
+        return None;
     }
-    false
+    *found = [0; PATH_MAX];
+    for (to, from) in found.iter_mut().zip(parts.iter().copied().flatten()) {
+        *to = *from;
+    }
+    sys::is_executable(found.as_ptr()).then_some(len)
 }
 
 /// Whether the file is a program of this machine with glibc's loader, and executing it changes no privilege (ld.so(8)
@@ -99,12 +109,11 @@ fn is_dynamic(path: &[u8], depth: usize) -> bool {
     let at = terminated.as_ptr();
     let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as usize;
     let file = sys::forward(libc::SYS_openat, [libc::AT_FDCWD as usize, at as usize, flags, 0, 0, 0]) as c_int;
-    if file < 0 || sys::changes_privilege(file) {
-        sys::close(file);
+    if file < 0 {
         return false;
     }
     let mut head = [0u8; 1024];
-    let n = sys::read(file, &mut head);
+    let n = if sys::changes_privilege(file) { 0 } else { sys::read(file, &mut head) };
     sys::close(file);
     let head = head.get(..n.max(0) as usize).unwrap_or(&[]);
     match head.strip_prefix(b"#!") {

@@ -61,6 +61,8 @@ reasons! {
     Shut = 14, "shut";
     /// The connection was over before the switch.
     Closed = 15, "closed";
+    /// The C library's streams (stdin, stdout, fdopen) may read and write the descriptor where libipc does not see it.
+    Stdio = 16, "stdio";
 
     // Decided by ipcd.
     /// No endpoint of this host reported the mirrored four-tuple in time: the peer is remote or has no libipc.

@@ -127,12 +127,16 @@ fn duplicate(fd: c_int, make: impl FnOnce() -> c_int) -> c_int {
     };
     let _no_signals = NoSignals::hold();
     let e = id.endpoint();
-    let _locks = (e.lock_rx(), e.lock_tx());
+    let locks = (e.lock_rx(), e.lock_tx());
     let new = make();
     if new >= 0 && new != fd {
         // What it is now that no step can be taken; what it was, if another thread has closed it meanwhile.
         let now = Some(fds::kind(fd)).filter(|_| fds::is_endpoint(fd));
         fds::bind(new, *id, now.unwrap_or(kind));
+    }
+    drop(locks);
+    if (0..=libc::STDERR_FILENO).contains(&new) && id.endpoint().phase() >= Phase::Adopting {
+        super::stdio::takes(new);
     }
     new
 }

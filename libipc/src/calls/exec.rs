@@ -83,9 +83,9 @@ impl Drop for Longer {
 unsafe fn execute(program: Program, list: List, call: impl Fn(List) -> c_int) -> c_int {
     let errno = Errno::keep();
     // SAFETY: the program's own arguments.
-    let knows = concerns_us().then(|| family::file() >= 0 && unsafe { program.loads_shim(list) });
-    if knows != Some(true) {
-        if knows == Some(false) {
+    let loads = if concerns_us() { unsafe { program.loads_shim(list) } } else { None };
+    if loads != Some(true) || family::file() < 0 {
+        if loads.is_some() {
             keep_on_tcp();
         }
         drop(errno);

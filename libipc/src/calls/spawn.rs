@@ -40,7 +40,7 @@ unsafe fn spawn(pid: *mut pid_t, program: Program, list: List, call: impl Fn(*mu
         return call(pid, list);
     };
     // SAFETY: the program's own arguments.
-    let knows = family::file() >= 0 && unsafe { program.loads_shim(list) };
+    let knows = family::file() >= 0 && unsafe { program.loads_shim(list) } == Some(true);
     let packed = knows.then(|| Packed::new(slot, inherit::inherited()));
     // SAFETY: the program's own environment.
     let longer = packed.as_ref().and_then(|p| unsafe { Longer::new(list, p.variable()) });
