@@ -106,6 +106,7 @@ impl Broker {
                 fault::point(self.config.fault, Fault::AfterPrefix);
             }
             ToDaemon::Closed { cookie } => self.closed(id, cookie),
+            ToDaemon::Left { cookie } => self.left_to_kin(id, cookie),
             ToDaemon::Adopted { cookie } => self.report(id, cookie, |e| {
                 e.state = e.state.max(State::Dual);
                 e.end = None;
@@ -237,6 +238,7 @@ impl Broker {
         for (id, token) in told {
             self.send(id, ToShim::Refuse { cookie, token, reason }, None);
         }
+        self.forget_deserted(cookie);
     }
 
     fn note_stay(&mut self, cookie: u64, reason: Reason) {

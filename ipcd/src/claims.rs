@@ -31,7 +31,7 @@ impl Broker {
             self.archive(opened.cookie);
         }
         match self.endpoints.get_mut(&opened.cookie) {
-            Some(known) => known.claims.push(Claim { session: id, opened: *opened, proven: false }),
+            Some(known) => known.claims.push(Claim::new(id, opened)),
             None => {
                 self.metrics.endpoints += 1;
                 self.endpoints.insert(opened.cookie, Box::new(Endpoint::new(id, owner, opened)));
@@ -76,6 +76,7 @@ impl Broker {
     }
 
     fn proven(&mut self, id: SessionId, opened: &Opened, facts: &Facts) {
+        self.drop_left(opened.cookie);
         let Some(session) = self.sessions.get(&id) else { return };
         let Some(e) = self.endpoints.get_mut(&opened.cookie) else { return };
         if let Some(claim) = e.claim(id) {
@@ -128,18 +129,66 @@ impl Broker {
         }
     }
 
+    /// A session has the endpoint no more, but a process that it forked or executed has, which will speak for it. As long
+    /// as it does not, what the session said holds; where there is nothing to hold, the claim ends here.
+    pub(crate) fn left_to_kin(&mut self, id: SessionId, cookie: u64) {
+        let Some(claim) = self.endpoints.get_mut(&cookie).and_then(|e| e.claim(id)) else {
+            self.metrics.stray += 1;
+            return;
+        };
+        claim.left = true;
+        self.forget_deserted(cookie);
+    }
+
+    /// Ends an endpoint that everybody has left and nobody else needs to speak for.
+    pub(crate) fn forget_deserted(&mut self, cookie: u64) {
+        let Some(e) = self.endpoints.get(&cookie) else { return };
+        let holds = matches!(e.state, State::Waiting | State::Granted);
+        if e.claims.iter().any(|c| !c.left) {
+            self.drop_left(cookie);
+        } else if e.state == State::Opened {
+            // Nothing is known of it yet but that it exists: whoever has it will say so again.
+            self.drop_left(cookie);
+            self.endpoints.remove(&cookie);
+            self.tell(kernel::now(), Event::Ended { cookie });
+        } else if !holds && let Some(last) = e.claims.first().map(|c| c.session) {
+            self.unclaim(last, cookie);
+        }
+    }
+
+    /// Takes away the claims of those who have left the endpoint to others.
+    fn drop_left(&mut self, cookie: u64) {
+        let Some(e) = self.endpoints.get_mut(&cookie) else { return };
+        let mut speaker_left = false;
+        for claim in e.claims.extract_if(.., |c| c.left) {
+            speaker_left |= e.speaker == Some(claim.session);
+            if let Some(session) = self.sessions.get_mut(&claim.session) {
+                session.cookies.remove(&cookie);
+            }
+        }
+        if speaker_left {
+            e.speaker = None;
+            self.tell(kernel::now(), Event::Orphaned { cookie });
+        }
+    }
+
     /// A session has the endpoint no more; the last one ends it.
     pub(crate) fn unclaim(&mut self, id: SessionId, cookie: u64) {
         let now = kernel::now();
         let Some(e) = self.endpoints.get_mut(&cookie) else { return };
+        let spoke = e.speaker == Some(id);
         e.claims.retain(|c| c.session != id);
-        if !e.claims.is_empty() {
-            if e.speaker == Some(id) {
-                e.speaker = None;
+        if spoke {
+            e.speaker = None;
+        }
+        if e.claims.iter().any(|c| !c.left) {
+            if spoke {
                 self.tell(now, Event::Orphaned { cookie });
             }
             return;
         }
+        self.drop_left(cookie);
+        let Some(e) = self.endpoints.get_mut(&cookie) else { return };
         e.ended = Some(now);
         e.end = None;
         e.speaker = None;

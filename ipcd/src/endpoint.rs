@@ -60,6 +60,15 @@ pub struct Claim {
     pub opened: Opened,
     /// Whether it passed the socket itself.
     pub proven: bool,
+    /// Whether it has left the endpoint to another process, of which nothing was heard yet.
+    pub left: bool,
+}
+
+impl Claim {
+    /// A claim that nothing supports yet.
+    pub fn new(session: SessionId, opened: &Opened) -> Claim {
+        Claim { session, opened: *opened, proven: false, left: false }
+    }
 }
 
 /// One endpoint.
@@ -103,7 +112,7 @@ impl Endpoint {
     /// An endpoint that one session claims.
     pub fn new(session: SessionId, owner: Rc<Owner>, opened: &Opened) -> Endpoint {
         Endpoint {
-            claims: vec![Claim { session, opened: *opened, proven: false }],
+            claims: vec![Claim::new(session, opened)],
             speaker: None,
             verified: false,
             owner,
@@ -131,7 +140,7 @@ impl Endpoint {
     pub fn heeds(&self, session: SessionId) -> bool {
         match self.speaker {
             Some(speaker) => speaker == session,
-            None => !self.verified && matches!(self.claims.as_slice(), [only] if only.session == session),
+            None => !self.verified && self.claims.iter().all(|c| c.left || c.session == session),
         }
     }
 

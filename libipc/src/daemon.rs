@@ -298,6 +298,7 @@ fn tell_opened(id: Id) -> bool {
     let connection = connection();
     let told = send(&message, None);
     if told {
+        id.local().claimed.store(connection, Relaxed);
         e.told.store(0, Relaxed);
         e.told_on.store(connection, Relaxed);
     }
@@ -334,11 +335,6 @@ pub fn tell_prefixes(id: Id, fd: c_int) {
     }
 }
 
-/// Tells ipcd that the endpoint stays on TCP.
-pub fn stayed(id: Id, reason: Reason) {
-    send(&ToDaemon::Stayed { cookie: id.endpoint().birth().cookie, reason }, None);
-}
-
 /// Tells ipcd that HELLO was sent.
 pub fn adopted(id: Id) {
     send(&ToDaemon::Adopted { cookie: id.endpoint().birth().cookie }, None);
@@ -355,11 +351,14 @@ pub fn finished(id: Id, sent: u64, received: u64) -> bool {
     send(&message, None) || SOCKET.load(Relaxed) < 0
 }
 
-/// Tells ipcd that the endpoint is gone.
-pub fn closed(id: Id) {
-    let e = id.endpoint();
-    if e.told_on.load(Relaxed) == connection() && !flush_closed() | !tell_closed(e.birth().cookie) {
-        let free = |slot: &&AtomicU64| slot.compare_exchange(0, e.birth().cookie, Relaxed, Relaxed).is_ok();
+/// Tells ipcd that this process has the endpoint no more; `last`: that nobody has.
+pub fn closed(id: Id, last: bool) {
+    if id.local().claimed.load(Relaxed) != connection() || connection() == 0 {
+        return;
+    }
+    let gone = id.endpoint().birth().cookie | if last { 0 } else { KIN };
+    if !flush_closed() | !tell_closed(gone) {
+        let free = |slot: &&AtomicU64| slot.compare_exchange(0, gone, Relaxed, Relaxed).is_ok();
         if CLOSED.iter().find(free).is_none() {
             // ipcd would believe in dead endpoints for ever: better it forgets all of them.
             disconnect(SOCKET.load(Relaxed));
@@ -369,19 +368,31 @@ pub fn closed(id: Id) {
 
 /// Cookies of endpoints that are gone, which ipcd had no room to hear.
 static CLOSED: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
+/// Beside a cookie (the kernel counts them up): other processes have it.
+const KIN: u64 = 1 << 63;
 
-fn tell_closed(cookie: u64) -> bool {
-    send(&ToDaemon::Closed { cookie }, None)
+fn tell_closed(gone: u64) -> bool {
+    let cookie = gone & !KIN;
+    send(&if gone == cookie { ToDaemon::Closed { cookie } } else { ToDaemon::Left { cookie } }, None)
 }
 
 /// Says what could not be said before; false if there is no room still.
 fn flush_closed() -> bool {
     CLOSED.iter().all(|slot| match slot.swap(0, Relaxed) {
         0 => true,
-        cookie if tell_closed(cookie) => true,
-        cookie => {
-            slot.store(cookie, Relaxed);
+        gone if tell_closed(gone) => true,
+        gone => {
+            slot.store(gone, Relaxed);
             false
         }
     })
+}
+
+/// Tells ipcd that the endpoint stays on TCP.
+pub fn stayed(id: Id, reason: Reason) {
+    if id.local().claimed.load(Relaxed) != connection() && id.endpoint().told_on.load(Relaxed) != 0 {
+        // Only the process that it came from has spoken of it yet.
+        tell_opened(id);
+    }
+    send(&ToDaemon::Stayed { cookie: id.endpoint().birth().cookie, reason }, None);
 }

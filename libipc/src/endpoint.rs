@@ -116,6 +116,8 @@ pub struct Local {
     pub tcp: AtomicI32,
     /// How many more calls put off the step to final, if ipcd has no room for the report of it.
     pub patience: AtomicI32,
+    /// The connection on which this process told ipcd of it; 0: none.
+    pub claimed: AtomicU32,
     /// `SO_COOKIE` of the new socket, once final.
     pub unix_cookie: AtomicU64,
     /// The program waits for it with poll or select.
@@ -451,6 +453,7 @@ fn begin_local(id: Id) {
     l.polled.store(false, Relaxed);
     l.patience.store(PATIENCE, Relaxed);
     l.unix_cookie.store(0, Relaxed);
+    l.claimed.store(0, Relaxed);
     l.pins.hold();
 }
 

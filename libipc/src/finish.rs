@@ -83,7 +83,6 @@ pub fn released(id: Id) {
     // What other processes of the family hold too is theirs: control messages, and the kernel's registrations.
     let last = e.holders.is_sole();
     epoll::drop_registrations(id, last);
-    let promised = e.phase() >= Phase::Dual;
     if last && e.sides() & sides::CONTROL != 0 {
         for slot in [&l.unix, &l.grant] {
             dual::discard_control(slot.load(Acquire));
@@ -95,10 +94,7 @@ pub fn released(id: Id) {
             fds::close_hidden(fd);
         }
     }
-    let told = e.told_on.load(Relaxed) != 0;
-    if last && (promised || told) {
-        daemon::closed(id);
-    }
+    daemon::closed(id, last);
     e.holders.remove(family::slot());
 }
 

@@ -10,7 +10,7 @@ use crate::addr::{Addr, Tuple};
 use crate::reason::Reason;
 
 /// The protocol spoken here. A peer with another version is refused with [`ErrorCode::Version`].
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// No record is longer than this many bytes.
 pub const MAX_MESSAGE: usize = 160;
 /// Bytes of a direction's prefix hash (SHA-256, FIPS 180-4).
@@ -149,6 +149,11 @@ pub enum ToDaemon {
     },
     /// The program closed its last descriptor of the endpoint.
     Closed {
+        /// The endpoint.
+        cookie: u64,
+    },
+    /// The program closed its last descriptor of the endpoint, which a process that it forked or executed still has.
+    Left {
         /// The endpoint.
         cookie: u64,
     },
@@ -314,6 +319,7 @@ impl ToDaemon {
             }
             ToDaemon::Stayed { cookie, reason } => *Record::new(7).u64(*cookie).put(&[*reason as u8]),
             ToDaemon::Closed { cookie } => *Record::new(8).u64(*cookie),
+            ToDaemon::Left { cookie } => *Record::new(10).u64(*cookie),
             ToDaemon::Query(q) => *Record::new(9).put(&[*q as u8]),
         }
     }
@@ -346,6 +352,7 @@ impl ToDaemon {
                 1 => Query::Stats,
                 _ => return Err(Error::BadField("query")),
             }),
+            10 => ToDaemon::Left { cookie: r.u64()? },
             tag => return Err(Error::UnknownTag(tag)),
         };
         r.end(message)

@@ -57,6 +57,7 @@ fn to_daemon() -> impl Strategy<Value = ToDaemon> {
         }),
         (cookie, reason()).prop_map(|(cookie, reason)| ToDaemon::Stayed { cookie, reason }),
         cookie.prop_map(|cookie| ToDaemon::Closed { cookie }),
+        cookie.prop_map(|cookie| ToDaemon::Left { cookie }),
         prop_oneof![Just(Query::List), Just(Query::Stats)].prop_map(ToDaemon::Query),
     ]
 }
