@@ -25,7 +25,7 @@ pub fn passing(msg: &msghdr) {
         if head.cmsg_level == libc::SOL_SOCKET && head.cmsg_type == libc::SCM_RIGHTS {
             // SAFETY: the data of such a message is a list of descriptors, of the length that its head says (cmsg(3)).
             let (data, empty) = unsafe { (libc::CMSG_DATA(at).cast::<c_int>(), libc::CMSG_LEN(0) as usize) };
-            let count = (head.cmsg_len as usize).saturating_sub(empty) / size_of::<c_int>();
+            let count = head.cmsg_len.saturating_sub(empty) / size_of::<c_int>();
             for i in 0..count {
                 // SAFETY: as above; the data need not be aligned.
                 leaves(unsafe { data.add(i).read_unaligned() });
