@@ -77,9 +77,12 @@ extern "C" fn constructor(
     environment: *mut *const core::ffi::c_char,
 ) {
     let _errno = guard::Errno::keep();
+    // Without this no ipcd is looked for, and everything stays on TCP.
+    if !process::watch_forks() {
+        return;
+    }
     daemon_path::remember_environment();
     process::remember_threads();
-    process::watch_forks();
     // SAFETY: the loader passes the program's environment, and no other code of the program runs yet.
     unsafe { inherit::take_up(environment) };
 }

@@ -70,22 +70,19 @@ pub fn forked(pid: c_int) {
     }
 }
 
-unsafe extern "C" {
-    fn __register_atfork(
-        prepare: Option<extern "C" fn()>,
-        parent: Option<extern "C" fn()>,
-        child: Option<extern "C" fn()>,
-        dso: *const c_void,
-    ) -> c_int;
-}
+type RegisterAtfork = unsafe extern "C" fn(extern "C" fn(), extern "C" fn(), extern "C" fn(), *const c_void) -> c_int;
 
-/// Asks libc to call us around fork() and daemon().
-pub fn watch_forks() {
+/// Asks libc to call us around fork() and daemon(). False if this libc is not glibc: another one must find every symbol
+/// that the object names, or it ends the program, so this one is not named.
+pub fn watch_forks() -> bool {
     OWNER.store(sys::getpid(), SeqCst);
+    let register = symbol(libc::RTLD_DEFAULT, c"__register_atfork");
+    // SAFETY: null, or glibc's function of this name; null is None.
+    let register: Option<RegisterAtfork> = unsafe { core::mem::transmute(register) };
+    let Some(register) = register else { return false };
     // SAFETY: the handlers are functions of this object, which is never unloaded (linked with -z nodelete).
-    unsafe {
-        __register_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child), core::ptr::null())
-    };
+    unsafe { register(before_fork, after_fork_in_parent, after_fork_in_child, core::ptr::null()) };
+    true
 }
 
 /// libc's `__libc_single_threaded` (glibc 2.32): not 0 while the process has one thread.
