@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use matcher::pairing::{Config as Rules, Effect, Event, Matcher};
+use matcher::policy::{Pair, Party};
 use matcher::reason::Reason;
 use matcher::wire::{Direction, ErrorCode, Role, ToDaemon, ToShim, VERSION};
 use tracing::{debug, info, warn};
@@ -167,7 +168,7 @@ impl Broker {
             }
             for effect in effects {
                 match effect {
-                    Effect::Pair { connected, accepted } => self.grant(connected, accepted),
+                    Effect::Pair { connected, accepted } => self.paired(connected, accepted),
                     Effect::Refuse { cookie, reason } => self.refuse(cookie, reason),
                 }
             }
@@ -180,6 +181,25 @@ impl Broker {
         for cookie in session.cookies {
             self.unclaim(id, cookie);
         }
+    }
+
+    /// The matcher is sure; the policy has the last word.
+    fn paired(&mut self, connected: u64, accepted: u64) {
+        match self.objection(connected, accepted) {
+            Some(reason) => [connected, accepted].into_iter().for_each(|cookie| self.refuse(cookie, reason)),
+            None => self.grant(connected, accepted),
+        }
+    }
+
+    fn objection(&self, connected: u64, accepted: u64) -> Option<Reason> {
+        let party = |cookie| {
+            let e = self.endpoints.get(&cookie)?;
+            let (uid, program) = (e.owner.uid, e.owner.program.as_str());
+            Some(Party { address: e.tuple.local, uid, program, netns: e.netns })
+        };
+        let (client, server) = (party(connected)?, party(accepted)?);
+        let proven = client.netns != 0 && client.netns == server.netns;
+        self.config.policy.objection(&Pair { client, server, proven })
     }
 
     fn grant(&mut self, connected: u64, accepted: u64) {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use matcher::policy::Policy;
+
 use crate::fault::Fault;
 
 /// N unless it is chosen: how many bytes of each direction are hashed.
@@ -18,6 +20,8 @@ pub struct Config {
     pub buffer: u32,
     /// How long an endpoint waits for a peer to be reported.
     pub wait_peer: Duration,
+    /// Which pairs may leave TCP.
+    pub policy: Policy,
     /// Endpoints that one session may have open.
     pub endpoints_per_session: usize,
     /// Sessions.
@@ -34,11 +38,12 @@ pub struct Config {
 
 impl Config {
     /// The limits, and what was chosen on the command line.
-    pub fn new(prefix: u32, buffer: u32, wait_peer: Duration) -> Config {
+    pub fn new(prefix: u32, buffer: u32, wait_peer: Duration, policy: Policy) -> Config {
         Config {
             prefix,
             buffer,
             wait_peer,
+            policy,
             endpoints_per_session: 65_536,
             sessions: 16_384,
             outbox: 4096,

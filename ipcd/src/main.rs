@@ -22,6 +22,7 @@ mod kernel;
 mod metrics;
 mod page;
 mod path;
+mod policy;
 mod record;
 mod report;
 mod server;

@@ -58,12 +58,16 @@ pub fn socket_path(asked: Option<&Path>) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }
 
+/// Whether programs of all users may come: every program trusts an ipcd of root.
+fn is_for_all(everybody: bool) -> bool {
+    everybody || rustix::process::geteuid().is_root()
+}
+
 /// Makes sure that the directory is there and that nobody else can write to it.
-pub fn prepare_directory(socket: &Path) -> Result<PathBuf, Problem> {
+pub fn prepare_directory(socket: &Path, everybody: bool) -> Result<PathBuf, Problem> {
     let dir = socket.parent().unwrap_or(Path::new("/")).to_owned();
-    let root = rustix::process::geteuid().is_root();
     if !dir.exists() {
-        let mode = if root { 0o755 } else { 0o700 };
+        let mode = if is_for_all(everybody) { 0o755 } else { 0o700 };
         let made = DirBuilder::new().recursive(true).mode(mode).create(&dir);
         made.map_err(|e| Problem::Os("create", dir.clone(), e))?;
     }
@@ -85,8 +89,8 @@ pub struct Place {
 
 impl Place {
     /// Takes the place, over from a dead ipcd if need be.
-    pub fn take(path: &Path) -> Result<Place, Problem> {
-        prepare_directory(path)?;
+    pub fn take(path: &Path, everybody: bool) -> Result<Place, Problem> {
+        prepare_directory(path, everybody)?;
         let os = |what| move |e: io::Error| Problem::Os(what, path.to_owned(), e);
         let lock = lock(path)?;
         let address = SocketAddrUnix::new(path).map_err(|e| os("use")(e.into()))?;
@@ -101,7 +105,7 @@ impl Place {
         }
         let listener = open().map_err(|e| os("make a socket for")(e.into()))?;
         rustix::net::bind(&listener, &address).map_err(|e| os("bind")(e.into()))?;
-        let mode = if rustix::process::geteuid().is_root() { 0o666 } else { 0o600 };
+        let mode = if is_for_all(everybody) { 0o666 } else { 0o600 };
         std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(os("set the mode of"))?;
         rustix::net::listen(&listener, 4096).map_err(|e| os("listen on")(e.into()))?;
         Ok(Place { listener, path: path.to_owned(), _lock: lock })

@@ -145,3 +145,48 @@ fn across_namespaces_a_stream_pairs_and_an_ambiguous_one_does_not() {
         assert!(matches!(shim.hear(), Some(ToShim::Refuse { reason: Reason::Ambiguous, .. })));
     }
 }
+
+/// A client that acts as another user, but only while it connects to ipcd.
+fn shim_of_user(daemon: &Daemon, uid: libc::uid_t) -> Shim {
+    let act_as = |uid: libc::uid_t| {
+        // SAFETY: the raw call changes this thread's effective user and nothing else.
+        let done = unsafe { libc::syscall(libc::SYS_setresuid, -1, uid, -1) };
+        assert_eq!(done, 0);
+    };
+    act_as(uid);
+    let shim = Shim::new(daemon, "other");
+    act_as(0);
+    shim
+}
+
+#[test]
+fn users_are_not_believed_of_one_another_across_namespaces_unless_asked() {
+    let (Some(one), Some(two)) = (Namespace::new(), Namespace::new()) else { return };
+    let (here, there): (SocketAddr, SocketAddr) = ("10.1.1.1:40000".parse().unwrap(), "10.1.1.2:80".parse().unwrap());
+    let tid = two.tid.clone();
+    assert!(one.run(move || ip(&format!("link add v type veth peer name p netns {tid}"))));
+    assert!(one.run(|| ip("addr add 10.1.1.1/24 dev v") && ip("link set v up")));
+    assert!(two.run(|| ip("addr add 10.1.1.2/24 dev p") && ip("link set p up")));
+    let began = now();
+    let listener = two.run(move || listen(there));
+    for (port, arguments, uid, paired) in
+        [(40_000, &[][..], 0, true), (40_001, &[], 65_534, false), (40_002, &["--everybody"], 65_534, true)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let daemon = Daemon::start_at(&dir.path().join("ipcd.sock"), arguments, &[]);
+        let here = SocketAddr::new(here.ip(), port);
+        let c = one.run(move || connect(here, there));
+        let listener = listener.try_clone().unwrap();
+        let s = two.run(move || accept(&listener, began));
+        let (clients, servers) = (shim_of_user(&daemon, uid), Shim::new(&daemon, "server"));
+        tell_all(&clients, &c, 1, 2);
+        tell_all(&servers, &s, 1, 2);
+        if paired {
+            let (_x, _y) = (clients.granted(&c), servers.granted(&s));
+        } else {
+            assert!(matches!(clients.hear(), Some(ToShim::Refuse { reason: Reason::OtherUser, .. })));
+            assert!(matches!(servers.hear(), Some(ToShim::Refuse { reason: Reason::OtherUser, .. })));
+        }
+    }
+}

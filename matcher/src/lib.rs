@@ -9,6 +9,7 @@ pub mod addr;
 pub mod candidate;
 pub mod endpoint;
 pub mod pairing;
+pub mod policy;
 pub mod reason;
 pub mod registry;
 pub mod wire;

@@ -77,6 +77,10 @@ reasons! {
     Unverified = 68, "unverified";
     /// ipcd holds as many endpoints of this process as its limits allow.
     Limit = 69, "limit";
+    /// ipcd was told that this pair stays on TCP (--allow, --deny, --policy).
+    Policy = 70, "policy";
+    /// Two users' programs pair across network namespaces only if ipcd has --everybody or --proof.
+    OtherUser = 71, "other-user";
 }
 
 #[cfg(test)]

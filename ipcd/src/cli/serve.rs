@@ -1,5 +1,6 @@
 //! `ipcd serve`.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tracing::info;
 use super::SocketArg;
 use crate::config::{Config, DEFAULT_PREFIX, DEFAULT_WAIT_PEER};
 use crate::path::Place;
-use crate::server;
+use crate::{policy, server};
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
@@ -26,6 +27,19 @@ pub struct Args {
     /// How long an endpoint waits for its peer to be reported.
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_WAIT_PEER)]
     pub wait_peer: f64,
+    /// Serve the programs of every user, and believe what they say of streams between network namespaces.
+    #[arg(long)]
+    pub everybody: bool,
+    /// Pairs that may leave TCP; without any, all may. CONDITIONS such as server.port=6379,client.address=10.1.0.0/16
+    /// (docs/security.md lists them).
+    #[arg(long, value_name = "CONDITIONS")]
+    pub allow: Vec<String>,
+    /// Pairs that stay on TCP, allowed or not.
+    #[arg(long, value_name = "CONDITIONS")]
+    pub deny: Vec<String>,
+    /// A file in TOML with more of both, as [[allow]] and [[deny]].
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
     /// Start in the background, in a session of its own, and return.
     #[arg(long)]
     pub background: bool,
@@ -44,13 +58,14 @@ pub fn main(args: &Args) -> Result<(), String> {
     }
     tracing_subscriber::fmt().with_env_filter(filter()).with_writer(std::io::stderr).init();
     let wait_peer = Duration::try_from_secs_f64(args.wait_peer).map_err(|e| format!("--wait-peer: {e}"))?;
+    let policy = policy::read(&args.allow, &args.deny, args.policy.as_deref(), args.everybody)?;
     raise_descriptor_limit();
     let path = args.socket.path();
-    let place = Place::take(&path).map_err(|e| e.to_string())?;
+    let place = Place::take(&path, args.everybody).map_err(|e| e.to_string())?;
     info!(socket = %path.display(), prefix = args.prefix, "listening");
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| format!("cannot start: {e}"))?;
-    let config = Config::new(args.prefix, args.buffer, wait_peer);
+    let config = Config::new(args.prefix, args.buffer, wait_peer, policy);
     let served = tokio::task::LocalSet::new().block_on(&runtime, server::serve(place, config));
     // A descriptor that takes its time to close holds nobody up.
     runtime.shutdown_background();
@@ -75,6 +90,15 @@ fn background(args: &Args) -> Result<(), String> {
     command.arg("serve").arg("--detached").arg("--socket").arg(args.socket.path());
     command.args(["--prefix", &args.prefix.to_string(), "--buffer", &args.buffer.to_string()]);
     command.args(["--wait-peer", &args.wait_peer.to_string()]);
+    if args.everybody {
+        command.arg("--everybody");
+    }
+    for (flag, texts) in [("--allow", &args.allow), ("--deny", &args.deny)] {
+        command.args(texts.iter().flat_map(|text| [flag, text]));
+    }
+    if let Some(file) = &args.policy {
+        command.arg("--policy").arg(std::path::absolute(file).unwrap_or_else(|_| file.clone()));
+    }
     command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
     command.env_remove("LD_PRELOAD").spawn().map(drop).map_err(|e| format!("cannot start ipcd: {e}"))
 }
