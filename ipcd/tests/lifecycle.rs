@@ -148,3 +148,24 @@ fn an_answer_of_any_size_arrives() {
     fd.say(matcher::wire::ToDaemon::Query(matcher::wire::Query::List));
     assert!(matches!(fd.hear_with_fd(), (Some(ToShim::Answer { len }), Some(_)) if len > 1 << 20));
 }
+
+#[test]
+fn the_library_is_replaced_and_not_written_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, shared) = (dir.path().join("source.so"), dir.path().join("shared"));
+    std::fs::create_dir(&shared).unwrap();
+    let start = || {
+        let environment = [("IPCD_LIB", source.to_str().unwrap())];
+        let arguments = ["--copy-library", shared.to_str().unwrap()];
+        drop(Daemon::start_at(&dir.path().join("run/ipcd.sock"), &arguments, &environment));
+        std::fs::File::open(shared.join("libipc.so")).unwrap()
+    };
+    let text = |mut file: std::fs::File| std::io::read_to_string(&mut file).unwrap();
+    std::fs::write(&source, "old").unwrap();
+    let old = start();
+    std::fs::write(&source, "newer").unwrap();
+    let new = start();
+    assert_eq!(new.metadata().unwrap().permissions().mode() & 0o777, 0o755);
+    assert_eq!((text(old), text(new)), ("old".into(), "newer".into()));
+    assert_eq!(std::fs::read_dir(&shared).unwrap().count(), 1);
+}

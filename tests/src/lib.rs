@@ -6,6 +6,7 @@
 
 pub mod artifacts;
 pub mod case;
+pub mod containers;
 pub mod daemon;
 pub mod diagnose;
 pub mod run;

@@ -43,7 +43,7 @@ pub fn main(args: &Args) -> Result<(), String> {
 }
 
 /// Finds libipc.so.
-fn library(asked: Option<&Path>) -> Result<PathBuf, String> {
+pub fn library(asked: Option<&Path>) -> Result<PathBuf, String> {
     let asked = asked.map(Path::to_owned).or_else(|| std::env::var_os("IPCD_LIB").map(PathBuf::from));
     let candidates = match asked {
         Some(path) => vec![path],

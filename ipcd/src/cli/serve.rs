@@ -1,6 +1,7 @@
 //! `ipcd serve`.
 
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -40,6 +41,9 @@ pub struct Args {
     /// A file in TOML with more of both, as [[allow]] and [[deny]].
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
+    /// First copy libipc.so to this directory, from where containers that share it can preload it.
+    #[arg(long, value_name = "DIR")]
+    pub copy_library: Option<PathBuf>,
     /// Start in the background, in a session of its own, and return.
     #[arg(long)]
     pub background: bool,
@@ -61,6 +65,9 @@ pub fn main(args: &Args) -> Result<(), String> {
     let policy = policy::read(&args.allow, &args.deny, args.policy.as_deref(), args.everybody)?;
     raise_descriptor_limit();
     let path = args.socket.path();
+    if let Some(dir) = &args.copy_library {
+        copy_library(dir).map_err(|e| format!("cannot copy libipc.so to {}: {e}", dir.display()))?;
+    }
     let place = Place::take(&path, args.everybody).map_err(|e| e.to_string())?;
     info!(socket = %path.display(), prefix = args.prefix, "listening");
     let runtime =
@@ -82,6 +89,18 @@ fn raise_descriptor_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
+/// Puts libipc.so into a directory. The old file is replaced and not written to: programs are running in it.
+fn copy_library(dir: &Path) -> Result<(), String> {
+    let library = super::run::library(None)?;
+    let new = dir.join(".libipc.so.new");
+    let copy = || {
+        std::fs::copy(library, &new)?;
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755))?;
+        std::fs::rename(&new, dir.join("libipc.so"))
+    };
+    copy().map_err(|e| e.to_string())
+}
+
 /// Starts the same again as a process that has no parent here: whoever started this one, and then becomes another
 /// program, must not find itself with a child.
 fn background(args: &Args) -> Result<(), String> {
@@ -90,6 +109,9 @@ fn background(args: &Args) -> Result<(), String> {
     command.arg("serve").arg("--detached").arg("--socket").arg(args.socket.path());
     command.args(["--prefix", &args.prefix.to_string(), "--buffer", &args.buffer.to_string()]);
     command.args(["--wait-peer", &args.wait_peer.to_string()]);
+    if let Some(dir) = &args.copy_library {
+        command.arg("--copy-library").arg(std::path::absolute(dir).unwrap_or_else(|_| dir.clone()));
+    }
     if args.everybody {
         command.arg("--everybody");
     }

@@ -1,0 +1,357 @@
+//! Containers of a real engine: the one that answers, or one that root starts for the tests and that ends with them.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::artifacts;
+use crate::streams::{self, Stream};
+
+/// What talks inside containers.
+const TALK: &str = include_str!("containers/talk.pl");
+/// The base of all images here, and ipcd's image. The names are ours, so nobody's images are replaced.
+const BASE: &str = "ipc-test/base";
+const IPCD: &str = "ipc-test/ipcd";
+/// The packages of the base image. They are unpacked and not set up, which takes 6 seconds instead of 40.
+const PACKAGES: &str = "base-files,base-passwd,dash,coreutils,passwd,login,libpam-modules,perl-base,redis-server,\
+                        redis-tools,memcached,nginx-light,php-fpm";
+/// Time for anything that takes less than a second on an idle machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A container engine.
+pub struct Engine {
+    /// DOCKER_HOST, if the engine is our own.
+    host: Option<String>,
+    /// Ends the engine when its standard input is closed, which happens at the latest when this process has ended.
+    _supervisor: Option<Child>,
+}
+
+/// Waits until something holds, and says what did not.
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Whether a command can be run.
+fn exists(name: &str) -> bool {
+    env::split_paths(&env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join(name).is_file())
+}
+
+impl Engine {
+    /// The engine, with the images in it; nothing, and a word about it, where there is none.
+    pub fn get() -> Option<&'static Engine> {
+        static ENGINE: OnceLock<Option<Engine>> = OnceLock::new();
+        let engine = ENGINE.get_or_init(|| match Engine::find() {
+            Ok(engine) => {
+                engine.make_images();
+                Some(engine)
+            }
+            Err(why) => {
+                eprintln!("SKIPPED: nothing of containers is tested here: {why}");
+                None
+            }
+        });
+        engine.as_ref()
+    }
+
+    fn find() -> Result<Engine, String> {
+        let missing: Vec<_> = ["docker", "mmdebstrap"].into_iter().filter(|name| !exists(name)).collect();
+        if !missing.is_empty() {
+            return Err(format!("{} is not installed", missing.join(" and ")));
+        }
+        let there = Engine { host: None, _supervisor: None };
+        if there.answers() {
+            return Ok(there);
+        }
+        // SAFETY: no arguments, cannot fail.
+        if unsafe { libc::geteuid() } != 0 {
+            return Err("no engine answers, and only root can start one".into());
+        }
+        if !exists("dockerd") {
+            return Err("no engine answers, and dockerd is not installed".into());
+        }
+        Engine::start()
+    }
+
+    /// Starts an engine with directories of its own.
+    fn start() -> Result<Engine, String> {
+        let dir = env::temp_dir().join(format!("ipc-docker-{}", std::process::id()));
+        fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+        let script = "dockerd --data-root $0/data --exec-root $0/exec -p $0/pid -H unix://$0/docker.sock >$0/log 2>&1 &
+                      read -r _; kill $!; wait; rm -rf $0";
+        let supervisor = Command::new("sh").args(["-c", script]).arg(&dir).stdin(Stdio::piped()).spawn();
+        let supervisor = supervisor.map_err(|e| format!("cannot run sh: {e}"))?;
+        let host = format!("unix://{}/docker.sock", dir.display());
+        let engine = Engine { host: Some(host), _supervisor: Some(supervisor) };
+        let start = Instant::now();
+        while !engine.answers() {
+            if start.elapsed() > PATIENCE {
+                let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
+                return Err(format!("dockerd does not answer; it said:\n{log}"));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(engine)
+    }
+
+    fn answers(&self) -> bool {
+        self.command(&["version"]).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+    }
+
+    /// A command of the client.
+    pub fn command(&self, args: &[&str]) -> Command {
+        self.client("docker", args)
+    }
+
+    fn client(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        // The images are built with what every engine has.
+        command.args(args).env("DOCKER_BUILDKIT", "0").env("COMPOSE_DOCKER_CLI_BUILD", "0").stdin(Stdio::null());
+        command.envs(self.host.iter().map(|host| ("DOCKER_HOST", host)));
+        command
+    }
+
+    /// The compose command that is there, if one is.
+    pub fn compose(&self) -> Option<Command> {
+        let plugin = self.command(&["compose", "version"]).output().is_ok_and(|o| o.status.success());
+        match plugin {
+            true => Some(self.command(&["compose"])),
+            false => exists("docker-compose").then(|| self.client("docker-compose", &[])),
+        }
+    }
+
+    /// What a command of the client printed.
+    pub fn try_docker(&self, args: &[&str]) -> Result<String, String> {
+        let Output { status, stdout, stderr } = self.command(args).output().map_err(|e| e.to_string())?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
+        match status.success() {
+            true => Ok(text(stdout)),
+            false => Err(format!("docker {}: {status}\n{}\n{}", args.join(" "), text(stdout), text(stderr))),
+        }
+    }
+
+    /// The same, where it has to succeed.
+    pub fn docker(&self, args: &[&str]) -> String {
+        self.try_docker(args).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// The base from Debian's packages, and ipcd's image from the Dockerfile that users have.
+    fn make_images(&self) {
+        let tar = env::temp_dir().join(format!("ipc-base-{}.tar", std::process::id()));
+        let accounts = "for f in passwd group; do cp \"$1\"/usr/share/base-passwd/$f.master \"$1\"/etc/$f; done";
+        let made = Command::new("mmdebstrap")
+            .args(["--quiet", "--variant=extract", &format!("--include={PACKAGES}")])
+            .arg(format!("--extract-hook={accounts}"))
+            .arg(release())
+            .arg(&tar)
+            .status();
+        assert!(made.expect("mmdebstrap").success(), "cannot make a root file system");
+        self.docker(&["import", &tar.display().to_string(), BASE]);
+        let _ = fs::remove_file(tar);
+        self.build_ipcd();
+    }
+
+    /// Builds ipcd's image from the binaries under test.
+    pub fn build_ipcd(&self) {
+        let context = crate::daemon::PrivateDir::new();
+        let release = context.path().join("target/release");
+        fs::create_dir_all(&release).expect("a build context");
+        for file in [artifacts::ipcd(), artifacts::libipc()] {
+            fs::copy(&file, release.join(file.file_name().expect("a file"))).expect("a copy");
+        }
+        let dockerfile = root().join("docker/Dockerfile");
+        fs::copy(dockerfile, context.path().join("Dockerfile")).expect("the Dockerfile");
+        let base = format!("BASE={BASE}");
+        self.docker(&["build", "-q", "-t", IPCD, "--build-arg", &base, &context.path().display().to_string()]);
+    }
+
+    /// A stand-in for an image of an application: the base with another command.
+    pub fn build_application(&self, name: &str, command: &str) -> String {
+        let context = crate::daemon::PrivateDir::new();
+        let image = format!("ipc-test/{name}");
+        fs::write(context.path().join("Dockerfile"), format!("FROM {BASE}\nCMD {command}\n")).expect("a Dockerfile");
+        self.docker(&["build", "-q", "-t", &image, &context.path().display().to_string()]);
+        image
+    }
+}
+
+/// The Debian release that this machine has, so that programs built here run there.
+fn release() -> String {
+    let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = text.lines().find_map(|l| l.strip_prefix("VERSION_CODENAME="));
+    name.unwrap_or("bookworm").trim_matches('"').to_owned()
+}
+
+/// A network, a volume with an ipcd, and containers; all removed on drop.
+pub struct Site {
+    /// Where it is.
+    pub engine: &'static Engine,
+    name: String,
+    containers: std::cell::RefCell<Vec<String>>,
+    networks: std::cell::RefCell<Vec<String>>,
+}
+
+impl Site {
+    /// A new one, if there is an engine, without an ipcd.
+    pub fn new() -> Option<Site> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let engine = Engine::get()?;
+        let name = format!("ipc-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let site = Site { engine, name, containers: Vec::default().into(), networks: Vec::default().into() };
+        engine.docker(&["volume", "create", &site.name]);
+        site.network("net", &[]);
+        Some(site)
+    }
+
+    /// The same with an ipcd.
+    pub fn with_ipcd(options: &[&str]) -> Option<Site> {
+        let site = Site::new()?;
+        site.start_ipcd(options);
+        Some(site)
+    }
+
+    /// What it calls a thing of its own.
+    pub fn full(&self, name: &str) -> String {
+        format!("{}-{name}", self.name)
+    }
+
+    /// Another network.
+    pub fn network(&self, name: &str, options: &[&str]) -> String {
+        let full = self.full(name);
+        self.engine.docker(&[&["network", "create"], options, &[&full]].concat());
+        self.networks.borrow_mut().push(full.clone());
+        full
+    }
+
+    /// Starts ipcd as the image does, with more options, and waits until it answers.
+    pub fn start_ipcd(&self, options: &[&str]) {
+        let volume = format!("{}:/run/ipcd", self.name);
+        let hardening = ["--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"];
+        let command = [&["serve", "--everybody", "--copy-library", "/run/ipcd"], options].concat();
+        self.run("ipcd", &[&["-v", &volume], &hardening[..]].concat(), IPCD, &command);
+        wait_until("ipcd answers", || self.engine.try_docker(&["exec", &self.full("ipcd"), "ipcd", "stats"]).is_ok());
+    }
+
+    /// Starts a container with nothing of ours in it.
+    pub fn run(&self, name: &str, options: &[&str], image: &str, command: &[&str]) -> String {
+        let full = self.full(name);
+        self.containers.borrow_mut().push(full.clone());
+        let fixed = ["run", "-d", "--init", "--name", &full, "--hostname", name];
+        self.engine.docker(&[&fixed, options, &[image], command].concat());
+        full
+    }
+
+    /// The options that make a container on the site's network.
+    fn on_network(&self, name: &str) -> Vec<String> {
+        vec![format!("--network={}", self.full("net")), format!("--network-alias={name}")]
+    }
+
+    /// The options that give a container the volume and the two variables.
+    pub fn shim(&self) -> Vec<String> {
+        let volume = format!("-v={}:/run/ipcd:ro", self.name);
+        let variables = ["-e=LD_PRELOAD=/run/ipcd/libipc.so", "-e=IPCD_SOCKET=/run/ipcd/ipcd.sock"];
+        [vec![volume], variables.map(String::from).to_vec()].concat()
+    }
+
+    /// Starts a container on the site's network with the shim in it.
+    pub fn start(&self, name: &str, options: &[&str], command: &[&str]) -> String {
+        let ours = [self.on_network(name), self.shim()].concat();
+        self.run(name, &[&ours.iter().map(String::as_str).collect::<Vec<_>>(), options].concat(), BASE, command)
+    }
+
+    /// Starts talk.pl in a container with the shim.
+    pub fn talk(&self, name: &str, options: &[&str], args: &[&str]) -> String {
+        self.start(name, options, &[&["perl", "-e", TALK], args].concat())
+    }
+
+    /// Starts talk.pl in a container on a network of choice, with nothing of ours.
+    pub fn talk_plain(&self, name: &str, options: &[&str], args: &[&str]) -> String {
+        self.run(name, options, BASE, &[&["perl", "-e", TALK], args].concat())
+    }
+
+    /// What a container has printed.
+    pub fn logs(&self, name: &str) -> String {
+        let output = self.engine.command(&["logs", &self.full(name)]).output().expect("docker logs");
+        [output.stdout, output.stderr].map(|s| String::from_utf8_lossy(&s).into_owned()).concat()
+    }
+
+    /// Waits until a container has printed this line; an error that it prints instead is ours.
+    pub fn wait_for_line(&self, name: &str, line: &str) {
+        wait_until(&format!("{name} prints {line:?}"), || {
+            let logs = self.logs(name);
+            assert!(!logs.contains("error "), "{name}: {logs}\n{}", self.table());
+            logs.lines().any(|l| l == line)
+        });
+    }
+
+    /// How many rounds a talking container has done.
+    pub fn rounds(&self, name: &str) -> u32 {
+        let logs = self.logs(name);
+        assert!(!logs.contains("error "), "{name}: {logs}\n{}", self.table());
+        logs.lines().filter_map(|l| l.strip_prefix("round ")?.parse().ok()).max().unwrap_or(0)
+    }
+
+    /// Waits until a talking container has done more rounds than it had.
+    pub fn wait_for_rounds(&self, name: &str, more: u32) {
+        let before = self.rounds(name);
+        wait_until(&format!("{name} goes on"), || self.rounds(name) >= before + more);
+    }
+
+    /// What `ipcd ls` prints, for a person.
+    pub fn table(&self) -> String {
+        self.engine.try_docker(&["exec", &self.full("ipcd"), "ipcd", "ls", "--all"]).unwrap_or_else(|e| e)
+    }
+
+    /// Every stream that ipcd knows.
+    pub fn streams(&self) -> Vec<Stream> {
+        let json = self.engine.docker(&["exec", &self.full("ipcd"), "ipcd", "ls", "--all", "--json"]);
+        streams::read(&serde_json::from_str(&json).expect("JSON"))
+    }
+
+    /// Waits until so many streams to this port are final.
+    pub fn wait_final(&self, server: u16, count: usize) {
+        let finals = || self.streams().iter().filter(|s| s.server == server && s.is_final()).count();
+        let start = Instant::now();
+        while finals() < count {
+            assert!(start.elapsed() < PATIENCE, "{} of {count} are final:\n{}", finals(), self.table());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// The address of a container on its only network.
+    pub fn address(&self, name: &str) -> String {
+        let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        self.engine.docker(&["inspect", "-f", format, &self.full(name)])
+    }
+
+    /// Where the host is on the site's network.
+    pub fn gateway(&self) -> String {
+        let format = "{{range .IPAM.Config}}{{.Gateway}}{{end}}";
+        self.engine.docker(&["network", "inspect", "-f", format, &self.full("net")])
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let remove = |what: &[&str], names: &[String]| {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            if !names.is_empty() {
+                let _ = self.engine.try_docker(&[what, &names].concat());
+            }
+        };
+        remove(&["rm", "-f", "-v"], &self.containers.borrow());
+        remove(&["network", "rm"], &self.networks.borrow());
+        remove(&["volume", "rm"], std::slice::from_ref(&self.name));
+    }
+}
