@@ -1,7 +1,9 @@
 //! Containers of a real engine: the one that answers, or one that root starts for the tests and that ends with them.
 
 use std::env;
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -26,6 +28,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Engine {
     /// DOCKER_HOST, if the engine is our own.
     host: Option<String>,
+    /// The network that it lives in.
+    network: Option<File>,
     /// Ends the engine when its standard input is closed, which happens at the latest when this process has ended.
     _supervisor: Option<Child>,
 }
@@ -49,7 +53,8 @@ fn exists(name: &str) -> bool {
 }
 
 impl Engine {
-    /// The engine, with the images in it; nothing, and a word about it, where there is none.
+    /// The engine, with the images in it; nothing, and a word about it, where there is none. The calling thread is on
+    /// the engine's host afterwards.
     pub fn get() -> Option<&'static Engine> {
         static ENGINE: OnceLock<Option<Engine>> = OnceLock::new();
         let engine = ENGINE.get_or_init(|| match Engine::find() {
@@ -62,7 +67,8 @@ impl Engine {
                 None
             }
         });
-        engine.as_ref()
+        let engine = engine.as_ref();
+        engine.inspect(|e| e.enter())
     }
 
     fn find() -> Result<Engine, String> {
@@ -70,7 +76,7 @@ impl Engine {
         if !missing.is_empty() {
             return Err(format!("{} is not installed", missing.join(" and ")));
         }
-        let there = Engine { host: None, _supervisor: None };
+        let there = Engine { host: None, network: None, _supervisor: None };
         if there.answers() {
             return Ok(there);
         }
@@ -84,16 +90,21 @@ impl Engine {
         Engine::start()
     }
 
-    /// Starts an engine with directories of its own.
+    /// Starts an engine with directories, mounts and a network of its own: nothing of it is left on the machine.
     fn start() -> Result<Engine, String> {
         let dir = env::temp_dir().join(format!("ipc-docker-{}", std::process::id()));
         fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
-        let script = "dockerd --data-root $0/data --exec-root $0/exec -p $0/pid -H unix://$0/docker.sock >$0/log 2>&1 &
-                      read -r _; kill $!; wait; rm -rf $0";
-        let supervisor = Command::new("sh").args(["-c", script]).arg(&dir).stdin(Stdio::piped()).spawn();
-        let supervisor = supervisor.map_err(|e| format!("cannot run sh: {e}"))?;
+        let script = "ip link set lo up; dockerd --data-root $0/data --exec-root $0/exec -p $0/pid -H unix://$0/docker.sock >$0/log 2>&1 &
+                      read -r _; kill $!; wait; umount $0/exec/netns/* 2>/dev/null; rm -rf $0";
+        let supervisor = Command::new("unshare")
+            .args(["--mount", "--net", "sh", "-c", script])
+            .arg(&dir)
+            .stdin(Stdio::piped())
+            .spawn();
+        let supervisor = supervisor.map_err(|e| format!("cannot run unshare: {e}"))?;
         let host = format!("unix://{}/docker.sock", dir.display());
-        let engine = Engine { host: Some(host), _supervisor: Some(supervisor) };
+        let pid = supervisor.id();
+        let mut engine = Engine { host: Some(host), network: None, _supervisor: Some(supervisor) };
         let start = Instant::now();
         while !engine.answers() {
             if start.elapsed() > PATIENCE {
@@ -102,7 +113,18 @@ impl Engine {
             }
             std::thread::sleep(Duration::from_millis(100));
         }
+        let network = format!("/proc/{pid}/ns/net");
+        engine.network = Some(File::open(&network).map_err(|e| format!("{network}: {e}"))?);
         Ok(engine)
+    }
+
+    /// Takes this thread, and what it starts, to the engine's host.
+    fn enter(&self) {
+        if let Some(network) = &self.network {
+            // SAFETY: changes the network namespace of this thread and nothing else; the descriptor is open.
+            let entered = unsafe { libc::setns(network.as_raw_fd(), libc::CLONE_NEWNET) };
+            assert_eq!(entered, 0, "cannot enter the engine's network: {}", std::io::Error::last_os_error());
+        }
     }
 
     fn answers(&self) -> bool {
@@ -176,11 +198,11 @@ impl Engine {
         self.docker(&["build", "-q", "-t", IPCD, "--build-arg", &base, &context.path().display().to_string()]);
     }
 
-    /// A stand-in for an image of an application: the base with another command.
-    pub fn build_application(&self, name: &str, command: &str) -> String {
+    /// A stand-in for an image of an application: the base, and more lines of a Dockerfile.
+    pub fn build_application(&self, name: &str, lines: &str) -> String {
         let context = crate::daemon::PrivateDir::new();
         let image = format!("ipc-test/{name}");
-        fs::write(context.path().join("Dockerfile"), format!("FROM {BASE}\nCMD {command}\n")).expect("a Dockerfile");
+        fs::write(context.path().join("Dockerfile"), format!("FROM {BASE}\n{lines}\n")).expect("a Dockerfile");
         self.docker(&["build", "-q", "-t", &image, &context.path().display().to_string()]);
         image
     }
@@ -191,6 +213,77 @@ fn release() -> String {
     let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let name = text.lines().find_map(|l| l.strip_prefix("VERSION_CODENAME="));
     name.unwrap_or("bookworm").trim_matches('"').to_owned()
+}
+
+/// An ipcd of the host in a directory that can be mounted, with the library in it; killed on drop.
+pub struct HostIpcd {
+    dir: crate::daemon::PrivateDir,
+    child: Child,
+}
+
+impl HostIpcd {
+    /// Starts one and waits until it answers.
+    pub fn start() -> HostIpcd {
+        let dir = crate::daemon::PrivateDir::new();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("our own directory");
+        let mut command = Command::new(artifacts::ipcd());
+        command.arg("serve").arg("--socket").arg(dir.path().join("ipcd.sock"));
+        command.arg("--everybody").arg("--copy-library").arg(dir.path());
+        let ipcd = HostIpcd { child: command.spawn().expect("ipcd serve"), dir };
+        wait_until("ipcd answers", || ipcd.ask(&["stats"]).is_ok());
+        ipcd
+    }
+
+    fn ask(&self, args: &[&str]) -> Result<String, String> {
+        let mut command = Command::new(artifacts::ipcd());
+        command.args(args).arg("--socket").arg(self.dir.path().join("ipcd.sock"));
+        let output = command.output().map_err(|e| e.to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() { Ok(text) } else { Err(text) }
+    }
+
+    /// The options that give a container the directory and the two variables.
+    pub fn shim(&self) -> Vec<String> {
+        let volume = format!("-v={}:/run/ipcd:ro", self.dir.path().display());
+        let variables = ["-e=LD_PRELOAD=/run/ipcd/libipc.so", "-e=IPCD_SOCKET=/run/ipcd/ipcd.sock"];
+        [vec![volume], variables.map(String::from).to_vec()].concat()
+    }
+
+    /// talk.pl on the host, with the shim.
+    pub fn talk(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("perl");
+        command.args(["-e", TALK]).args(args).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.env("LD_PRELOAD", self.dir.path().join("libipc.so"));
+        command.env("IPCD_SOCKET", self.dir.path().join("ipcd.sock"));
+        command
+    }
+
+    /// Waits until so many streams to this port are final.
+    pub fn wait_final(&self, server: u16, count: usize) {
+        wait_final(server, count, || self.ask(&["ls", "--all", "--json"]).unwrap_or_else(|e| panic!("{e}")));
+    }
+}
+
+impl Drop for HostIpcd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until so many streams to this port are final.
+fn wait_final(server: u16, count: usize, ls: impl Fn() -> String) {
+    let start = Instant::now();
+    loop {
+        let json = ls();
+        let streams = streams::read(&serde_json::from_str(&json).expect("JSON"));
+        let finals = streams.iter().filter(|s| s.server == server && s.is_final()).count();
+        if finals >= count {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE, "{finals} of {count} are final:\n{json}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// A network, a volume with an ipcd, and containers; all removed on drop.
@@ -321,12 +414,8 @@ impl Site {
 
     /// Waits until so many streams to this port are final.
     pub fn wait_final(&self, server: u16, count: usize) {
-        let finals = || self.streams().iter().filter(|s| s.server == server && s.is_final()).count();
-        let start = Instant::now();
-        while finals() < count {
-            assert!(start.elapsed() < PATIENCE, "{} of {count} are final:\n{}", finals(), self.table());
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        let ls = ["exec", &self.full("ipcd"), "ipcd", "ls", "--all", "--json"];
+        wait_final(server, count, || self.engine.docker(&ls));
     }
 
     /// The address of a container on its only network.

@@ -2,8 +2,9 @@
 # not what was sent.
 #
 #   echo PORT            sends back what comes, on any number of connections
-#   ask HOST PORT        one connection for ever, and one that is renewed every 50 rounds; "round N" now and then
-#   ask HOST PORT N      the same for N rounds, then "ok"
+#   ask HOST PORT [N]    one connection for ever, or N rounds, and one that is renewed every 50 rounds; "round N" now and
+#                        then, "ok" at the end
+#   keep HOST PORT [N]   the same without the second one
 #   redis HOST PORT N, memcached HOST PORT N
 #                        sets N values on one connection, reads them back on another, then "ok"
 use strict;
@@ -79,8 +80,8 @@ sub ask {
     my ($host, $port, $rounds) = @_;
     my ($kept, $renewed) = (call($host, $port));
     for (my $i = 1; !$rounds || $i <= $rounds; $i++) {
-        $renewed = call($host, $port) if $i % 50 == 1;
-        for my $s ($kept, $renewed) {
+        $renewed = call($host, $port) if $what eq 'ask' && $i % 50 == 1;
+        for my $s ($kept, $renewed // ()) {
             my $data = bytes($i, 1 + $i * 977 % 20_000);
             put($s, $data);
             same(get($s, length $data), $data, "round $i");
@@ -120,5 +121,5 @@ sub store {
 }
 
 echo(@args) if $what eq 'echo';
-ask(@args) if $what eq 'ask';
+ask(@args) if $what eq 'ask' || $what eq 'keep';
 store(@args) if $what eq 'redis' || $what eq 'memcached';
