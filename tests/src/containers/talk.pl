@@ -13,6 +13,8 @@ use IO::Select;
 use IO::Socket::IP;
 
 $| = 1;
+# The end of the peer is an error to be told, not the end.
+$SIG{PIPE} = "IGNORE";
 my ($what, @args) = @ARGV;
 
 sub fail { print "error @_\n"; exit 1 }
