@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering::*;
 use libc::c_int;
 use matcher::reason::Reason;
 
+use crate::calls::options;
 use crate::calls::stdio::is_standard;
 use crate::daemon::Link;
 use crate::endpoint::{self, Id};
@@ -110,6 +111,9 @@ fn promise(id: Id, fd: c_int, read: u64, written: u64) -> Result<(), Option<Reas
     let seen = l.registrations.load(Relaxed) != 0 || l.polled.load(Relaxed) || !sys::is_nonblocking(fd);
     if !seen && fdinfo::is_watched_unseen(fd) {
         return Err(Some(Reason::UnseenWait));
+    }
+    if options::keep_on_tcp(fd) {
+        return Err(Some(Reason::Option));
     }
     let kernel = match offsets::read(fd, e.birth().role) {
         Answer::Exact(offsets) => offsets,

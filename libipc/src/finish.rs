@@ -2,8 +2,9 @@
 
 use core::sync::atomic::Ordering::*;
 
-use libc::{c_int, timeval};
+use libc::c_int;
 
+use crate::calls::options;
 use crate::endpoint::{Id, sides};
 use crate::guard::NoSignals;
 use crate::switch::Phase;
@@ -57,18 +58,7 @@ fn replace(id: Id, fd: c_int, unix: c_int, registrations: &mut epoll::Moving) ->
 /// What the program has set on its socket, as far as it acts on the new one.
 fn copy_settings(tcp: c_int, unix: c_int) {
     sys::fcntl(unix, libc::F_SETFL, sys::fcntl(tcp, libc::F_GETFL, 0).max(0) as usize);
-    for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
-        if let Ok(t) = sys::getsockopt::<timeval>(tcp, libc::SOL_SOCKET, option)
-            && (t.tv_sec, t.tv_usec) != (0, 0)
-        {
-            sys::setsockopt(unix, libc::SOL_SOCKET, option, &t);
-        }
-    }
-    if let Ok(low) = sys::getsockopt::<c_int>(tcp, libc::SOL_SOCKET, libc::SO_RCVLOWAT)
-        && low != 1
-    {
-        sys::setsockopt(unix, libc::SOL_SOCKET, libc::SO_RCVLOWAT, &low);
-    }
+    options::carry_over(tcp, unix);
     let owner = sys::fcntl(tcp, libc::F_GETOWN, 0);
     if owner != 0 && owner > -4096 {
         sys::fcntl(unix, libc::F_SETOWN, owner as usize);

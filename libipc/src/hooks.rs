@@ -159,7 +159,7 @@ hooks! {
     fcntl(fd: c_int, cmd: c_int, arg: usize) -> c_int => descriptors::fcntl;
     __fcntl(fd: c_int, cmd: c_int, arg: usize) -> c_int => descriptors::fcntl;
     fcntl64(fd: c_int, cmd: c_int, arg: usize) -> c_int => descriptors::fcntl64;
-    ioctl(fd: c_int, request: c_ulong, arg: usize) -> c_int => descriptors::ioctl;
+    ioctl(fd: c_int, request: c_ulong, arg: usize) -> c_int => options::ioctl::ioctl;
 
     // read
     read(fd: c_int, buf: Buf, len: size_t) -> ssize_t => io::read;

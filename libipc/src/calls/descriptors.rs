@@ -190,23 +190,3 @@ pub unsafe fn fcntl64(fd: c_int, cmd: c_int, arg: usize) -> c_int {
     // SAFETY: fcntl and fcntl64 differ only where off_t is not 64 bits wide.
     unsafe { fcntl(fd, cmd, arg) }
 }
-
-/// What a descriptor of the new transport is asked for in ioctl before final: TCP knows nothing of its bytes.
-pub unsafe fn ioctl(fd: c_int, request: libc::c_ulong, arg: usize) -> c_int {
-    if request == libc::FIONREAD
-        && let Some((id, Kind::Active)) = fds::lookup(fd)
-    {
-        let target = readable_socket(*id, fd);
-        // SAFETY: the program's own call, on the socket that has the next bytes.
-        return unsafe { real::ioctl()(target, request, arg) };
-    }
-    // SAFETY: the program's own call.
-    unsafe { real::ioctl()(fd, request, arg) }
-}
-
-fn readable_socket(id: Id, fd: c_int) -> c_int {
-    crate::dual::pump(id);
-    let unix = id.local().unix.load(core::sync::atomic::Ordering::Acquire);
-    let on_unix = id.endpoint().sides() & crate::endpoint::sides::RX_UNIX != 0;
-    if unix >= 0 && on_unix { unix } else { fd }
-}

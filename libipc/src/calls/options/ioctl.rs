@@ -1,0 +1,75 @@
+//! ioctl: what is about the descriptor is its own, what is about bytes goes to the socket that has them, and everything
+//! else is TCP's to answer.
+
+use core::sync::atomic::Ordering::*;
+
+use libc::{c_int, c_ulong};
+
+use crate::calls::connect::asked;
+use crate::dual;
+use crate::endpoint::{Id, sides, tcp_fd};
+use crate::fds::{self, Kind};
+use crate::guard::Errno;
+use crate::hooks::real;
+use crate::sys;
+
+const FIOCLEX: c_ulong = 0x5451;
+const FIONCLEX: c_ulong = 0x5450;
+const FIOASYNC: c_ulong = 0x5452;
+const FIOQSIZE: c_ulong = 0x5460;
+const FIOSETOWN: c_ulong = 0x8901;
+const SIOCSPGRP: c_ulong = 0x8902;
+const FIOGETOWN: c_ulong = 0x8903;
+const SIOCGPGRP: c_ulong = 0x8904;
+const SIOCATMARK: c_ulong = 0x8905;
+
+/// Whether a request is about the descriptor, whatever it is.
+fn is_of_the_descriptor(request: c_ulong) -> bool {
+    matches!(
+        request,
+        libc::FIONBIO | FIOASYNC | FIOCLEX | FIONCLEX | FIOQSIZE | FIOSETOWN | SIOCSPGRP | FIOGETOWN | SIOCGPGRP
+    )
+}
+
+pub unsafe fn ioctl(fd: c_int, request: c_ulong, arg: usize) -> c_int {
+    // SAFETY: the program's own call.
+    let ask = |fd| unsafe { real::ioctl()(fd, request, arg) };
+    if !fds::is_ours(fd) || is_of_the_descriptor(request) {
+        return ask(fd);
+    }
+    let about_bytes = matches!(request, libc::FIONREAD | SIOCATMARK);
+    match fds::lookup(fd) {
+        Some((id, Kind::Active)) if about_bytes => {
+            dual::pump(*id);
+            let r = ask(readable_socket(*id, fd));
+            if r == 0 && request == libc::FIONREAD {
+                add_what_follows(*id, arg);
+            }
+            r
+        }
+        Some((id, Kind::Active)) => ask(tcp_fd(*id, fd)),
+        Some((_, Kind::Final)) if !about_bytes => ask(asked(fd)),
+        _ => ask(fd),
+    }
+}
+
+/// The socket that has the next bytes.
+fn readable_socket(id: Id, fd: c_int) -> c_int {
+    let unix = id.local().unix.load(Acquire);
+    let on_unix = id.endpoint().sides() & sides::RX_UNIX != 0;
+    if unix >= 0 && on_unix { unix } else { tcp_fd(id, fd) }
+}
+
+/// The answer to FIONREAD while the next bytes are on TCP and the peer writes to the new transport already.
+fn add_what_follows(id: Id, answer: usize) {
+    let unix = id.local().unix.load(Acquire);
+    if unix < 0 || id.endpoint().sides() & (sides::RX_UNIX | sides::CONTROL) != 0 {
+        return;
+    }
+    let _errno = Errno::keep();
+    if let Ok(more) = sys::ioctl_int(unix, libc::FIONREAD as u32) {
+        let at = answer as *mut c_int;
+        // SAFETY: the kernel has just put an int there.
+        unsafe { at.write_unaligned(at.read_unaligned().saturating_add(more)) };
+    }
+}
