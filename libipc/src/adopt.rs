@@ -152,6 +152,7 @@ fn say_hello(id: Id, fd: c_int) -> Option<Option<Reason>> {
     }
     let unix = l.grant.swap(-1, SeqCst);
     l.unix.store(unix, SeqCst);
+    options::carry_over(fd, unix);
     let hello = Control::Hello.encode();
     if sys::send(unix, &hello, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) != hello.len() as isize {
         give_up(id);

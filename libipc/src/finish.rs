@@ -4,7 +4,6 @@ use core::sync::atomic::Ordering::*;
 
 use libc::c_int;
 
-use crate::calls::options;
 use crate::endpoint::{Id, sides};
 use crate::guard::NoSignals;
 use crate::switch::Phase;
@@ -58,7 +57,6 @@ fn replace(id: Id, fd: c_int, unix: c_int, registrations: &mut epoll::Moving) ->
 /// What the program has set on its socket, as far as it acts on the new one.
 fn copy_settings(tcp: c_int, unix: c_int) {
     sys::fcntl(unix, libc::F_SETFL, sys::fcntl(tcp, libc::F_GETFL, 0).max(0) as usize);
-    options::carry_over(tcp, unix);
     let owner = sys::fcntl(tcp, libc::F_GETOWN, 0);
     if owner != 0 && owner > -4096 {
         sys::fcntl(unix, libc::F_SETOWN, owner as usize);

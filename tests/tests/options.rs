@@ -126,23 +126,26 @@ fn assert_same(native: &[String], shim: &[String], late: bool, what: &str) {
     assert!(wrong.is_empty(), "{} differences: {what}\n{}", wrong.len(), wrong[..wrong.len().min(60)].join("\n"));
 }
 
-/// One run of the victim with each option set at a moment: the same as natively, and the streams stay on TCP whose
-/// option says so, and no others.
 fn set_everything(moment: &str, family: &str, flags: &[&str]) {
     let args: Vec<&str> = ["option-set"].iter().chain(flags).chain(&[moment, family]).copied().collect();
-    let program = Program::new(artifacts::VICTIM, &args);
+    set_options(&args, matches!(moment, "dual" | "after"));
+}
+
+/// One run of the victim with options set, after the promise if it is `late`: the same as natively, and the streams
+/// stay on TCP whose option says so, and no others.
+fn set_options(args: &[&str], late: bool) {
+    let program = Program::new(artifacts::VICTIM, args);
     let native = run(&program, Mode::Native, |_| Ok(()));
     assert_passed(&native, &program, Mode::Native);
     let daemon = Daemon::eager();
     let mode = Mode::Shim(&daemon);
-    let late = matches!(moment, "dual" | "after");
     let classes = documented();
     let mut options = Vec::new();
     let shim = run(&program, mode, |mark| {
         options.extend(tried(mark));
         if let Some(ports) = mark.strip_prefix("event dual ") {
             let ports: Vec<u16> = ports.split(' ').map(|port| port.parse().expect("a port")).collect();
-            let near = if flags.contains(&"--near-accepts") { "accepted" } else { "connected" };
+            let near = if args.contains(&"--near-accepts") { "accepted" } else { "connected" };
             return wait_dual(&daemon, &ports, near);
         }
         let Some(ports) = held_ports(mark) else { return Ok(()) };
@@ -188,4 +191,155 @@ fn every_option_set_between_the_promises() {
 fn every_option_set_after_the_move() {
     set_everything("after", "4", &["--near-accepts"]);
     set_everything("after", "6", &["--far=thread"]);
+}
+
+/// Runs a case of the victim that tries something at each moment, and compares. Lines that differ and may: the native
+/// one, and what it is once the connection has promised to move; nothing if it is missing then.
+fn at_every_moment(case: &str, reasons: &[&str], differences: &[(&str, &str)]) {
+    for moment in ["tracked", "dual", "after"] {
+        let program = Program::new(artifacts::VICTIM, &[case, moment]);
+        let mut native = run(&program, Mode::Native, |_| Ok(()));
+        assert_passed(&native, &program, Mode::Native);
+        let daemon = Daemon::eager();
+        let mode = Mode::Shim(&daemon);
+        let shim = run(&program, mode, |mark| {
+            if let Some(ports) = mark.strip_prefix("event dual ") {
+                let ports: Vec<u16> = ports.split(' ').map(|port| port.parse().expect("a port")).collect();
+                return wait_dual(&daemon, &ports, "connected");
+            }
+            held_ports(mark).map_or(Ok(()), |ports| daemon.wait_final(&ports, reasons, Duration::from_secs(20)))
+        });
+        assert_passed(&shim, &program, mode);
+        if moment != "tracked" {
+            for line in &mut native.lines {
+                if let Some((_, here)) = differences.iter().find(|(known, _)| known == line) {
+                    *line = (*here).into();
+                }
+            }
+            native.lines.retain(|line| !line.is_empty());
+        }
+        tests::case::assert_same(&native, &shim, &program, mode);
+    }
+}
+
+#[test]
+fn every_flag_of_send() {
+    // Only TCP looks at MSG_FASTOPEN (docs/options.md).
+    let fast_open = [
+        ("send flag 29: send = -1 EISCONN", "send flag 29: send = 5"),
+        ("send flag 29: sendmsg = -1 EISCONN", "send flag 29: sendmsg = 5"),
+        ("send flag 29: send nothing = -1 EISCONN", "send flag 29: send nothing = 0"),
+        ("send flag 29: far has 678", "send flag 29: far has 12345abcde678"),
+    ];
+    at_every_moment("send-flags", &[], &fast_open);
+}
+
+#[test]
+fn every_flag_of_recv() {
+    at_every_moment("recv-flags", &[], &[]);
+}
+
+#[test]
+fn every_request_of_ioctl() {
+    at_every_moment("ioctls", &[], &[]);
+}
+
+#[test]
+fn options_that_are_left_set_or_inherited() {
+    set_options(&["option-left"], false);
+    set_options(&["option-left", "--near-accepts"], false);
+}
+
+const STAYING: &[&str] = &[STAYS];
+
+#[test]
+fn timestamps() {
+    at_every_moment(
+        "timestamps",
+        STAYING,
+        &[
+            ("level 1 option 29: set to 1 = 0", "level 1 option 29: set to 1 = -1 EOPNOTSUPP"),
+            ("level 1 option 35: set to 1 = 0", "level 1 option 35: set to 1 = -1 EOPNOTSUPP"),
+            ("level 1 option 37: set to 24 = 0", "level 1 option 37: set to 24 = -1 EOPNOTSUPP"),
+            ("control level 1 type 29 size 32", ""),
+            ("control level 1 type 35 size 32", ""),
+            ("control level 1 type 37 size 64", ""),
+        ],
+    );
+}
+
+#[test]
+fn bytes_that_are_there_as_a_control_message() {
+    at_every_moment(
+        "tcp-inq",
+        STAYING,
+        &[
+            ("level 6 option 36: set to 1 = 0", "level 6 option 36: set to 1 = -1 EOPNOTSUPP"),
+            ("control level 6 type 36 size 20", ""),
+        ],
+    );
+}
+
+#[test]
+fn zero_copy_of_what_is_sent() {
+    at_every_moment(
+        "zerocopy",
+        STAYING,
+        &[
+            ("level 1 option 60: set to 1 = 0", "level 1 option 60: set to 1 = -1 EOPNOTSUPP"),
+            ("recvmsg = 0 flags 0x2000", "recvmsg = -1 EAGAIN flags 0"),
+            ("control level 0 type 11 size 48", ""),
+        ],
+    );
+}
+
+#[test]
+fn zero_copy_of_what_is_received() {
+    let native = "TCP_ZEROCOPY_RECEIVE = 0: 100 bytes, first x; recv instead no";
+    let here = "TCP_ZEROCOPY_RECEIVE = -1 ENOPROTOOPT: 0 bytes, first -; recv instead = 100";
+    at_every_moment("zerocopy-receive", STAYING, &[(native, here)]);
+}
+
+#[test]
+fn an_offset_to_peek_at() {
+    at_every_moment("peek-offset", STAYING, &[]);
+}
+
+#[test]
+fn urgent_data_in_line() {
+    at_every_moment("oob-inline", &["urgent-data"], &[]);
+}
+
+#[test]
+fn a_sending_buffer_that_the_program_chooses() {
+    at_every_moment("send-buffer", &[], &[]);
+}
+
+#[test]
+fn bytes_that_go_with_the_first_segment() {
+    Case::new("fast-open").check();
+}
+
+/// In a network namespace of its own, where Fast Open is on for both ends: bytes go with the SYN.
+#[test]
+fn bytes_that_go_with_the_syn() {
+    // SAFETY: no memory is involved.
+    if unsafe { libc::geteuid() } != 0 {
+        eprintln!("SKIPPED: bytes_that_go_with_the_syn needs root, for a network namespace");
+        return;
+    }
+    // Client, server, without cookies, on every listening socket (tcp_fastopen in ip-sysctl).
+    let script = "ip link set lo up && echo 1543 >/proc/sys/net/ipv4/tcp_fastopen && exec \"$0\" fast-open";
+    let program = Program::new(artifacts::installed("unshare"), &["-n", "sh", "-c", script, artifacts::VICTIM]);
+    let native = run(&program, Mode::Native, |_| Ok(()));
+    assert_passed(&native, &program, Mode::Native);
+    let syn = native.lines.iter().filter(|line| *line == "data went with the SYN: 1").count();
+    assert_eq!(syn, 6, "Fast Open is on: {:?}", native.lines);
+    let daemon = Daemon::eager();
+    let mode = Mode::Shim(&daemon);
+    let shim = run(&program, mode, |mark| {
+        held_ports(mark).map_or(Ok(()), |ports| daemon.wait_final(&ports, &[], Duration::from_secs(20)))
+    });
+    assert_passed(&shim, &program, mode);
+    tests::case::assert_same(&native, &shim, &program, mode);
 }

@@ -110,6 +110,7 @@ static const struct candidate generic[] = {
 /* A rate of a few bytes a second would be kept for minutes. */
 static const struct candidate of_pacing[] = {{4, &large}, {4, &minus}, {3, &one}, {0, &zero}};
 static const struct candidate of_filter[] = {{16, &filter}, {4, &one}, {16, &tenth}};
+static const struct candidate of_ulp[] = {{4, "tls"}, {8, "nothing"}};
 static const struct candidate of_device[] = {{4, "lo"}, {0, &zero}, {9, "nowhere"}};
 static const struct candidate of_index[] = {{4, &one}, {4, &minus}, {3, &one}};
 
@@ -118,6 +119,8 @@ static const struct candidate *candidates(int level, int number, int *n) {
         return *n = LEN(of_pacing), of_pacing;
     if (level == SOL_SOCKET && number == SO_ATTACH_FILTER)
         return *n = LEN(of_filter), of_filter;
+    if (level == IPPROTO_TCP && number == TCP_ULP)
+        return *n = LEN(of_ulp), of_ulp;
     if (level == SOL_SOCKET && number == SO_BINDTODEVICE)
         return *n = LEN(of_device), of_device;
     if (level == SOL_SOCKET && number == SO_BINDTOIFINDEX)

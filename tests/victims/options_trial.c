@@ -25,6 +25,14 @@ static void open_trials(enum moment m, int family, struct trial *t, int n, void 
     for (int i = 0; i < n; i++) {
         t[i].accepted = false;
         if (opt.near_accepts) {
+            if (m == NEW) {
+                /* What is set on the listening socket is inherited. */
+                close(listener);
+                listener = tcp_listen(family, &port);
+                t[i].s = NULL;
+                t[i].fd = listener;
+                attempt(&t[i]);
+            }
             t[i].s = stream_adopt(-1, 0);
             far_begin(FAR_CONNECT, t[i].s->index, family, port, 0);
             t[i].fd = (int)must(accept(listener, NULL, NULL));
@@ -92,6 +100,8 @@ void trials_run(enum moment m, int family, struct trial *t, int n, void (*attemp
     if (m != AFTER)
         warm_always();
     for (int i = 0; i < n; i++) {
+        /* A dialogue has messages below any mark. */
+        must(setsockopt(t[i].fd, SOL_SOCKET, SO_RCVLOWAT, &(int){1}, sizeof(int)));
         dialogue(t[i].s, 2);
         stream_close(t[i].s);
     }

@@ -9,7 +9,7 @@ use matcher::reason::Reason;
 use super::connect::asked;
 use crate::endpoint::{self, Id, tcp_fd};
 use crate::fds::{self, Kind};
-use crate::guard::{Errno, set_errno};
+use crate::guard::{Errno, NoSignals, set_errno};
 use crate::hooks::real;
 use crate::switch::Phase;
 use crate::sys;
@@ -85,7 +85,7 @@ pub fn keep_on_tcp(tcp: c_int) -> bool {
     table::special().any(set)
 }
 
-/// The move: what the program has set on its TCP socket, as far as it acts on the new one.
+/// Adoption: what the program has set on its TCP socket, as far as it acts on the new one.
 pub fn carry_over(tcp: c_int, unix: c_int) {
     for row in table::special() {
         match row.after {
@@ -182,18 +182,27 @@ fn set_on_tcp_only(
 
 /// An option has been set on the TCP socket: the new one gets it, too, if there is one by now and it acts there.
 fn follow(id: Id, fd: c_int, tcp: c_int, after: After, set: impl Fn(c_int) -> c_int) {
-    let hidden = id.local().tcp.load(Acquire);
-    if tcp == fd && hidden >= 0 && fds::kind(fd) == Kind::Final {
+    let (e, l) = (id.endpoint(), id.local());
+    if tcp == fd && fds::kind(fd) == Kind::Final {
         // The descriptor has been replaced meanwhile.
-        set(hidden);
+        set(l.tcp.load(Acquire));
     }
-    if fds::kind(fd) != Kind::Final || hidden < 0 {
+    if matches!(after, After::Tcp | After::Refused(_)) || e.phase() < Phase::Adopting {
+        return;
+    }
+    // No step of the move comes between; one that is under way has carried over what was set before.
+    let _no_signals = NoSignals::hold();
+    let Some(_tx) = e.lock_tx() else { return };
+    let new = match fds::kind(fd) {
+        Kind::Final => fd,
+        _ => l.unix.load(Acquire),
+    };
+    if new < 0 {
         return;
     }
     match after {
-        After::Both | After::New => drop(set(fd)),
-        After::Room => make_room(hidden, fd),
-        After::Tcp | After::Refused(_) => {}
+        After::Room => make_room(l.tcp.load(Acquire), new),
+        _ => drop(set(new)),
     }
 }
 
