@@ -1,7 +1,7 @@
 # make         builds the daemon (target/release/ipcd) and the shim (target/release/libipc.so)
 # make demo    shows redis-server and redis-benchmark moving from TCP to a Unix-domain socket
 # make test    format, lints, build, every test; ends with "N passed, N failed"
-# make bench   every measurement (about 10 minutes); make bench-quick: the short form
+# make bench   every measurement (less than 20 minutes), into docs/results; make bench-quick: the short form (2 minutes)
 # make install PREFIX=/usr/local, and make clean
 #
 # Run as root, each target installs the Debian packages that it needs; otherwise it says which are missing.
@@ -37,21 +37,13 @@ test: packages-test
 	$(CARGO) build --release --locked -p ipcd -p libipc
 	@.ci/totals sh -c '$(CARGO) test --locked --workspace --no-fail-fast; all=$$?; $(LOOM) && exit $$all'
 
-bench-quick: packages-bench
+bench-quick: packages-quick
 	$(CARGO) build --release --locked -p ipcd -p libipc -p bench
-	$(BENCH) redis --rounds 3
-	$(BENCH) pingpong --rounds 3 --sizes 64,65536
-	$(BENCH) bulk --rounds 3 --sizes 64,65536
-	$(BENCH) instructions
+	$(BENCH) run --quick
 
 bench: packages-bench
 	$(CARGO) build --release --locked -p ipcd -p libipc -p bench
-	$(BENCH) redis
-	$(BENCH) pingpong --place one
-	$(BENCH) pingpong --place two
-	$(BENCH) bulk --place two
-	$(BENCH) prefix
-	$(BENCH) instructions
+	$(BENCH) run
 
 install: build
 	install -D -m 755 target/release/ipcd $(DESTDIR)$(PREFIX)/bin/ipcd

@@ -8,7 +8,7 @@ fn main() {
     println!("cargo:rerun-if-changed=programs");
     println!("cargo:rerun-if-env-changed=CC");
     let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
-    for name in ["calls", "peers", "traffic"] {
+    for name in ["calls", "connect", "costs", "live", "load", "peers", "spin", "traffic"] {
         let source = format!("programs/{name}.c");
         assert!(fs::exists(&source).is_ok_and(|there| there), "{source} is missing");
         compile(&source, &out.join(name));

@@ -1,30 +1,35 @@
 /*
  * Two processes and one stream between them.
  *
- *   peers tcp|unix pingpong|bulk SIZE MILLISECONDS [PARENT_CPU CHILD_CPU]
+ *   peers serve TRANSPORT ADDRESS KIND SIZE MILLISECONDS [options]     prints a line once it can be reached
+ *   peers talk  TRANSPORT ADDRESS KIND SIZE MILLISECONDS [options]
  *
- * The parent connects, the child accepts. Over TCP both first exchange bytes, the parent prints its port and goes on
- * until a line comes on standard input; then the measurement begins.
+ * KIND, and what it prints in the end:
+ *   pingpong  SIZE bytes there and back.           talk: the number of round trips and the nanoseconds of each, as binary
+ *                                                  32-bit words after the line
+ *   messages  the client writes -w messages of SIZE bytes, each by itself, then reads the answers; the server answers each
+ *             by itself.                           talk: messages per second
+ *   bulk      the client writes SIZE bytes at a time, the server reads up to 64 KiB (or SIZE) at a time.
+ *                                                  serve: bytes per second
+ *   duplex    bulk in both directions at once.     serve and talk: bytes per second that arrived there
  *
- * pingpong: SIZE bytes there and back; prints the median and the mean round trip in nanoseconds.
- * bulk:     the parent writes SIZE bytes at a time, the child reads up to 64 KiB (or SIZE) at a time; prints bytes per
- *           second as the child saw them. A byte back ends it, so that everything has arrived.
+ *   buffers   nothing.                             talk: the send and receive buffers, as setsockopt wants them
+ *
+ * Options: -c CPU; -s BYTES and -r BYTES, send and receive buffers (unix); -n, recv(MSG_DONTWAIT) over and over; -h, hold: the client prints its
+ * port and exchanges small messages until a line comes on standard input, and only then measures.
  */
-#include "hold.h"
+#include "channel.h"
+#include <pthread.h>
 #include <sched.h>
-#include <stdatomic.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
+#include <sys/syscall.h>
 
-#define MAX_SAMPLES (1 << 20)
+#define MAX_SAMPLES (1 << 21)
 #define WARM_UP 64
+#define ROOM 65536
 
-struct shared {
-    _Atomic int measuring;
-    double bytes_per_second;
-};
-
-static struct shared *shared;
+static struct channel stream;
+static size_t size;
+static uint64_t length;
 
 static void pin_to(int cpu)
 {
@@ -34,132 +39,194 @@ static void pin_to(int cpu)
     check(sched_setaffinity(0, sizeof set, &set) == 0, "sched_setaffinity");
 }
 
-static int compare(const void *a, const void *b)
+static char *buffer(size_t bytes)
 {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
+    char *b = malloc(bytes);
+    check(b != NULL, "malloc");
+    memset(b, 1, bytes);
+    return b;
 }
 
-/* Round trips of a few bytes until the harness says go; the parent then announces the end with a 1. */
-static void warm_up_parent(int fd)
+/* Round trips of a few bytes until the harness says go; the client then announces the end with a 1. */
+static void hold_client(void)
 {
-    char buf[WARM_UP] = {0};
-    printf("%u\n", own_port(fd));
+    char bytes[WARM_UP] = {0};
+    printf("%u\n", own_port(stream.in));
     fflush(stdout);
     do {
-        buf[0] = (char)told_to_go();
-        write_all(fd, buf, sizeof buf);
-        read_all(fd, buf, sizeof buf);
-        usleep(buf[0] ? 0 : 500);
-    } while (!buf[0]);
+        bytes[0] = (char)told_to_go();
+        send_all(&stream, bytes, sizeof bytes);
+        check(receive_all(&stream, bytes, sizeof bytes), "the server's answer");
+        usleep(bytes[0] ? 0 : 500);
+    } while (!bytes[0]);
 }
 
-static void warm_up_child(int fd)
+static void hold_server(void)
 {
-    char buf[WARM_UP];
+    char bytes[WARM_UP];
     do {
-        read_all(fd, buf, sizeof buf);
-        write_all(fd, buf, sizeof buf);
-    } while (!buf[0]);
+        check(receive_all(&stream, bytes, sizeof bytes), "the client's bytes");
+        send_all(&stream, bytes, sizeof bytes);
+    } while (!bytes[0]);
 }
 
-static void child(int fd, int bulk, size_t size)
-{
-    size_t room = bulk && size < 65536 ? 65536 : size;
-    char *buf = malloc(room);
-    memset(buf, 1, room);
-    uint64_t bytes = 0, start = 0, last = 0;
-    for (;;) {
-        ssize_t n = read(fd, buf, room);
-        if (n <= 0)
-            break;
-        if (bulk) {
-            start = start ? start : now();
-            bytes += (uint64_t)n;
-            continue;
-        }
-        if ((size_t)n < size)
-            read_all(fd, buf + n, size - (size_t)n);
-        write_all(fd, buf, size);
-    }
-    last = now();
-    if (bulk) {
-        shared->bytes_per_second = (double)bytes / ((double)(last - start) / 1e9);
-        write_all(fd, buf, 1);
-    }
-}
-
-static void pingpong(int fd, size_t size, uint64_t length)
+static void pingpong(void)
 {
     static uint32_t samples[MAX_SAMPLES];
-    char *buf = calloc(1, size);
-    uint64_t start = now(), before = start, n = 0;
-    while (before - start < length && n < MAX_SAMPLES) {
-        write_all(fd, buf, size);
-        read_all(fd, buf, size);
+    char *bytes = buffer(size);
+    uint64_t start = now(), before = start, n = 0, warm = length / 5;
+    while (before - start < warm) {
+        send_all(&stream, bytes, size);
+        receive_all(&stream, bytes, size);
+        before = now();
+    }
+    for (start = before; before - start < length && n < MAX_SAMPLES; n++) {
+        send_all(&stream, bytes, size);
+        receive_all(&stream, bytes, size);
         uint64_t after = now();
-        samples[n++] = (uint32_t)(after - before);
+        samples[n] = (uint32_t)(after - before);
         before = after;
     }
-    qsort(samples, n, sizeof *samples, compare);
-    printf("%u %.1f\n", samples[n / 2], (double)(before - start) / (double)n);
+    printf("%lu\n", (unsigned long)n);
+    fwrite(samples, sizeof *samples, n, stdout);
 }
 
-static void bulk_write(int fd, size_t size, uint64_t length)
+static void messages(int window)
 {
-    char *buf = calloc(1, size);
+    size_t room = size * (size_t)window;
+    char *bytes = buffer(room);
+    uint64_t start = now(), n = 0;
+    while (now() - start < length) {
+        for (int i = 0; i < window; i++)
+            send_all(&stream, bytes, size);
+        receive_all(&stream, bytes, room);
+        n += (uint64_t)window;
+    }
+    printf("%.0f\n", (double)n / ((double)(now() - start) / 1e9));
+}
+
+/* Asked past libc: libipc would answer for TCP. The kernel doubles what it is told. */
+static void print_buffers(void)
+{
+    for (int which = SO_SNDBUF; which <= SO_RCVBUF; which++) {
+        int bytes = 0;
+        socklen_t len = sizeof bytes;
+        check(syscall(SYS_getsockopt, stream.in, SOL_SOCKET, which, &bytes, &len) == 0, "socket buffers");
+        printf("%d\n", bytes / 2);
+    }
+}
+
+static void answer(void)
+{
+    size_t pending = 0;
+    char *bytes = buffer(ROOM > size ? ROOM : size), *reply = buffer(size);
+    for (ssize_t n; (n = receive(&stream, bytes, ROOM > size ? ROOM : size)) > 0;)
+        for (pending += (size_t)n; pending >= size; pending -= size)
+            send_all(&stream, reply, size);
+}
+
+static void write_until_the_end(void)
+{
+    char *bytes = buffer(size);
     uint64_t start = now();
     while (now() - start < length)
-        for (size_t sent = 0; sent < 262144; sent += size)
-            write_all(fd, buf, size);
-    check(shutdown(fd, SHUT_WR) == 0, "shutdown");
-    read_all(fd, buf, 1);
-    printf("%.0f\n", shared->bytes_per_second);
+        for (size_t sent = 0; sent < 65536; sent += size)
+            send_all(&stream, bytes, size);
+    end(&stream);
+}
+
+/* To the end; prints how fast the bytes came after the first fifth of the time. */
+static void read_to_the_end(void)
+{
+    size_t room = size < ROOM ? ROOM : size;
+    char *bytes = buffer(room);
+    uint64_t total = 0, start = 0;
+    int warm = 0;
+    for (ssize_t n; (n = receive(&stream, bytes, room)) > 0; total += (uint64_t)n) {
+        start = start ? start : now();
+        if (!warm && now() - start > length / 5)
+            warm = 1, total = 0, start = now();
+    }
+    printf("%.0f\n", (double)total / ((double)(now() - start) / 1e9));
+}
+
+static void *writer(void *unused)
+{
+    write_until_the_end();
+    return unused;
+}
+
+static void duplex(void)
+{
+    pthread_t thread;
+    check(pthread_create(&thread, NULL, writer, NULL) == 0, "pthread_create");
+    read_to_the_end();
+    pthread_join(thread, NULL);
+}
+
+static void serve(const char *kind)
+{
+    if (!strcmp(kind, "bulk")) {
+        read_to_the_end();
+        end(&stream);
+    } else if (!strcmp(kind, "duplex"))
+        duplex();
+    else if (!strcmp(kind, "messages"))
+        answer();
+    else
+        for (char *bytes = buffer(size); receive_all(&stream, bytes, size);)
+            send_all(&stream, bytes, size);
+}
+
+static void talk(const char *kind, int window)
+{
+    char end_of_stream;
+    if (!strcmp(kind, "bulk")) {
+        write_until_the_end();
+        receive(&stream, &end_of_stream, 1);
+    } else if (!strcmp(kind, "duplex"))
+        duplex();
+    else if (!strcmp(kind, "messages"))
+        messages(window);
+    else if (!strcmp(kind, "buffers"))
+        print_buffers();
+    else
+        pingpong();
+    end(&stream);
 }
 
 int main(int argc, char **argv)
 {
-    if (argc < 5)
-        return 2;
-    int tcp = !strcmp(argv[1], "tcp"), bulk = !strcmp(argv[2], "bulk"), pinned = argc > 6;
-    size_t size = strtoul(argv[3], NULL, 10);
-    uint64_t length = strtoul(argv[4], NULL, 10) * 1000000;
-    int pair[2] = {-1, -1}, listener = -1;
-    uint16_t port = 0;
+    int cpu = -1, sizes[2] = {0, 0}, busy = 0, hold = 0, window = 1, option;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     signal(SIGPIPE, SIG_IGN);
-    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    check(shared != MAP_FAILED, "mmap");
-    if (tcp)
-        listener = listen_on_loopback(&port);
-    else
-        check(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0, "socketpair");
-    pid_t pid = fork();
-    check(pid >= 0, "fork");
-    if (pid == 0) {
-        int on = 1, fd = tcp ? accept(listener, NULL, NULL) : pair[1];
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        close(tcp ? listener : pair[0]);
-        if (tcp) {
-            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-            warm_up_child(fd);
+    if (argc < 7)
+        return 2;
+    int serving = !strcmp(argv[1], "serve");
+    size = strtoul(argv[5], NULL, 10);
+    length = strtoul(argv[6], NULL, 10) * 1000000;
+    optind = 7;
+    while ((option = getopt(argc, argv, "c:s:r:w:nh")) != -1)
+        switch (option) {
+        case 'c': cpu = atoi(optarg); break;
+        case 's': sizes[0] = atoi(optarg); break;
+        case 'r': sizes[1] = atoi(optarg); break;
+        case 'w': window = atoi(optarg); break;
+        case 'n': busy = 1; break;
+        case 'h': hold = 1; break;
+        default: return 2;
         }
-        if (pinned)
-            pin_to(atoi(argv[6]));
-        child(fd, bulk, size);
-        return 0;
-    }
-    close(tcp ? listener : pair[1]);
-    int fd = tcp ? connect_to(port) : pair[0];
-    if (pinned)
-        pin_to(atoi(argv[5]));
-    if (tcp)
-        warm_up_parent(fd);
-    if (bulk)
-        bulk_write(fd, size, length);
+    if (cpu >= 0)
+        pin_to(cpu);
+    stream = open_channel(argv[2], argv[3], serving, sizes);
+    if (hold && serving)
+        hold_server();
+    else if (hold)
+        hold_client();
+    stream.busy = busy;
+    if (serving)
+        serve(argv[4]);
     else
-        pingpong(fd, size, length);
-    close(fd);
-    waitpid(pid, NULL, 0);
+        talk(argv[4], window);
     return 0;
 }

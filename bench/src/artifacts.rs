@@ -5,19 +5,35 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
+use crate::skip::skip;
+
 /// Makes calls to be counted (`programs/calls.c`).
 pub const CALLS: &str = env!("PROGRAM_CALLS");
+/// The shortest of connections (`programs/connect.c`).
+pub const CONNECT: &str = env!("PROGRAM_CONNECT");
+/// Calls that have nothing to gain (`programs/costs.c`).
+pub const COSTS: &str = env!("PROGRAM_COSTS");
+/// Many live streams (`programs/live.c`).
+pub const LIVE: &str = env!("PROGRAM_LIVE");
+/// Many connections with one request under way each (`programs/load.c`).
+pub const LOAD: &str = env!("PROGRAM_LOAD");
 /// Two processes and one stream (`programs/peers.c`).
 pub const PEERS: &str = env!("PROGRAM_PEERS");
+/// Somebody else's work (`programs/spin.c`).
+pub const SPIN: &str = env!("PROGRAM_SPIN");
 /// Requests and replies (`programs/traffic.c`).
 pub const TRAFFIC: &str = env!("PROGRAM_TRAFFIC");
 
+/// Where this crate is: what is not compiled is read from there.
+pub fn source(relative: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+}
+
 fn artifact(name: &str) -> Result<PathBuf> {
     let here = env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned));
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release");
     let dirs = match env::var_os("IPC_BIN_DIR") {
         Some(dir) => vec![PathBuf::from(dir)],
-        None => here.into_iter().chain([built]).collect(),
+        None => here.into_iter().chain([source("../target/release")]).collect(),
     };
     match dirs.iter().find_map(|dir| dir.join(name).canonicalize().ok()) {
         Some(path) => Ok(path),
@@ -35,11 +51,20 @@ pub fn libipc() -> Result<PathBuf> {
     artifact("libipc.so")
 }
 
-/// A program that the system should have.
+/// A program that the system should have: in PATH, or where daemons are.
 pub fn installed(name: &str) -> Result<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    match env::split_paths(&path).map(|dir| dir.join(name)).find(|candidate| candidate.is_file()) {
+    let dirs = env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from));
+    match dirs.map(|dir| dir.join(name)).find(|candidate| candidate.is_file()) {
         Some(path) => Ok(path),
-        None => bail!("{name} is not installed (`.ci/packages` lists what is needed, and installs it for root)"),
+        None => Err(skip(format!("{name} is not installed (`.ci/packages bench` installs it for root)"))),
+    }
+}
+
+/// The first of these files that is there.
+pub fn file(candidates: &[&str], package: &str) -> Result<PathBuf> {
+    match candidates.iter().find(|path| Path::new(path).exists()) {
+        Some(path) => Ok(PathBuf::from(path)),
+        None => Err(skip(format!("{package} is not installed (looked for {})", candidates.join(", ")))),
     }
 }

@@ -1,6 +1,8 @@
 //! A daemon of a measurement's own, on a socket in a private directory.
 
-use std::path::PathBuf;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -27,6 +29,8 @@ pub struct Stats {
     pub finals: u64,
     /// From the call of connect until both ends were final.
     pub connect_to_final: Times,
+    /// From the N-th byte until the grant was sent.
+    pub prefix_to_grant: Times,
 }
 
 /// A distribution, in microseconds.
@@ -88,19 +92,19 @@ impl Daemon {
     /// Starts one with these arguments of `ipcd serve` and waits until it answers.
     pub fn start(args: &[&str]) -> Result<Daemon> {
         let dir = tempfile::Builder::new().prefix("ipc-bench-").tempdir()?;
+        // Servers that do not run as root must reach it, too; nobody but us may write to it.
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755))?;
         let mut command = Command::new(artifacts::ipcd()?);
         command.arg("serve").args(args).arg("--socket").arg(dir.path().join("ipcd.sock"));
         die_with_us(&mut command);
-        let mut daemon = Daemon { server: Server::start(&mut command)?, dir };
-        let start = Instant::now();
-        while daemon.stats().is_err() {
-            daemon.server.must_run().context("ipcd serve")?;
-            if start.elapsed() > Duration::from_secs(10) {
-                bail!("ipcd does not answer");
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Ok(daemon)
+        let socket = dir.path().join("ipcd.sock");
+        let server = Server::start(&mut command)?.wait_until("ipcd's answer", || ask(&socket, &["stats"]).is_ok())?;
+        Ok(Daemon { server, dir })
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
     }
 
     /// The path of its socket.
@@ -115,26 +119,27 @@ impl Daemon {
 
     /// What `ipcd ARGS` prints.
     pub fn print(&self, args: &[&str]) -> Result<String> {
-        let out = Command::new(artifacts::ipcd()?).args(args).arg("--socket").arg(self.socket()).output()?;
-        if !out.status.success() {
-            bail!("ipcd {args:?}: {}", String::from_utf8_lossy(&out.stderr));
-        }
-        Ok(String::from_utf8(out.stdout)?)
+        ask(&self.socket(), args)
     }
 
-    fn ask<T: DeserializeOwned>(&self, args: &[&str]) -> Result<T> {
+    fn parsed<T: DeserializeOwned>(&self, args: &[&str]) -> Result<T> {
         let text = self.print(args)?;
         serde_json::from_str(&text).with_context(|| format!("ipcd {args:?} printed {text:?}"))
     }
 
     /// `ipcd stats --json`.
     pub fn stats(&self) -> Result<Stats> {
-        self.ask(&["stats", "--json"])
+        self.parsed(&["stats", "--json"])
     }
 
     /// `ipcd ls --all --json`.
     pub fn streams(&self) -> Result<Vec<Stream>> {
-        self.ask(&["ls", "--all", "--json"])
+        self.parsed(&["ls", "--all", "--json"])
+    }
+
+    /// `ipcd ls --json`: the streams that have not ended.
+    pub fn live(&self) -> Result<Vec<Stream>> {
+        self.parsed(&["ls", "--json"])
     }
 
     /// Waits until the live stream from this client port is in this state.
@@ -142,7 +147,7 @@ impl Daemon {
         let start = Instant::now();
         let port = format!(":{client}");
         loop {
-            let streams = self.streams()?;
+            let streams = self.live()?;
             let found = streams.iter().find(|s| !s.ended && s.client.ends_with(&port));
             if found.is_some_and(|s| s.state == state) {
                 return Ok(());
@@ -150,7 +155,16 @@ impl Daemon {
             if start.elapsed() > Duration::from_secs(20) {
                 bail!("the stream from port {client} is not {state}, but: {found:?}");
             }
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// What `ipcd ARGS` prints, asked of the daemon at this socket.
+fn ask(socket: &Path, args: &[&str]) -> Result<String> {
+    let out = Command::new(artifacts::ipcd()?).args(args).arg("--socket").arg(socket).output()?;
+    if !out.status.success() {
+        bail!("ipcd {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+    Ok(String::from_utf8(out.stdout)?)
 }

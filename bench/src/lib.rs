@@ -1,15 +1,24 @@
-//! Measurements. Each compares the shim with plain TCP, and where there is one with the best that could be reached (a
-//! Unix-domain socket that was one from the start), in turns within one run: machines and their moods differ, ratios of
-//! neighbouring runs much less.
+//! Measurements. Alternatives take turns within one run (A B C A B C …): machines and their moods differ, ratios of neighbouring
+//! turns much less. What is compared with what is a question (`questions/`); a turn of an alternative gives a sample
+//! (`runner`); all samples and the machine's description are the raw results (`record`); tables, plots and the list of
+//! targets are made from these (`report`).
 
 pub mod artifacts;
 pub mod daemon;
 pub mod demo;
-pub mod distinct;
-pub mod instructions;
+pub mod lab;
+pub mod load;
 pub mod machine;
+pub mod namespaces;
+pub mod neighbours;
 pub mod peers;
-pub mod prefix;
+pub mod pool;
 pub mod process;
-pub mod redis;
+pub mod progress;
+pub mod questions;
+pub mod record;
+pub mod report;
+pub mod runner;
+pub mod skip;
+pub mod sockmap;
 pub mod statistics;

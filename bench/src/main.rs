@@ -1,12 +1,18 @@
 //! The command line of the measurements.
 
-use anyhow::{Result, bail};
-use bench::peers::Kind;
-use bench::{demo, instructions, machine, peers, prefix, redis};
-use clap::{Parser, Subcommand};
-use serde::Serialize;
+use std::path::PathBuf;
 
-/// Measures the shim beside plain TCP.
+use anyhow::{Result, bail};
+use bench::artifacts::source;
+use bench::demo;
+use bench::progress::Progress;
+use bench::questions::{self, Question, prefix};
+use bench::record::Results;
+use bench::report::{self, targets};
+use bench::runner::Scope;
+use clap::{Parser, Subcommand};
+
+/// Measures the shim beside plain TCP and whatever else one could take.
 #[derive(Parser)]
 #[command(name = "bench", version)]
 struct Cli {
@@ -16,60 +22,100 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Instructions per call, and at the start of a program (callgrind; the same every time).
-    Instructions {
-        /// Print JSON.
+    /// Show the questions, and how long each takes.
+    List,
+    /// Answer questions: raw results, tables and plots are written, and which targets are met is printed.
+    Run(Run),
+    /// Make tables and plots anew from the raw results, and print which targets are met.
+    Report {
+        /// Where the raw results are.
         #[arg(long)]
-        json: bool,
+        out: Option<PathBuf>,
     },
-    /// Round trips between two processes.
-    Pingpong(peers::Args),
-    /// One-way transfer between two processes.
-    Bulk(peers::Args),
-    /// redis-benchmark.
-    Redis(redis::Args),
     /// What the prefix length costs and gives.
     Prefix(prefix::Args),
     /// What `make demo` shows.
-    Demo(redis::Args),
+    Demo(demo::Args),
+}
+
+#[derive(clap::Args)]
+struct Run {
+    /// The questions; all if none is named.
+    questions: Vec<String>,
+    /// How often the alternatives take turns [default: 5, quick 3]
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// The short form, of what matters most.
+    #[arg(long)]
+    quick: bool,
+    /// Where to write to [default: docs/results, quick: target/bench-quick]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// An argument more for `ipcd serve`, such as --ipcd=--buffer=65536.
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    ipcd: Vec<String>,
 }
 
 fn main() -> Result<()> {
     match Cli::parse().command {
-        Command::Instructions { json } => {
-            let report = instructions::all()?;
-            print(json, &report, || instructions::table(&report))?;
-            if !report.calls.iter().all(instructions::Row::is_met) {
-                bail!("a call costs more than {} instructions more", instructions::LIMIT);
+        Command::List => {
+            for q in questions::ALL {
+                println!("{:<14}{:>4} s, quick {:>3} s   {}", q.name, q.seconds, q.quick, q.title);
             }
         }
-        Command::Pingpong(args) => streams(Kind::PingPong, &args)?,
-        Command::Bulk(args) => streams(Kind::Bulk, &args)?,
-        Command::Redis(args) => {
-            let report = redis::measure(&args)?;
-            print(args.json, &report, || redis::table(&report))?;
+        Command::Run(args) => run(&args)?,
+        Command::Report { out } => {
+            let out = out.unwrap_or_else(|| source("../docs/results"));
+            let all = Results::read_all(&out, &questions::names())?;
+            report::write(&out, &all)?;
+            print!("{}", targets::text(&all));
         }
         Command::Prefix(args) => {
             let report = prefix::measure(&args)?;
-            print(args.json, &report, || prefix::table(&report, &args.lengths))?;
+            if args.json {
+                println!("{}", serde_json::to_string_pretty(&report)?);
+            } else {
+                println!("{}\n\n{}", bench::machine::Machine::describe().line(), prefix::table(&report, &args.lengths));
+            }
         }
         Command::Demo(args) => demo::run(&args)?,
     }
     Ok(())
 }
 
-fn streams(kind: Kind, args: &peers::Args) -> Result<()> {
-    let rows = peers::measure(kind, args)?;
-    print(args.json, &rows, || peers::table(kind, &rows))
+fn asked(args: &Run) -> Result<Vec<&'static Question>> {
+    if let Some(unknown) = args.questions.iter().find(|n| !questions::names().contains(&n.as_str())) {
+        bail!("there is no question {unknown}; `bench list` shows them");
+    }
+    let wanted = |q: &&Question| match args.questions.is_empty() {
+        true => !args.quick || q.quick > 0,
+        false => args.questions.iter().any(|n| n == q.name),
+    };
+    Ok(questions::ALL.iter().filter(wanted).collect())
 }
 
-/// JSON with the machine's description, or a table under it.
-fn print<T: Serialize>(json: bool, report: &T, table: impl FnOnce() -> String) -> Result<()> {
-    if json {
-        let value = serde_json::json!({ "machine": machine::describe(), "results": report });
-        println!("{}", serde_json::to_string_pretty(&value)?);
-    } else {
-        println!("{}\n\n{}", machine::describe(), table());
+fn run(args: &Run) -> Result<()> {
+    let scope = if args.quick { Scope::Quick } else { Scope::Full };
+    let out = args.out.clone().unwrap_or_else(|| match scope {
+        Scope::Quick => source("../target/bench-quick"),
+        _ => source("../docs/results"),
+    });
+    let asked = asked(args)?;
+    let progress = Progress::shown(asked.iter().map(|q| q.seconds(scope)).sum());
+    let mut failed = 0;
+    for question in &asked {
+        let results = question.answer(scope, args.rounds.unwrap_or(scope.rounds()), &args.ipcd, &progress);
+        failed += results.failed.len();
+        results.write(&out)?;
+    }
+    progress.finish();
+    let all = Results::read_all(&out, &questions::names())?;
+    report::write(&out, &all)?;
+    let now: Vec<Results> = all.into_iter().filter(|r| asked.iter().any(|q| q.name == r.question)).collect();
+    print!("{}", targets::text(&now));
+    println!("\ntables and plots: {}", out.canonicalize()?.display());
+    if failed > 0 {
+        bail!("{failed} measurements failed; see above");
     }
     Ok(())
 }

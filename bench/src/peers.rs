@@ -1,138 +1,213 @@
-//! Round trips and bulk transfer between two processes: TCP, TCP under the shim, and a socketpair, in turns.
+//! Two processes and one stream between them: `programs/peers.c`.
 
-use anyhow::{Context, Result};
-use serde::Serialize;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
 
 use crate::artifacts;
-use crate::daemon::Daemon;
-use crate::process::{Mode, Process, command};
-use crate::statistics::{Ratio, median, ratio};
+use crate::lab::{Lab, Side, Way};
+use crate::namespaces::SERVER_ADDRESS;
+use crate::process::Process;
+use crate::record::Metric;
+use crate::runner::{Alternative, Sample, Scope, median_of};
+use crate::skip::skip;
 
-/// What is measured.
+/// What goes over the stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// Median round trip.
+    /// One message there and back.
     PingPong,
-    /// Bytes per second.
+    /// Many messages there, many back.
+    Messages,
+    /// As much as possible in one direction.
     Bulk,
+    /// In both.
+    Duplex,
 }
 
 /// Where the two processes run.
-#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
-    /// Both on CPU 0.
-    One,
     /// On CPU 0 and CPU 1.
-    Two,
+    Apart,
+    /// Both on CPU 0.
+    Together,
     /// Where the scheduler puts them.
     Free,
 }
 
 impl Place {
-    fn cpus(self) -> &'static [&'static str] {
+    /// All of them.
+    pub const ALL: [Place; 3] = [Place::Apart, Place::Together, Place::Free];
+
+    /// Its value as a label.
+    pub fn name(self) -> &'static str {
         match self {
-            Place::One => &["0", "0"],
-            Place::Two if std::thread::available_parallelism().is_ok_and(|n| n.get() > 1) => &["0", "1"],
-            Place::Two | Place::Free => &[],
+            Place::Apart => "apart",
+            Place::Together => "together",
+            Place::Free => "free",
         }
+    }
+
+    fn cpu(self, side: Side) -> Result<Option<&'static str>> {
+        let cpus = std::thread::available_parallelism()?.get();
+        Ok(match (self, side) {
+            (Place::Free, _) => None,
+            (Place::Apart, _) if cpus < 2 => return Err(skip("there is only one CPU")),
+            (Place::Apart, Side::Server) => Some("1"),
+            _ => Some("0"),
+        })
     }
 }
 
-/// How to measure.
-#[derive(clap::Args, Clone, Debug)]
-pub struct Args {
-    /// Bytes per write.
-    #[arg(long, value_delimiter = ',', default_values_t = [8, 64, 512, 4096, 32_768, 262_144, 1_048_576])]
-    pub sizes: Vec<usize>,
-    /// How often TCP, shim and socketpair take turns.
-    #[arg(long, default_value_t = 11)]
-    pub rounds: usize,
-    /// Length of each turn in milliseconds.
-    #[arg(long, default_value_t = 200)]
-    pub millis: u64,
-    /// On which CPUs the two processes run. Left to itself the scheduler moves them together and apart, which changes a
-    /// round trip more than the transport does.
-    #[arg(long, value_enum, default_value_t = Place::Two)]
-    pub place: Place,
-    /// `ipcd serve --buffer` of the measured daemon.
-    #[arg(long)]
-    pub buffer: Option<u32>,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// One size.
-#[derive(Clone, Debug, Serialize)]
-pub struct Row {
-    /// Bytes per write.
+/// One measurement.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// What goes over the stream.
+    pub kind: Kind,
+    /// Bytes of a write.
     pub size: usize,
-    /// Median over the rounds: nanoseconds, or bytes per second.
-    pub tcp: f64,
-    /// The same under the shim, streams final.
-    pub shim: f64,
-    /// The same on a socketpair.
-    pub unix: f64,
-    /// How many times better than TCP the shim is.
-    pub shim_over_tcp: Ratio,
-    /// How many times better than the socketpair the shim is.
-    pub shim_over_unix: Ratio,
+    /// Length of the measurement.
+    pub millis: u64,
+    /// Where the processes run.
+    pub place: Place,
+    /// Ask again instead of sleeping.
+    pub busy: bool,
+    /// Messages under way.
+    pub window: u32,
+    /// The stream has settled before the measurement begins.
+    pub settled: bool,
+    /// In two network namespaces.
+    pub across: bool,
 }
 
-/// Measures every size.
-pub fn measure(kind: Kind, args: &Args) -> Result<Vec<Row>> {
-    let buffer = args.buffer.map(|b| b.to_string());
-    let options: Vec<&str> = buffer.iter().flat_map(|b| ["--buffer", b]).collect();
-    let daemon = Daemon::start(&options)?;
-    args.sizes.iter().map(|size| one_size(kind, *size, args, &daemon)).collect()
-}
-
-fn one_size(kind: Kind, size: usize, args: &Args, daemon: &Daemon) -> Result<Row> {
-    let (mut tcp, mut shim, mut unix) = (vec![], vec![], vec![]);
-    for _ in 0..args.rounds.max(1) {
-        tcp.push(turn("tcp", kind, size, args, Mode::Native)?);
-        shim.push(turn("tcp", kind, size, args, Mode::Shim(daemon))?);
-        unix.push(turn("unix", kind, size, args, Mode::Native)?);
+impl Spec {
+    /// Blocking, settled, on one host.
+    pub fn new(kind: Kind, size: usize, place: Place, scope: Scope) -> Spec {
+        let millis = scope.of(80, 60, 20);
+        Spec { kind, size, millis, place, busy: false, window: 1, settled: true, across: false }
     }
-    // Better is a shorter time, or a higher rate.
-    let better = |than: &[f64]| match kind {
-        Kind::PingPong => ratio(than, &shim),
-        Kind::Bulk => ratio(&shim, than),
-    };
-    let (shim_over_tcp, shim_over_unix) = (better(&tcp), better(&unix));
-    Ok(Row { size, tcp: median(&tcp), shim: median(&shim), unix: median(&unix), shim_over_tcp, shim_over_unix })
-}
 
-fn turn(transport: &str, kind: Kind, size: usize, args: &Args, mode: Mode) -> Result<f64> {
-    let what = if kind == Kind::Bulk { "bulk" } else { "pingpong" };
-    let mut command = command(artifacts::PEERS, mode)?;
-    command.args([transport, what, &size.to_string(), &args.millis.to_string()]);
-    command.args(args.place.cpus());
-    let mut peers = Process::start(&mut command)?;
-    if transport == "tcp" {
-        let port = peers.number()?;
-        if let Mode::Shim(daemon) = mode {
-            daemon.wait_for(port, "final")?;
+    /// What its samples are.
+    pub fn metric(&self) -> Metric {
+        match self.kind {
+            Kind::PingPong => Metric::lower("round trip", "µs"),
+            Kind::Messages => Metric::higher("messages per second", "/s"),
+            Kind::Bulk | Kind::Duplex => Metric::higher("throughput", "MB/s"),
         }
-        peers.go()?;
     }
-    let line = peers.line()?;
-    let result = line.split(' ').next().and_then(|n| n.parse().ok());
-    let result = result.with_context(|| format!("{line:?} is not a result"))?;
-    peers.finish()?;
-    Ok(result)
+
+    /// These ways, each with its name.
+    pub fn alternatives<'a>(&self, lab: &'a Lab, ways: &[Way]) -> Vec<Alternative<'a>> {
+        let spec = *self;
+        ways.iter().map(|way| (*way, spec)).map(|(way, spec)| spec.alternative(lab, way, way.name())).collect()
+    }
+
+    /// One way, with a name of its own.
+    pub fn alternative<'a>(&self, lab: &'a Lab, way: Way, name: &str) -> Alternative<'a> {
+        let spec = *self;
+        Alternative::new(name, move || spec.turn(lab, way))
+    }
+
+    /// Starts both, and has them measure.
+    pub fn turn(&self, lab: &Lab, way: Way) -> Result<Sample> {
+        let transport = transport(way);
+        let address = match (transport, self.across) {
+            ("tcp", false) => "127.0.0.1".to_owned(),
+            ("tcp", true) => SERVER_ADDRESS.to_owned(),
+            _ => lab.path().to_string_lossy().into_owned(),
+        };
+        let redirected = if way == Way::Sockmap { lab.sockmap()?.redirected()? } else { 0 };
+        let mut serve = self.command(lab, way, Side::Server, &address)?;
+        let mut server = Process::start(&mut serve).context("the server")?;
+        let port = server.line()?;
+        let address = if transport == "tcp" { format!("{address}:{port}") } else { address };
+        let mut talk = self.command(lab, way, Side::Client, &address)?;
+        let mut client = Process::start(&mut talk).context("the client")?;
+        if self.holds(way) {
+            settle(lab, way, client.number()?)?;
+            client.go()?;
+        }
+        let sample = self.sample(&mut server, &mut client)?;
+        client.finish().context("the client")?;
+        server.finish().context("the server")?;
+        if way == Way::Sockmap {
+            ensure!(lab.sockmap()?.redirected()? > redirected, "sockmap redirected nothing");
+        }
+        Ok(sample)
+    }
+
+    /// Whether small messages are exchanged until the harness has seen what became of the stream.
+    fn holds(&self, way: Way) -> bool {
+        self.settled && matches!(way, Way::Shim | Way::ShimClient | Way::ShimServer)
+    }
+
+    fn command(&self, lab: &Lab, way: Way, side: Side, address: &str) -> Result<Command> {
+        let role = if side == Side::Server { "serve" } else { "talk" };
+        let kind = match self.kind {
+            Kind::PingPong => "pingpong",
+            Kind::Messages => "messages",
+            Kind::Bulk => "bulk",
+            Kind::Duplex => "duplex",
+        };
+        let mut command = lab.command(artifacts::PEERS, way, side)?;
+        command.args([role, transport(way), address, kind, &self.size.to_string(), &self.millis.to_string()]);
+        command.args(["-w", &self.window.to_string()]);
+        if let Some(cpu) = self.place.cpu(side)? {
+            command.args(["-c", cpu]);
+        }
+        if self.busy {
+            command.arg("-n");
+        }
+        if self.holds(way) {
+            command.arg("-h");
+        }
+        if way == Way::UnixSized {
+            let [send, receive] = lab.buffers()?;
+            command.args(["-s", &send.to_string(), "-r", &receive.to_string()]);
+        }
+        if self.across {
+            lab.namespaces()?.enter(&mut command, side)?;
+        }
+        Ok(command)
+    }
+
+    fn sample(&self, server: &mut Process, client: &mut Process) -> Result<Sample> {
+        let megabytes = |rate: f64| Sample::from(rate / 1e6);
+        Ok(match self.kind {
+            Kind::PingPong => {
+                let times = client.words()?;
+                Sample { value: median_of(&times) / 1000.0, times, p99_us: None }
+            }
+            Kind::Messages => client.number::<f64>()?.into(),
+            Kind::Bulk => megabytes(server.number()?),
+            Kind::Duplex => megabytes(server.number::<f64>()? + client.number::<f64>()?),
+        })
+    }
 }
 
-/// For people.
-pub fn table(kind: Kind, rows: &[Row]) -> String {
-    let (unit, scale) = if kind == Kind::Bulk { ("MB/s", 1e-6) } else { ("µs", 1e-3) };
-    let head = |name: &str| format!("{name} {unit}");
-    let mut text = format!("{:>9}{:>12}{:>12}{:>12}", "bytes", head("TCP"), head("shim"), head("pair"));
-    text += &format!("   {:<20}   {}\n", "shim better than TCP", "than a socketpair");
-    for r in rows {
-        let (tcp, shim, unix) = (r.tcp * scale, r.shim * scale, r.unix * scale);
-        text += &format!("{:>9}{tcp:>12.1}{shim:>12.1}{unix:>12.1}", r.size);
-        text += &format!("   {:<20}   {}\n", r.shim_over_tcp.to_string(), r.shim_over_unix);
+fn transport(way: Way) -> &'static str {
+    match way {
+        Way::Unix | Way::UnixSized => "unix",
+        Way::Pipe => "pipe",
+        Way::Shm => "shm",
+        _ => "tcp",
     }
-    text
+}
+
+/// Waits until the stream from this port is where it will remain.
+fn settle(lab: &Lab, way: Way, port: u16) -> Result<()> {
+    lab.daemon().wait_for(port, if way.moves() { "final" } else { "stay" })
+}
+
+/// The buffers, to send and to receive, of a stream that has moved.
+pub fn buffers_of_a_final_stream(lab: &Lab) -> Result<[u32; 2]> {
+    let mut serve = lab.command(artifacts::PEERS, Way::Shim, Side::Server)?;
+    let mut server = Process::start(serve.args(["serve", "tcp", "127.0.0.1", "pingpong", "64", "1", "-h"]))?;
+    let address = format!("127.0.0.1:{}", server.line()?);
+    let mut talk = lab.command(artifacts::PEERS, Way::Shim, Side::Client)?;
+    let mut client = Process::start(talk.args(["talk", "tcp", &address, "buffers", "64", "1", "-h"]))?;
+    lab.daemon().wait_for(client.number()?, "final")?;
+    client.go()?;
+    Ok([client.number()?, client.number()?])
 }

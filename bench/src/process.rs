@@ -1,52 +1,42 @@
 //! Programs that do not outlive the measurement.
 
-use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::artifacts;
-use crate::daemon::Daemon;
+/// How long a program has to answer, or to end.
+const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Under what a program runs.
-#[derive(Clone, Copy)]
-pub enum Mode<'a> {
-    /// As it is.
-    Native,
-    /// Preloaded, with this daemon.
-    Shim(&'a Daemon),
-    /// Preloaded, with a path where nobody answers.
-    NoDaemon,
-}
-
-/// A command that ends with us, whatever ends us.
-pub fn command(program: impl AsRef<OsStr>, mode: Mode) -> Result<Command> {
-    let mut command = Command::new(program);
-    command.env_remove("LD_PRELOAD").env_remove("IPCD_SOCKET");
-    let mut preload = |socket: &Path| -> Result<()> {
-        command.env("LD_PRELOAD", artifacts::libipc()?).env("IPCD_SOCKET", socket);
-        Ok(())
-    };
-    match mode {
-        Mode::Native => {}
-        Mode::Shim(daemon) => preload(&daemon.socket())?,
-        Mode::NoDaemon => preload(Path::new("/nonexistent/ipcd.sock"))?,
-    }
-    die_with_us(&mut command);
-    Ok(command)
-}
-
-/// Has the kernel kill the program when we end.
+/// Has the kernel end the program when we end, whatever ends us.
 pub fn die_with_us(command: &mut Command) {
     // SAFETY: prctl with constant arguments is async-signal-safe, as code between fork and exec must be.
     unsafe {
         command.pre_exec(|| {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
             Ok(())
         });
+    }
+}
+
+fn signal(child: &Child, number: i32) {
+    // SAFETY: the child has not been waited for, so the number is still its own.
+    unsafe { libc::kill(child.id() as i32, number) };
+}
+
+/// Asks a child to end, waits, and kills it if it does not.
+fn end(child: &mut Child, first: i32) {
+    if matches!(child.try_wait(), Ok(None)) {
+        signal(child, first);
+    }
+    let start = Instant::now();
+    while matches!(child.try_wait(), Ok(None)) {
+        if start.elapsed() > Duration::from_secs(5) {
+            let _ = child.kill();
+        }
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -66,6 +56,11 @@ impl Process {
         Ok(Process { child, stdin, stdout: BufReader::new(stdout) })
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The next line that it prints.
     pub fn line(&mut self) -> Result<String> {
         let mut line = String::new();
@@ -80,6 +75,13 @@ impl Process {
     pub fn number<N: std::str::FromStr>(&mut self) -> Result<N> {
         let line = self.line()?;
         line.parse().ok().with_context(|| format!("{line:?} is not a number"))
+    }
+
+    /// A line with their number, and so many binary words.
+    pub fn words(&mut self) -> Result<Vec<u32>> {
+        let mut bytes = vec![0; 4 * self.number::<usize>()?];
+        self.stdout.read_exact(&mut bytes)?;
+        Ok(bytes.chunks_exact(4).map(|w| u32::from_ne_bytes([w[0], w[1], w[2], w[3]])).collect())
     }
 
     /// Tells it to go on.
@@ -98,6 +100,17 @@ pub fn succeeded(status: ExitStatus) -> Result<()> {
     if status.success() { Ok(()) } else { bail!("the program ended with {status}") }
 }
 
+/// Runs a program to its end, which must be a good one; what it prints.
+pub fn output(command: &mut Command) -> Result<String> {
+    let out = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}"))?;
+    if !out.status.success() {
+        let said = String::from_utf8_lossy(&out.stderr);
+        let said = if said.trim().is_empty() { String::from_utf8_lossy(&out.stdout) } else { said };
+        bail!("{:?} ended with {}: {}", command.get_program(), out.status, said.trim());
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -105,19 +118,47 @@ impl Drop for Process {
     }
 }
 
-/// A server in the background that says nothing. Killed on drop.
-pub struct Server(Child);
+/// A server in the background that says nothing. Ended on drop.
+pub struct Server {
+    child: Child,
+    ends_with: i32,
+}
 
 impl Server {
     /// Starts it.
     pub fn start(command: &mut Command) -> Result<Server> {
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        Ok(Server(command.spawn().with_context(|| format!("cannot run {command:?}"))?))
+        let child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
+        Ok(Server { child, ends_with: libc::SIGTERM })
+    }
+
+    /// The signal that ends it soon, if that is not SIGTERM.
+    pub fn ends_with(mut self, signal: i32) -> Server {
+        self.ends_with = signal;
+        self
+    }
+
+    /// Waits until something is true of it.
+    pub fn wait_until(mut self, what: &str, is_true: impl Fn() -> bool) -> Result<Server> {
+        let start = Instant::now();
+        while !is_true() {
+            self.must_run().with_context(|| format!("waiting for {what}"))?;
+            if start.elapsed() > PATIENCE {
+                bail!("{what}: not after {} s", PATIENCE.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(self)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// An error if it has ended.
     pub fn must_run(&mut self) -> Result<()> {
-        match self.0.try_wait()? {
+        match self.child.try_wait()? {
             None => Ok(()),
             Some(status) => bail!("the server ended: {status}"),
         }
@@ -126,7 +167,6 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        end(&mut self.child, self.ends_with);
     }
 }

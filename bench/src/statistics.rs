@@ -17,6 +17,19 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// Half the distance between the quartiles.
+pub fn half_quartile_distance(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        let place = share * (sorted.len().max(1) - 1) as f64;
+        let below = sorted.get(place as usize).copied().unwrap_or(f64::NAN);
+        let above = sorted.get(place as usize + 1).copied().unwrap_or(below);
+        below + (above - below) * place.fract()
+    };
+    (at(0.75) - at(0.25)) / 2.0
+}
+
 /// A ratio with its 95% confidence interval.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Ratio {
@@ -60,13 +73,20 @@ impl XorShift {
 
 #[cfg(test)]
 mod tests {
-    use super::{median, ratio};
+    use super::{half_quartile_distance, median, ratio};
 
     #[test]
     fn medians() {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
         assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn quartiles() {
+        assert_eq!(half_quartile_distance(&[1.0, 2.0, 3.0, 4.0, 5.0]), 1.0);
+        assert_eq!(half_quartile_distance(&[1.0, 2.0]), 0.25);
+        assert_eq!(half_quartile_distance(&[7.0]), 0.0);
     }
 
     #[test]

@@ -1,28 +1,60 @@
 //! That the measurements run. What they measure is not judged here: this machine may be busy.
 
-use bench::peers::{self, Kind, Place};
-use bench::{prefix, redis};
+use std::fs;
 
-#[test]
-fn peers() {
-    let args =
-        peers::Args { sizes: vec![8, 65_536], rounds: 2, millis: 20, place: Place::Two, buffer: None, json: false };
-    for kind in [Kind::PingPong, Kind::Bulk] {
-        let rows = peers::measure(kind, &args).unwrap_or_else(|e| panic!("{e:#}"));
-        assert_eq!(rows.len(), 2);
-        assert!(rows.iter().all(|r| r.tcp > 0.0 && r.shim > 0.0 && r.unix > 0.0), "{rows:#?}");
-        assert_eq!(peers::table(kind, &rows).lines().count(), 3);
+use bench::progress::Progress;
+use bench::questions::{self, prefix};
+use bench::record::Results;
+use bench::report::{self, targets};
+use bench::runner::Scope;
+
+/// Answers a question with as little as can be measured; nothing may fail, and what is missing here is said.
+fn answers(name: &str) {
+    let question = questions::ALL.iter().find(|q| q.name == name).expect("a question");
+    let results = question.answer(Scope::Smoke, 1, &[], &Progress::hidden());
+    for skipped in &results.skipped {
+        println!("SKIPPED  {name}, {}: {}", skipped.what, skipped.why);
     }
+    assert_eq!(results.failed, [], "{name}");
+    assert!(!results.cases.is_empty() || !results.skipped.is_empty(), "{name} measured nothing");
+    let values = results.cases.iter().flat_map(|c| &c.series).flat_map(|s| &s.values);
+    assert!(values.clone().all(|v| *v > 0.0), "{results:#?}");
+    is_reported(&results);
 }
 
-#[test]
-fn redis_benchmark() {
-    let args = redis::Args { rounds: 1, requests: 20_000, clients: 10, json: false };
-    let report = redis::measure(&args).unwrap_or_else(|e| panic!("{e:#}"));
-    assert!(report.tcp[0] > 0.0 && report.shim[0] > 0.0 && report.unix[0] > 0.0, "{report:#?}");
-    assert_eq!(report.streams, 10);
-    assert!(redis::table(&report).contains("of 10 client streams"));
+/// The raw results can be read back, and there is a table and a picture of each.
+fn is_reported(results: &Results) {
+    let dir = tempfile::tempdir().expect("a directory");
+    results.write(dir.path()).expect("raw results");
+    let all = Results::read_all(dir.path(), &questions::names()).expect("what was written");
+    assert_eq!(all.len(), 1);
+    report::write(dir.path(), &all).unwrap_or_else(|e| panic!("{e:#}"));
+    let read = |end: &str| fs::read_to_string(dir.path().join(format!("{}.{end}", results.question))).expect("a file");
+    let (page, picture) = (read("md"), read("svg"));
+    assert!(picture.starts_with("<svg") && picture.trim_end().ends_with("</svg>"));
+    for series in results.cases.iter().flat_map(|c| &c.series) {
+        assert!(page.contains(&series.name), "{} is not in\n{page}", series.name);
+    }
+    let index = fs::read_to_string(dir.path().join("README.md")).expect("an index");
+    assert!(index.contains(&results.title) && index.contains(&results.machine.kernel), "{index}");
+    assert!(targets::text(&all).lines().all(|l| !l.contains("NaN")));
 }
+
+macro_rules! questions {
+    ($($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            answers(stringify!($name));
+        })*
+
+        #[test]
+        fn every_question_is_tested() {
+            assert_eq!(questions::names(), [$(stringify!($name)),*]);
+        }
+    };
+}
+
+questions! { pingpong oneway alternatives messages duplex streams connect bystander redis costs instructions }
 
 #[test]
 fn prefix_lengths() {

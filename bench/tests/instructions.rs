@@ -1,7 +1,7 @@
 //! The promise that a call on anything that stays what it is costs next to nothing. Counted, not timed: the same every
 //! time.
 
-use bench::instructions;
+use bench::questions::instructions;
 
 #[test]
 fn reads_and_writes_that_need_no_shim_cost_a_look_up() {

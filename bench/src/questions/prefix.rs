@@ -7,10 +7,11 @@ use anyhow::Result;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::distinct;
 use crate::artifacts;
-use crate::daemon::Daemon;
-use crate::distinct;
-use crate::process::{Mode, Process, command};
+use crate::lab::{Lab, Side, Way};
+use crate::process::Process;
+use crate::runner::Scope;
 use crate::statistics::median;
 
 /// How to measure.
@@ -126,19 +127,19 @@ fn middle(cells: &[&Cell]) -> Cell {
 }
 
 fn one(w: Workload, length: u32, connections: u32) -> Result<Cell> {
-    let daemon = Daemon::start(&["--prefix", &length.to_string()])?;
-    let start = |args: &[String]| Process::start(command(artifacts::TRAFFIC, Mode::Shim(&daemon))?.args(args));
+    let lab = Lab::new(Scope::Full, &["--prefix", &length.to_string()])?;
+    let start = |side, args: &[String]| Process::start(lab.command(artifacts::TRAFFIC, Way::Shim, side)?.args(args));
     let sizes = [w.request.to_string(), w.reply.to_string()];
-    let mut server = start(&[&["server".to_owned()], sizes.as_slice()].concat())?;
+    let mut server = start(Side::Server, &[&["server".to_owned()], sizes.as_slice()].concat())?;
     let port = server.line()?;
     let counts = [port, THREADS.to_string(), connections.to_string(), w.requests.to_string()];
-    let mut client = start(&[&["client".to_owned()], counts.as_slice(), sizes.as_slice()].concat())?;
+    let mut client = start(Side::Client, &[&["client".to_owned()], counts.as_slice(), sizes.as_slice()].concat())?;
     client.line()?;
     // The last reports may still be on their way.
     std::thread::sleep(Duration::from_millis(30));
-    let stats = daemon.stats()?;
+    let stats = lab.daemon().stats()?;
     let moved: Vec<f64> =
-        daemon.streams()?.iter().filter_map(|s| s.client_to_server_switched_at).map(|b| b as f64).collect();
+        lab.daemon().streams()?.iter().filter_map(|s| s.client_to_server_switched_at).map(|b| b as f64).collect();
     Ok(Cell {
         workload: w,
         length,

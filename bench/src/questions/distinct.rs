@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use anyhow::Result;
 use serde::Serialize;
 
 use crate::artifacts;
-use crate::process::{Mode, command};
+use crate::process::die_with_us;
 
 /// Bytes that are kept of each connection.
 const KEPT: usize = 1024;
@@ -42,7 +42,8 @@ fn one(name: &str, keys: &[&str], lengths: &[u32]) -> Result<Row> {
     let port = listener.local_addr()?.port().to_string();
     let (keep, kept) = channel();
     std::thread::spawn(move || serve(&listener, &keep));
-    let mut benchmark = command(artifacts::installed("redis-benchmark")?, Mode::Native)?;
+    let mut benchmark = Command::new(artifacts::installed("redis-benchmark")?);
+    die_with_us(&mut benchmark);
     benchmark.args(["-p", &port, "-c", &CLIENTS.to_string(), "-n", "20000", "-t", "get", "-q"]).args(keys);
     let mut running = benchmark.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let prefixes = collect(&kept);

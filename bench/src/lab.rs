@@ -1,0 +1,205 @@
+//! By what two programs can talk, and how each way is set up.
+
+use std::cell::{Cell, OnceCell};
+use std::ffi::OsStr;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use anyhow::{Context, Result, anyhow};
+use tempfile::TempDir;
+
+use crate::artifacts;
+use crate::daemon::Daemon;
+use crate::namespaces::Namespaces;
+use crate::peers;
+use crate::process::die_with_us;
+use crate::runner::Scope;
+use crate::skip::{is_skip, skip};
+use crate::sockmap::Sockmap;
+
+/// One alternative.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Way {
+    /// Plain TCP over loopback.
+    Tcp,
+    /// The shim on both ends.
+    Shim,
+    /// The shim on the end that connects.
+    ShimClient,
+    /// The shim on the end that accepts.
+    ShimServer,
+    /// The shim on both ends, and no ipcd that answers.
+    NoDaemon,
+    /// A Unix-domain socket from the start.
+    Unix,
+    /// The same with the buffer sizes of a stream that has moved.
+    UnixSized,
+    /// Two pipes.
+    Pipe,
+    /// TCP, short-circuited in the kernel by eBPF.
+    Sockmap,
+    /// Debian's libsocket_wrapper on both ends.
+    Wrapper,
+    /// Shared memory between two processes that spin.
+    Shm,
+}
+
+impl Way {
+    /// Its name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Way::Tcp => "TCP",
+            Way::Shim => "shim",
+            Way::ShimClient => "shim, client only",
+            Way::ShimServer => "shim, server only",
+            Way::NoDaemon => "shim, no ipcd",
+            Way::Unix => "Unix socket",
+            Way::UnixSized => "Unix socket, shim's buffers",
+            Way::Pipe => "pipe",
+            Way::Sockmap => "sockmap",
+            Way::Wrapper => "socket_wrapper",
+            Way::Shm => "shared memory",
+        }
+    }
+
+    /// Whether its streams move to another transport after a while.
+    pub fn moves(self) -> bool {
+        self == Way::Shim
+    }
+}
+
+/// One of the two programs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// The one that connects.
+    Client,
+    /// The one that accepts.
+    Server,
+}
+
+/// What the ways need, set up when it is first asked for.
+pub struct Lab {
+    /// How much is measured.
+    pub scope: Scope,
+    dir: TempDir,
+    daemon: Daemon,
+    libipc: PathBuf,
+    sockmap: OnceCell<Result<Sockmap>>,
+    namespaces: OnceCell<Result<Namespaces>>,
+    buffers: OnceCell<Result<[u32; 2]>>,
+    paths: Cell<u32>,
+}
+
+impl Lab {
+    /// A daemon with these arguments, and a directory.
+    pub fn new(scope: Scope, daemon: &[&str]) -> Result<Lab> {
+        let dir = tempfile::Builder::new().prefix("ipc-bench-").tempdir()?;
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755))?;
+        // A copy, because servers that do not run as root may not be able to read where it was built.
+        let libipc = dir.path().join("libipc.so");
+        std::fs::copy(artifacts::libipc()?, &libipc)?;
+        Ok(Lab {
+            scope,
+            dir,
+            daemon: Daemon::start(daemon)?,
+            libipc,
+            sockmap: OnceCell::new(),
+            namespaces: OnceCell::new(),
+            buffers: OnceCell::new(),
+            paths: Cell::new(0),
+        })
+    }
+
+    /// The daemon of the ways with a shim.
+    pub fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    /// A directory that goes with this.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A path that nothing has used.
+    pub fn path(&self) -> PathBuf {
+        self.paths.set(self.paths.get() + 1);
+        self.dir.path().join(format!("{}", self.paths.get()))
+    }
+
+    /// A command that ends with us, set up for this way.
+    pub fn command(&self, program: impl AsRef<OsStr>, way: Way, side: Side) -> Result<Command> {
+        let mut command = Command::new(program);
+        command.env_remove("LD_PRELOAD").env_remove("IPCD_SOCKET");
+        match (way, side) {
+            (Way::Shim, _) | (Way::ShimClient, Side::Client) | (Way::ShimServer, Side::Server) => {
+                self.preload(&mut command, &self.daemon.socket());
+            }
+            (Way::NoDaemon, _) => self.preload(&mut command, Path::new("/nonexistent/ipcd.sock")),
+            (Way::Sockmap, _) => self.sockmap()?.enter(&mut command),
+            (Way::Wrapper, _) => self.wrap(&mut command)?,
+            _ => {}
+        }
+        die_with_us(&mut command);
+        Ok(command)
+    }
+
+    fn preload(&self, command: &mut Command, socket: &Path) {
+        command.env("LD_PRELOAD", &self.libipc).env("IPCD_SOCKET", socket);
+    }
+
+    fn wrap(&self, command: &mut Command) -> Result<()> {
+        let places = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
+        let candidates = places.map(|dir| format!("{dir}/libsocket_wrapper.so"));
+        let library = artifacts::file(&candidates.each_ref().map(String::as_str), "libsocket-wrapper")?;
+        let dir = self.dir.path().join("wrapper");
+        std::fs::create_dir_all(&dir)?;
+        command.env("LD_PRELOAD", library).env("SOCKET_WRAPPER_DIR", dir);
+        Ok(())
+    }
+
+    /// The eBPF programs, attached.
+    pub fn sockmap(&self) -> Result<&Sockmap> {
+        shared(self.sockmap.get_or_init(|| Sockmap::attach(self.dir.path())), "sockmap")
+    }
+
+    /// Two network namespaces that reach each other over a bridge.
+    pub fn namespaces(&self) -> Result<&Namespaces> {
+        shared(self.namespaces.get_or_init(Namespaces::new), "network namespaces")
+    }
+
+    /// SO_SNDBUF and SO_RCVBUF of a stream that has moved, as setsockopt wants them.
+    pub fn buffers(&self) -> Result<[u32; 2]> {
+        shared(self.buffers.get_or_init(|| peers::buffers_of_a_final_stream(self)), "buffers").copied()
+    }
+}
+
+/// What was made once, or why it could not be.
+fn shared<'a, T>(made: &'a Result<T>, what: &str) -> Result<&'a T> {
+    made.as_ref().map_err(|e| match is_skip(e) {
+        true => skip(format!("{e}")),
+        false => anyhow!("{what}: {e:#}"),
+    })
+}
+
+/// The user as whom servers run that refuse to be root.
+pub fn unprivileged(name: &str) -> Result<(u32, u32)> {
+    let users = std::fs::read_to_string("/etc/passwd").context("/etc/passwd")?;
+    let found = users.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == name);
+    let ids = found.and_then(|f| Some((f.get(2)?.parse().ok()?, f.get(3)?.parse().ok()?)));
+    ids.ok_or_else(|| skip(format!("there is no user {name}")))
+}
+
+/// A name that no other question uses, in this process or another.
+pub fn unique(prefix: &str) -> String {
+    static USED: AtomicU32 = AtomicU32::new(0);
+    format!("{prefix}{}_{}", std::process::id(), USED.fetch_add(1, Relaxed))
+}
+
+/// Whether we may do what only root may.
+pub fn is_root() -> bool {
+    // SAFETY: no arguments, and it cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}

@@ -1,0 +1,70 @@
+//! Many connections with one request under way each: `programs/load.c`.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::artifacts;
+use crate::lab::{Lab, Side, Way};
+use crate::process::Process;
+use crate::runner::Sample;
+
+/// Who answers.
+pub enum Address<'a> {
+    /// host:port
+    Tcp(String),
+    /// A path.
+    Unix(&'a Path),
+}
+
+/// What is asked, and how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// echo or memcached.
+    pub kind: &'static str,
+    /// Connections.
+    pub connections: u32,
+    /// Bytes of a message or item.
+    pub size: usize,
+    /// Length of the measurement.
+    pub millis: u64,
+}
+
+impl Ask {
+    /// Asks; requests per second. `set_up` has the last word about the command.
+    pub fn turn(
+        &self,
+        lab: &Lab,
+        way: Way,
+        address: &Address,
+        set_up: impl Fn(&mut Command) -> Result<()>,
+    ) -> Result<Sample> {
+        let mut talk = lab.command(artifacts::LOAD, way, Side::Client)?;
+        match address {
+            Address::Tcp(address) => talk.args(["talk", "tcp", address]),
+            Address::Unix(path) => talk.args(["talk", "unix"]).arg(path),
+        };
+        talk.args([self.kind, &self.connections.to_string(), &self.size.to_string(), &self.millis.to_string()]);
+        set_up(&mut talk)?;
+        let mut client = Process::start(&mut talk)?;
+        let value = client.number().context("the client")?;
+        let times = client.words()?;
+        client.finish()?;
+        Ok(Sample { value, times, p99_us: None })
+    }
+}
+
+/// An echo server for this way, and where it is found.
+pub fn echo(lab: &Lab, way: Way) -> Result<(Process, String)> {
+    let mut serve = lab.command(artifacts::LOAD, way, Side::Server)?;
+    if way == Way::Unix {
+        let path = lab.path();
+        let mut server = Process::start(serve.args(["serve", "unix"]).arg(&path))?;
+        server.line()?;
+        return Ok((server, path.to_string_lossy().into_owned()));
+    }
+    let mut server = Process::start(serve.args(["serve", "tcp", "127.0.0.1"]))?;
+    let port = server.line()?;
+    Ok((server, format!("127.0.0.1:{port}")))
+}

@@ -1,0 +1,77 @@
+//! What is asked. Each question has a file of its own.
+
+use anyhow::Result;
+
+use crate::lab::Lab;
+use crate::progress::Progress;
+use crate::record::Results;
+use crate::runner::{Recorder, Scope};
+
+pub mod alternatives;
+pub mod bystander;
+pub mod connect;
+pub mod costs;
+pub mod distinct;
+pub mod duplex;
+pub mod instructions;
+pub mod messages;
+pub mod oneway;
+pub mod pingpong;
+pub mod prefix;
+pub mod redis;
+pub mod streams;
+
+/// A question, and how it is answered.
+pub struct Question {
+    /// Its name on the command line, and that of its files.
+    pub name: &'static str,
+    /// What it asks.
+    pub title: &'static str,
+    /// About how long it takes, in seconds.
+    pub seconds: u64,
+    /// The same of its short form; 0 if `--quick` leaves it out.
+    pub quick: u64,
+    /// Arguments of `ipcd serve`.
+    pub daemon: &'static [&'static str],
+    /// Measures.
+    pub run: fn(&Lab, &mut Recorder) -> Result<()>,
+}
+
+/// All of them, in the order in which they are answered and shown.
+pub const ALL: &[Question] = &[
+    pingpong::QUESTION,
+    oneway::QUESTION,
+    alternatives::QUESTION,
+    messages::QUESTION,
+    duplex::QUESTION,
+    streams::QUESTION,
+    connect::QUESTION,
+    bystander::QUESTION,
+    redis::QUESTION,
+    costs::QUESTION,
+    instructions::QUESTION,
+];
+
+/// Their names.
+pub fn names() -> Vec<&'static str> {
+    ALL.iter().map(|q| q.name).collect()
+}
+
+impl Question {
+    /// How long it takes.
+    pub fn seconds(&self, scope: Scope) -> u64 {
+        scope.of(self.seconds, self.quick, 1)
+    }
+
+    /// Its answer. What could not be measured is in it.
+    pub fn answer(&self, scope: Scope, rounds: usize, ipcd: &[String], progress: &Progress) -> Results {
+        let mut recorder = Recorder::new(self.name, self.title, rounds, progress);
+        progress.begin(self.name, self.seconds(scope));
+        let daemon: Vec<&str> = self.daemon.iter().copied().chain(ipcd.iter().map(String::as_str)).collect();
+        let done = Lab::new(scope, &daemon).and_then(|lab| (self.run)(&lab, &mut recorder));
+        if let Err(e) = done {
+            recorder.missing("everything".into(), &e);
+        }
+        recorder.finish()
+    }
+}

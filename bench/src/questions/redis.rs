@@ -1,0 +1,107 @@
+//! redis-benchmark against redis-server.
+
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::Question;
+use crate::artifacts;
+use crate::lab::{Lab, Side, Way};
+use crate::pool::Pool;
+use crate::process::{Server, output};
+use crate::record::Metric;
+use crate::runner::{Alternative, Load, Recorder, Sample};
+
+/// The question.
+pub const QUESTION: Question =
+    Question { name: "redis", title: "redis-benchmark, GET", seconds: 120, quick: 20, daemon: &[], run };
+
+const WAYS: [Way; 4] = [Way::Tcp, Way::Shim, Way::Unix, Way::Sockmap];
+
+/// A redis-server.
+pub struct Redis {
+    _server: Server,
+    port: u16,
+    socket: PathBuf,
+}
+
+impl Redis {
+    /// Starts it with this way's set-up, on TCP and a Unix-domain socket.
+    pub fn start(lab: &Lab, way: Way) -> Result<Redis> {
+        let command = lab.command(artifacts::installed("redis-server")?, way, Side::Server)?;
+        Redis::start_as(lab, command)
+    }
+
+    /// Starts it with this command.
+    pub fn start_as(lab: &Lab, mut command: Command) -> Result<Redis> {
+        let (port, socket) = (free_port()?, lab.path());
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]).arg(lab.dir());
+        command.args(["--maxclients", "1000"]).arg("--unixsocket").arg(&socket);
+        let listens = || TcpStream::connect(("127.0.0.1", port)).is_ok();
+        let server = Server::start(&mut command)?.wait_until("redis-server's port", listens)?;
+        Ok(Redis { _server: server, port, socket })
+    }
+
+    /// Adds the arguments of redis-benchmark as they would be typed.
+    pub fn ask(&self, benchmark: &mut Command, way: Way, asked: &Asked) {
+        match way {
+            Way::Unix => benchmark.arg("-s").arg(&self.socket),
+            _ => benchmark.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]),
+        };
+        let (requests, clients, pipeline) = (asked.requests, asked.clients, asked.pipeline);
+        benchmark.args(["-t", "get", "--csv", "-n", &requests.to_string(), "-c", &clients.to_string()]);
+        benchmark.args(["-P", &pipeline.to_string()]);
+    }
+}
+
+/// What redis-benchmark is asked to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// Requests of a turn.
+    pub requests: u32,
+    /// Connections.
+    pub clients: u32,
+    /// Requests under way on each.
+    pub pipeline: u32,
+}
+
+/// A port that is free now.
+pub fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Runs redis-benchmark to its end.
+pub fn result(benchmark: &mut Command) -> Result<Sample> {
+    let csv = output(benchmark)?;
+    let Some(line) = csv.lines().find(|l| l.starts_with("\"GET\"")) else { bail!("redis-benchmark printed {csv:?}") };
+    let field = |n: usize| line.split(',').nth(n)?.trim_matches('"').parse::<f64>().ok();
+    let value = field(1).with_context(|| format!("redis-benchmark printed {line:?}"))?;
+    Ok(Sample { value, times: Vec::new(), p99_us: field(6).map(|ms| ms * 1000.0) })
+}
+
+fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
+    artifacts::installed("redis-benchmark")?;
+    let servers = &Pool::new(|way| Redis::start(lab, way));
+    let both = &[Load::Idle, Load::Busy][..];
+    let cases = [(50, 1, both), (1, 1, &[Load::Idle][..]), (500, 1, &[Load::Idle]), (50, 16, both)];
+    for (clients, pipeline, loads) in cases.into_iter().take(lab.scope.of(4, 1, 1)) {
+        for load in loads.iter().take(lab.scope.of(2, 1, 1)) {
+            // About half a second each.
+            let full = if clients == 1 { 10_000 } else { 40_000 * if pipeline > 1 { 8 } else { 1 } };
+            let requests = lab.scope.of(full, full, 2000);
+            let asked = Asked { requests, clients, pipeline };
+            let turn = move |way| {
+                let mut benchmark = lab.command("redis-benchmark", way, Side::Client)?;
+                servers.get(way)?.ask(&mut benchmark, way, &asked);
+                result(&mut benchmark)
+            };
+            let labels =
+                [("clients", &*clients.to_string()), ("pipeline", &pipeline.to_string()), ("beside", load.name())];
+            let alternatives = WAYS.map(|way| Alternative::new(way.name(), move || turn(way)));
+            out.case(*load, &labels, Metric::higher("requests per second", "/s"), alternatives.into());
+        }
+    }
+    Ok(())
+}
