@@ -29,10 +29,11 @@ pub fn libipc() -> PathBuf {
     artifact("libipc.so")
 }
 
-/// A program that the system should have.
+/// A program that the system should have. Servers lie in places that are not on every user's path.
 pub fn installed(name: &str) -> PathBuf {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
+        .chain(["/usr/sbin".into()])
         .map(|dir| dir.join(name))
         .find(|candidate| candidate.is_file())
         .unwrap_or_else(|| panic!("{name} is not installed: `make test` as root installs it"))

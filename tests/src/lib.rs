@@ -10,6 +10,8 @@ pub mod containers;
 pub mod daemon;
 pub mod diagnose;
 pub mod run;
+pub mod scene;
+pub mod server;
 pub mod streams;
 
 pub use case::Case;

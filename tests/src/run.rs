@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -80,7 +80,7 @@ impl Program {
         self
     }
 
-    fn command(&self, mode: Mode) -> Command {
+    pub(crate) fn command(&self, mode: Mode) -> Command {
         let mut command = Command::new(&self.path);
         command.args(&self.args).env_remove("LD_PRELOAD").env_remove("IPCD_SOCKET");
         command.envs(mode.environment()).envs(self.env.iter().cloned());
@@ -98,30 +98,6 @@ impl Program {
             line += &format!(" {}", arg.display());
         }
         line
-    }
-
-    /// Starts it in the background, as a server; killed on drop.
-    pub fn start(&self, mode: Mode) -> Background {
-        let mut command = self.command(mode);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
-        Background(command.spawn().unwrap_or_else(|e| panic!("{}: {e}", self.by_hand(mode))))
-    }
-}
-
-/// A program in the background.
-pub struct Background(Child);
-
-impl Background {
-    /// Its process.
-    pub fn pid(&self) -> i32 {
-        self.0.id() as i32
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

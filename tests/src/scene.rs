@@ -1,0 +1,217 @@
+//! Ordinary programs, servers and clients, that must do the same with the shim at both ends, at one, and without ipcd.
+
+use std::cell::{Cell, RefCell};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::daemon::PrivateDir;
+use crate::server::{self, Server};
+use crate::{Daemon, Mode, Program, run};
+
+/// Which ends are under the shim.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Setting {
+    /// None.
+    Native,
+    /// Servers and clients.
+    Both,
+    /// Servers.
+    OnlyServer,
+    /// Clients.
+    OnlyClient,
+    /// Both, and nobody answers at ipcd's path.
+    NoIpcd,
+}
+
+const SETTINGS: [Setting; 5] =
+    [Setting::Native, Setting::Both, Setting::OnlyServer, Setting::OnlyClient, Setting::NoIpcd];
+
+/// Plays in every setting, and compares what the play returns. In [`Setting::Both`] it must have asked for final
+/// streams: a test that passes on plain TCP proves nothing.
+pub fn check(name: &str, play: impl Fn(&Scene) -> Vec<String>) {
+    let mut native = None;
+    for setting in SETTINGS {
+        let scene = Scene::new(name, setting);
+        let start = Instant::now();
+        let results = play(&scene);
+        let count = scene.close();
+        println!("{name}, {setting:?}: {count}, {:.1} s", start.elapsed().as_secs_f64());
+        assert!(!results.is_empty(), "{name}: nothing to compare");
+        match &native {
+            None => native = Some(results),
+            Some(native) => assert_same(native, &results, &format!("{name}, {setting:?}")),
+        }
+    }
+}
+
+fn assert_same(native: &[String], here: &[String], what: &str) {
+    if native == here {
+        return;
+    }
+    let none = String::from("(nothing)");
+    let lines = (0..native.len().max(here.len())).map(|i| (native.get(i), here.get(i))).filter(|(a, b)| a != b);
+    let text: String = lines
+        .take(20)
+        .map(|(a, b)| format!("  native: {}\n  here:   {}\n", a.unwrap_or(&none), b.unwrap_or(&none)))
+        .collect();
+    panic!("{what} differs from the native run:\n{text}");
+}
+
+/// One setting, with its daemon, a directory, and the servers that run.
+pub struct Scene {
+    name: String,
+    setting: Setting,
+    // Servers stop before the daemon does.
+    servers: RefCell<Vec<Server>>,
+    daemon: Daemon,
+    dir: PrivateDir,
+    asked: Cell<bool>,
+}
+
+impl Scene {
+    fn new(name: &str, setting: Setting) -> Scene {
+        let daemon = Daemon::eager();
+        let dir = PrivateDir::new();
+        // Servers that give up root must reach these places, too.
+        for place in [dir.path(), daemon.socket().parent().expect("a directory")] {
+            fs::set_permissions(place, fs::Permissions::from_mode(0o755)).expect("our own directory");
+        }
+        Scene { name: name.into(), setting, servers: RefCell::default(), daemon, dir, asked: Cell::new(false) }
+    }
+
+    fn server_mode(&self) -> Mode<'_> {
+        match self.setting {
+            Setting::Native | Setting::OnlyClient => Mode::Native,
+            Setting::Both | Setting::OnlyServer => Mode::Shim(&self.daemon),
+            Setting::NoIpcd => Mode::ShimNoDaemon,
+        }
+    }
+
+    fn client_mode(&self) -> Mode<'_> {
+        match self.setting {
+            Setting::Native | Setting::OnlyServer => Mode::Native,
+            Setting::Both | Setting::OnlyClient => Mode::Shim(&self.daemon),
+            Setting::NoIpcd => Mode::ShimNoDaemon,
+        }
+    }
+
+    /// A directory of its own, which every user may read.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A name in that directory.
+    pub fn path(&self, name: &str) -> String {
+        self.dir().join(name).display().to_string()
+    }
+
+    /// Makes a directory there.
+    pub fn directory(&self, name: &str) -> String {
+        fs::create_dir_all(self.dir().join(name)).expect("a directory");
+        self.path(name)
+    }
+
+    /// Makes a directory there that every user may write to: servers give up root.
+    pub fn open_directory(&self, name: &str) -> String {
+        let path = self.directory(name);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("our own directory");
+        path
+    }
+
+    /// Writes a file there.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let path: PathBuf = self.dir().join(name);
+        fs::create_dir_all(path.parent().expect("inside the directory")).expect("a directory");
+        fs::write(&path, content).expect("a file");
+        path.display().to_string()
+    }
+
+    /// Starts a server, and waits until it listens on all these ports.
+    pub fn serve(&self, program: &Program, ports: &[u16]) {
+        let mut servers = self.servers.borrow_mut();
+        let log = self.dir().join(format!("server-{}.log", servers.len()));
+        let mut server = Server::start(program, self.server_mode(), &log);
+        ports.iter().for_each(|port| server.wait_for_port(*port));
+        servers.push(server);
+    }
+
+    /// Runs a client to its end, and returns what it printed. Panics with all there is to know if it fails.
+    pub fn run(&self, program: &Program) -> Vec<String> {
+        self.run_in(program, self.client_mode())
+    }
+
+    /// Runs something beside the play (it prepares, or looks at what was done) without the shim.
+    pub fn prepare(&self, program: &Program) -> Vec<String> {
+        self.run_in(program, Mode::Native)
+    }
+
+    fn run_in(&self, program: &Program, mode: Mode) -> Vec<String> {
+        let outcome = run(program, mode, |_| Ok(()));
+        if !outcome.passed() {
+            let text = format!("{:?}\nstderr: {}\nstdout: {:#?}", outcome.status, outcome.stderr, outcome.lines);
+            self.fail(&format!("{}\n{text}\n{}", program.by_hand(mode), outcome.hang));
+        }
+        outcome.lines
+    }
+
+    fn fail(&self, why: &str) -> ! {
+        let servers: String = self.servers.borrow().iter().map(Server::describe).collect();
+        let mut streams = self.daemon.ls().to_string();
+        streams.truncate(streams.char_indices().nth(6000).map_or(streams.len(), |(at, _)| at));
+        panic!(
+            "{}, {:?}: {why}\n{servers}\nstreams: {streams}\nstats: {}",
+            self.name,
+            self.setting,
+            self.daemon.stats()
+        );
+    }
+
+    /// With the shim at both ends: at least so many streams became final. With it at one: libipc was there, and the
+    /// clients' streams stayed (servers may have moved streams among themselves).
+    pub fn expect_final(&self, least: usize) {
+        self.asked.set(true);
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let finals = self.daemon.finals();
+            let enough = match self.setting {
+                Setting::Both => finals >= least,
+                Setting::OnlyServer => self.endpoints() > 0,
+                Setting::OnlyClient => finals == 0 && self.endpoints() > 0,
+                Setting::Native | Setting::NoIpcd => finals == 0 && self.endpoints() == 0,
+            };
+            if enough {
+                return;
+            }
+            if Instant::now() > end {
+                self.fail(&format!("{finals} streams are final, expected {least}"));
+            }
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn endpoints(&self) -> u64 {
+        self.daemon.stats().get("endpoints_total").and_then(serde_json::Value::as_u64).expect("a counter")
+    }
+
+    /// Stops everything, and says how many streams became final.
+    fn close(self) -> String {
+        assert!(self.asked.get(), "{}: nobody asked for final streams", self.name);
+        let mut servers = self.servers.take();
+        while let Some(mut server) = servers.pop() {
+            server.stop().unwrap_or_else(|e| self.fail(&e));
+        }
+        let (finals, streams) = (self.daemon.finals(), self.endpoints().div_ceil(2));
+        match self.setting {
+            Setting::Both => format!("{finals} of {streams} streams final"),
+            _ => format!("{} endpoints", self.endpoints()),
+        }
+    }
+}
+
+/// A port where nobody listens.
+pub fn free_port() -> u16 {
+    server::free_port()
+}

@@ -1,0 +1,48 @@
+//! How programs are named here.
+
+use std::path::{Path, PathBuf};
+
+use tests::{Mode, Program, artifacts, case, run};
+
+/// An installed program with these arguments.
+pub fn tool(name: &str, args: &[&str]) -> Program {
+    Program::new(artifacts::installed(name), args)
+}
+
+/// A shell script; `$1` … are the arguments.
+pub fn shell(script: &str, args: &[&str]) -> Program {
+    let args: Vec<&str> = ["-c", script, "sh"].iter().chain(args).copied().collect();
+    Program::new("/bin/sh", &args)
+}
+
+/// One of the Python programs beside this file.
+pub fn python(script: &str, args: &[&str]) -> Program {
+    let script = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/applications")).join(script);
+    let script = script.display().to_string();
+    let args: Vec<&str> = [script.as_str()].iter().chain(args).copied().collect();
+    // Debian's own: its modules are the ones that are installed.
+    Program::new("/usr/bin/python3", &args)
+}
+
+fn is_root() -> bool {
+    // SAFETY: asks for a number.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// A program (with its arguments) as this user, if we are root: some servers refuse to be.
+pub fn as_user(user: &str, command: &[&str]) -> Program {
+    if is_root() {
+        let become_user = ["--reuid", user, "--regid", user, "--clear-groups"];
+        return tool("setpriv", &become_user.iter().chain(command).copied().collect::<Vec<_>>());
+    }
+    let [program, args @ ..] = command else { panic!("no program") };
+    Program::new(program, args)
+}
+
+/// Gives a directory to this user, if we are root.
+pub fn chown(path: &Path, user: &str) {
+    if is_root() {
+        let program = tool("chown", &[user, &path.display().to_string()]);
+        case::assert_passed(&run(&program, Mode::Native, |_| Ok(())), &program, Mode::Native);
+    }
+}
