@@ -50,3 +50,12 @@ pub fn upload(scene: &Scene, port: u16, times: usize) -> Vec<String> {
     args.extend((0..times).flat_map(|i| ["-T".into(), scene.path("site/large"), format!("{url}{i}")]));
     scene.run(&shell(script, &args.iter().map(String::as_str).collect::<Vec<_>>()))
 }
+
+/// Posts the large file several times over one connection, and prints what the server answers.
+pub fn post(scene: &Scene, port: u16, path: &str, times: usize) -> Vec<String> {
+    let url = format!("http://127.0.0.1:{port}{path}");
+    let script = r#"curl -sS -H 'Expect:' -w '%{http_code} %{size_upload} %{num_connects}\n' --data-binary @"$@""#;
+    let mut args = vec![scene.path("site/large")];
+    args.extend((0..times).map(|_| url.clone()));
+    scene.run(&shell(script, &args.iter().map(String::as_str).collect::<Vec<_>>()))
+}
