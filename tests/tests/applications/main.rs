@@ -2,10 +2,13 @@
 //! be the same, and with both ends their streams must leave TCP (docs/applications.md).
 
 mod apache;
+mod files;
 mod haproxy;
 mod http;
 mod mariadb;
 mod memcached;
+mod messages;
+mod network_tools;
 mod nginx;
 mod postgres;
 mod redis;

@@ -24,7 +24,7 @@ pub fn python(script: &str, args: &[&str]) -> Program {
     Program::new("/usr/bin/python3", &args)
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     // SAFETY: asks for a number.
     unsafe { libc::geteuid() == 0 }
 }
