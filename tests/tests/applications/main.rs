@@ -12,4 +12,5 @@ mod network_tools;
 mod nginx;
 mod postgres;
 mod redis;
+mod runtimes;
 mod tools;

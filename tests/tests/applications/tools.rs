@@ -1,6 +1,6 @@
 //! How programs are named here.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tests::{Mode, Program, artifacts, case, run};
 
@@ -15,10 +15,14 @@ pub fn shell(script: &str, args: &[&str]) -> Program {
     Program::new("/bin/sh", &args)
 }
 
+/// The path of a program's text beside this file.
+pub fn script(name: &str) -> String {
+    format!("{}/tests/applications/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
 /// One of the Python programs beside this file.
-pub fn python(script: &str, args: &[&str]) -> Program {
-    let script = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/applications")).join(script);
-    let script = script.display().to_string();
+pub fn python(name: &str, args: &[&str]) -> Program {
+    let script = script(name);
     let args: Vec<&str> = [script.as_str()].iter().chain(args).copied().collect();
     // Debian's own: its modules are the ones that are installed.
     Program::new("/usr/bin/python3", &args)

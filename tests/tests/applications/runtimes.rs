@@ -1,0 +1,62 @@
+//! Language runtimes that bring event loops and threads of their own: Node.js, Java, Python.
+
+use tests::scene::{check, free_port};
+
+use crate::http;
+use crate::tools::{python, script, shell, tool};
+
+#[test]
+fn node_http() {
+    check("Node.js", |scene| {
+        let port = free_port();
+        let (server, text) = (script("web.js"), port.to_string());
+        scene.serve(&tool("node", &[&server, "server", &text]), &[port]);
+        let mut results = scene.run(&tool("node", &[&server, "client", &text]));
+        results.extend(http::load(scene, port, "/page/7", &["-k", "-c", "6", "-n", "200"]));
+        scene.expect_final(10);
+        results
+    });
+}
+
+#[test]
+fn java_blocking_and_selecting() {
+    check("Java", |scene| {
+        let (blocking, selecting) = (free_port(), free_port());
+        let (classes, source) = (scene.directory("classes"), script("Echo.java"));
+        // Compiled once, outside of what is measured.
+        let compile = "[ -f $2.class ] || javac -d $1 $3";
+        scene.prepare(&shell(compile, &[&classes, &format!("{classes}/Echo"), &source]));
+        let (one, two) = (blocking.to_string(), selecting.to_string());
+        // Small: several virtual machines run at a time.
+        let java =
+            |what: &str| tool("java", &["-Xmx128m", "-XX:+UseSerialGC", "-cp", &classes, "Echo", what, &one, &two]);
+        scene.serve(&java("server"), &[blocking, selecting]);
+        let results = scene.run(&java("client"));
+        scene.expect_final(10);
+        results
+    });
+}
+
+#[test]
+fn python_asyncio() {
+    check("Python asyncio", |scene| {
+        let port = free_port();
+        scene.serve(&python("loops.py", &["server", &port.to_string()]), &[port]);
+        let results = scene.run(&python("loops.py", &["client", &port.to_string()]));
+        scene.expect_final(24);
+        results
+    });
+}
+
+#[test]
+fn python_servers_of_every_kind() {
+    for kind in ["threads", "forks", "http", "manager", "queues", "child"] {
+        check(&format!("Python, {kind}"), |scene| {
+            let port = free_port();
+            scene.serve(&python("servers.py", &["server", kind, &port.to_string()]), &[port]);
+            let results = scene.run(&python("servers.py", &["client", kind, &port.to_string()]));
+            scene.expect_final(3);
+            results
+        });
+    }
+}
