@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::daemon::PrivateDir;
 use crate::server::{self, Server};
 use crate::{Daemon, Mode, Program, run};
@@ -193,20 +195,27 @@ impl Scene {
     }
 
     fn endpoints(&self) -> u64 {
-        self.daemon.stats().get("endpoints_total").and_then(serde_json::Value::as_u64).expect("a counter")
+        self.daemon.stats().get("endpoints_total").and_then(Value::as_u64).expect("a counter")
     }
 
-    /// Stops everything, and says how many streams became final.
+    /// Stops everything, and says how many streams became final, and why ends stayed on TCP.
     fn close(self) -> String {
         assert!(self.asked.get(), "{}: nobody asked for final streams", self.name);
         let mut servers = self.servers.take();
         while let Some(mut server) = servers.pop() {
             server.stop().unwrap_or_else(|e| self.fail(&e));
         }
-        let (finals, streams) = (self.daemon.finals(), self.endpoints().div_ceil(2));
+        let (stats, endpoints) = (self.daemon.stats(), self.endpoints());
+        let words = |name: &str| stats.get(name).map_or("{}".into(), Value::to_string).replace(['{', '}', '"'], "");
         match self.setting {
-            Setting::Both => format!("{finals} of {streams} streams final"),
-            _ => format!("{} endpoints", self.endpoints()),
+            Setting::Both => format!(
+                "{} of {} streams final; ends that stayed: {} {}",
+                self.daemon.finals(),
+                endpoints.div_ceil(2),
+                words("stayed"),
+                words("refused"),
+            ),
+            _ => format!("{endpoints} endpoints"),
         }
     }
 }

@@ -68,7 +68,7 @@ fn processes_with_php() {
              <FilesMatch \\.php$>\nSetHandler application/x-httpd-php\n</FilesMatch>"
         );
         let port = apache(scene, &["mpm_prefork"], &more);
-        let results = visit(scene, port, database, ["900", "300"]);
+        let results = visit(scene, port, database, ["500", "200"]);
         scene.expect_final(16);
         results
     });
@@ -100,7 +100,7 @@ fn threads_before_php_fpm() {
         );
         let port = apache(scene, &["mpm_event", "proxy", "proxy_fcgi"], &more);
         // Fewer: over TCP each answer of php-fpm on a connection that is used again waits 40 ms for a delayed ACK.
-        let results = visit(scene, port, database, ["150", "50"]);
+        let results = visit(scene, port, database, ["80", "30"]);
         scene.expect_final(16);
         results
     });

@@ -69,7 +69,8 @@ fn openssl_server_and_clients() {
             for i in 1 2 3; do curl -sS --cacert $cert https://127.0.0.1:$1/large | sha256sum; done
             (echo 'GET /large HTTP/1.0'; echo) | openssl s_client -quiet -crlf -verify_return_error -CAfile $cert \
                 -connect 127.0.0.1:$1 2>/dev/null | tail -c 6000000 | sha256sum
-            (for i in $(seq 1000); do echo "line $i"; done) | openssl s_client -quiet -no_ign_eof -CAfile $cert -connect 127.0.0.1:$2 2>/dev/null | tail -n 1"#;
+            (for i in $(seq 1000); do echo "line $i"; done; echo CLOSE) | \
+                openssl s_client -quiet -verify_return_error -CAfile $cert -connect 127.0.0.1:$2 2>/dev/null | sha256sum"#;
         let ports = [files, lines].map(|port| port.to_string());
         let results = scene.run(&shell(script, &ports.each_ref().map(String::as_str)).env("cert", &cert));
         scene.expect_final(4);
