@@ -175,12 +175,28 @@ pub fn land(id: Id, limit: u64) {
         pump(id);
         let answer = id.endpoint().sides() & sides::CONTROL != 0;
         let left = deadline.saturating_sub(sys::now());
-        if id.endpoint().phase() != Phase::Dual || !answer || left == 0 {
+        if id.endpoint().phase() != Phase::Dual || !answer {
             return;
+        }
+        if left == 0 {
+            return withdraw(id);
         }
         let mut control = [pollfd { fd: id.local().unix.load(Acquire), events: libc::POLLIN, revents: 0 }];
         sys::ppoll(&mut control, Some(left), None);
     }
+}
+
+/// Takes the promise back, if the peer has promised nothing: it cannot have left TCP, and finds the new transport ended.
+fn withdraw(id: Id) {
+    let _no_signals = NoSignals::hold();
+    if let Some(mut rx) = id.endpoint().lock_rx() {
+        hear_locked(id, &mut rx.state);
+        if !rx.state.promised {
+            rx.state.lost();
+            note_rx(id, &rx.state);
+        }
+    }
+    settle(id);
 }
 
 /// Events of poll(2) that concern reading.

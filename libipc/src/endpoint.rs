@@ -326,6 +326,12 @@ impl Endpoint {
         complete & !self.told.load(Relaxed) != 0 || complete != 0 && self.told_on.load(Relaxed) != daemon::connection()
     }
 
+    /// Keeps an endpoint on TCP without a word to anybody: its counts are wrong.
+    pub fn spoil(&self) {
+        self.reason.store(Reason::Reentered as u8, Relaxed);
+        let _ = self.advance(Phase::Tracking, Phase::Stay) || self.advance(Phase::Waiting, Phase::Stay);
+    }
+
     /// Whether there is nothing that ipcd could ever be told.
     pub fn is_unknowable(&self) -> bool {
         self.prefix_complete.load(Relaxed) & !KEPT == 0b11 << MISSED

@@ -39,6 +39,8 @@ pub enum Kind {
     Active = 5,
     /// An endpoint whose descriptor is being replaced.
     Busy = 6,
+    /// An endpoint on TCP of a process that may make no other calls than the program's: what it moves is counted.
+    Counted = 7,
 }
 
 impl Kind {
@@ -50,6 +52,7 @@ impl Kind {
             4 => Kind::Final,
             5 => Kind::Active,
             6 => Kind::Busy,
+            7 => Kind::Counted,
             _ => Kind::Other,
         }
     }
@@ -82,7 +85,13 @@ pub fn kind(fd: c_int) -> Kind {
 
 /// Whether the program made or was given this number as one of its connections (in any state).
 pub fn is_endpoint(fd: c_int) -> bool {
-    matches!(kind(fd), Kind::Stay | Kind::Final | Kind::Active | Kind::Busy)
+    matches!(kind(fd), Kind::Stay | Kind::Final | Kind::Active | Kind::Busy | Kind::Counted)
+}
+
+/// The endpoint of a number that is only counted.
+pub fn counted(fd: c_int) -> Option<Id> {
+    let entry = slot(fd)?.load(Acquire);
+    (Kind::of(entry) == Kind::Counted).then_some(Id { index: entry >> 16 })
 }
 
 fn word(id: Id, kind: Kind) -> u32 {
@@ -160,7 +169,7 @@ pub fn forget(fd: c_int) {
         }
     };
     match Kind::of(entry) {
-        Kind::Stay | Kind::Final | Kind::Active => drop_number(Id { index: entry >> 16 }),
+        Kind::Stay | Kind::Final | Kind::Active | Kind::Counted => drop_number(Id { index: entry >> 16 }),
         Kind::Epoll => crate::epoll::instance_closed(fd),
         _ => {}
     }
@@ -193,6 +202,15 @@ pub fn settle(id: Id, kind: Kind) {
     for fd in numbers_of(id) {
         if let Some(slot) = slot(fd) {
             let _ = slot.compare_exchange(word(id, Kind::Active), word(id, kind), SeqCst, SeqCst);
+        }
+    }
+}
+
+/// Makes numbers of that kind active ones again.
+pub fn unsettle(id: Id, kind: Kind) {
+    for fd in numbers_of(id) {
+        if let Some(slot) = slot(fd) {
+            let _ = slot.compare_exchange(word(id, kind), word(id, Kind::Active), SeqCst, SeqCst);
         }
     }
 }

@@ -7,7 +7,7 @@ use libc::c_int;
 use crate::endpoint::{Id, sides};
 use crate::guard::NoSignals;
 use crate::switch::Phase;
-use crate::{daemon, dual, epoll, family, fds, sys};
+use crate::{confine, daemon, dual, epoll, family, fds, sys};
 
 /// fcntl(2): which signal tells of readiness.
 const F_SETSIG: c_int = 10;
@@ -68,6 +68,11 @@ fn copy_settings(tcp: c_int, unix: c_int) {
 /// TCP first, so that a peer which sees the new transport end finds TCP's verdict beside it.
 pub fn released(id: Id) {
     let (e, l) = (id.endpoint(), id.local());
+    if confine::is_confined() {
+        // The kernel closes what is hidden when the process ends.
+        e.holders.remove(family::slot());
+        return;
+    }
     // What other processes of the family hold too is theirs: control messages, and the kernel's registrations.
     let last = e.holders.is_sole();
     epoll::drop_registrations(id, last);

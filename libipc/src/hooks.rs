@@ -11,6 +11,7 @@ use libc::{
 
 use crate::calls::exec::{self, List};
 use crate::calls::{connect, descriptors, epoll, io, options, process, select, spawn, stdio, wait, zero_copy};
+use crate::confine;
 
 unsafe extern "C" {
     /// By its first version, so that the object loads on every glibc since: the default one came with 2.34, when the
@@ -105,6 +106,11 @@ macro_rules! hooks {
         $(
             #[cfg_attr(not(test), unsafe(no_mangle))]
             unsafe extern "C" fn $name($($arg: $ty),*) $(-> $ret)? {
+                const CONFINES: bool = !confine::looks_after_itself(stringify!($name));
+                if CONFINES && confine::is_confined() {
+                    // SAFETY: the program's own call.
+                    return unsafe { real::$name()($($arg),*) };
+                }
                 // SAFETY: the program's own arguments.
                 unsafe { $handler($($arg),*) }
             }
@@ -242,5 +248,6 @@ hooks! {
     setrlimit64(resource: c_int, limit: *const rlimit64) -> c_int => process::setrlimit;
     prlimit(pid: pid_t, resource: c_int, new: *const rlimit64, old: *mut rlimit64) -> c_int => process::prlimit;
     prlimit64(pid: pid_t, resource: c_int, new: *const rlimit64, old: *mut rlimit64) -> c_int => process::prlimit;
+    prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong, d: c_ulong) -> c_int => process::prctl;
     syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long => process::syscall;
 }

@@ -35,6 +35,7 @@ mod offsets;
 mod park;
 mod switch;
 
+mod confine;
 mod guard;
 mod lock;
 mod pins;

@@ -6,7 +6,7 @@ use libc::{c_int, c_void};
 
 use crate::endpoint;
 use crate::hooks::symbol;
-use crate::{daemon, epoll, family, fds, park, sys};
+use crate::{confine, daemon, epoll, family, fds, park, sys};
 
 /// The slot that this process's next child gets.
 static CHILD_SLOT: AtomicUsize = AtomicUsize::new(NONE);
@@ -17,7 +17,7 @@ static OWNER: AtomicI32 = AtomicI32::new(0);
 /// Whether the statics describe the calling process. Not so in the child of a raw clone or of `_Fork`: what it closes,
 /// its parent still has.
 pub fn is_announced() -> bool {
-    OWNER.load(Relaxed) == sys::getpid()
+    confine::is_confined() || OWNER.load(Relaxed) == sys::getpid()
 }
 
 /// Before fork: whatever this process holds, the child will hold too. From here on nobody may adopt it alone.
@@ -25,6 +25,10 @@ pub extern "C" fn before_fork() {
     epoll::hold_over_fork();
     if family::family().is_none() {
         return;
+    }
+    if confine::is_confined() {
+        // The child cannot have a slot: nobody would know when it has ended.
+        return endpoint::held().for_each(|id| id.endpoint().spoil());
     }
     let child = family::expect_child();
     CHILD_SLOT.store(child.unwrap_or(NONE), SeqCst);
@@ -44,6 +48,9 @@ pub extern "C" fn after_fork_in_parent() {
 /// After fork, in the child.
 pub extern "C" fn after_fork_in_child() {
     epoll::release_after_fork();
+    if confine::is_confined() {
+        return fds::clear();
+    }
     OWNER.store(sys::getpid(), SeqCst);
     fds::Turn::reset();
     daemon::forget_connection();

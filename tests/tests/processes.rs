@@ -30,12 +30,12 @@ fn children_by_every_other_way() {
 
 #[test]
 fn the_stream_goes_on_after_exec() {
-    Case::new("exec-self").only(&[Layout::Warm, Layout::Cold]).check();
+    Case::new("exec-self").only(&[Layout::Warm, Layout::Cold]).may_stay(&["executed"]).check();
 }
 
 #[test]
 fn another_program_on_the_stream() {
-    Case::new("exec-cat").may_stay(&["stdio"]).check();
+    Case::new("exec-cat").may_stay(&["stdio", "executed"]).check();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::fds::{self, Kind};
 use crate::guard::{Errno, NoSignals, set_errno};
 use crate::hooks::real;
 use crate::switch::Phase;
-use crate::{process, sys};
+use crate::{confine, process, sys};
 
 fn bad_descriptor() -> c_int {
     set_errno(libc::EBADF);
@@ -20,7 +20,9 @@ pub unsafe fn close(fd: c_int) -> c_int {
             return bad_descriptor();
         }
         let _errno = Errno::keep();
-        leaving(fd);
+        if !confine::is_confined() {
+            leaving(fd);
+        }
         fds::forget(fd);
     }
     // SAFETY: the program's own call.
@@ -117,6 +119,14 @@ pub unsafe fn closefrom(first: c_int) {
 
 /// Duplicates with `make`, so that no replacement of the descriptor comes between the copy and its entry.
 fn duplicate(fd: c_int, make: impl FnOnce() -> c_int) -> c_int {
+    if confine::is_confined() {
+        let new = make();
+        if new >= 0 && new != fd {
+            fds::forget(new);
+            fds::counted(fd).map(|id| fds::bind(new, id, Kind::Counted));
+        }
+        return new;
+    }
     let known = fds::lookup(fd).filter(|_| process::is_announced());
     let Some((id, kind)) = known else {
         let new = make();
@@ -154,7 +164,7 @@ fn replaces(old: c_int, new: c_int) -> bool {
     if fds::kind(new) == Kind::Hidden {
         return false;
     }
-    if old != new && sys::fcntl(old, libc::F_GETFD, 0) >= 0 {
+    if !confine::is_confined() && old != new && sys::fcntl(old, libc::F_GETFD, 0) >= 0 {
         leaving(new);
         fds::forget(new);
     }

@@ -91,6 +91,11 @@ unsafe fn execute(program: Program, list: List, call: impl Fn(List) -> c_int) ->
         drop(errno);
         return call(list);
     }
+    // One that has not moved stays: the next program may confine itself at any moment (sshd does), also between the
+    // transports.
+    for id in inherit::inherited() {
+        endpoint::stay(id, Reason::Executed);
+    }
     let packed = Packed::new(family::slot(), inherit::inherited());
     // SAFETY: the program's own environment.
     let longer = unsafe { Longer::new(list, packed.variable()) };

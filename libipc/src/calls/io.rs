@@ -5,6 +5,7 @@ use core::ptr::null_mut;
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec};
 
 use super::receive::{nothing_read, receive};
+use crate::confine::{self, is_confined};
 use crate::cursor::Cursor;
 use crate::fds::{is_ours, needs_us, still_socket};
 use crate::guard::as_libc;
@@ -76,7 +77,24 @@ short!(send, slow_send(fd, buf: *const c_void, len: size_t, flags: c_int));
 unsafe fn slow_read(fd: c_int, buf: *mut c_void, len: size_t) -> ssize_t {
     // SAFETY: the program's own call.
     let real = || unsafe { real::read()(fd, buf, len) };
+    if is_confined() {
+        return counted_read(fd, &[iovec { iov_base: buf, iov_len: len }], 0, real);
+    }
     if is_ours(fd) { ours_read(fd, len, || read_into(fd, buf, len, 0), real) } else { real() }
+}
+
+/// A reading call of a confined process.
+fn counted_read(fd: c_int, pieces: &[iovec], flags: c_int, real: impl FnOnce() -> ssize_t) -> ssize_t {
+    let r = real();
+    confine::took(fd, pieces, r, flags);
+    r
+}
+
+/// A writing call of a confined process.
+fn counted_write(fd: c_int, pieces: &[iovec], real: impl FnOnce() -> ssize_t) -> ssize_t {
+    let r = real();
+    confine::gave(fd, pieces, r);
+    r
 }
 
 /// A reading call on an endpoint: through the shim while it is active, with a look at what 0 means once it is final.
@@ -107,6 +125,10 @@ unsafe fn slow_readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
     if !is_ours(fd) || !is_list(iov, count as usize) {
         return real();
     }
+    if is_confined() {
+        // SAFETY: the program's list, which the kernel takes too.
+        return counted_read(fd, unsafe { core::slice::from_raw_parts(iov, count as usize) }, 0, real);
+    }
     let active = || as_libc(receive(fd, &mut header(iov.cast_mut(), count as usize), 0));
     ours_read(fd, count as usize, active, real)
 }
@@ -116,6 +138,9 @@ unsafe fn slow_readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
 unsafe fn slow_recv(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> ssize_t {
     // SAFETY: the program's own call.
     let real = || unsafe { real::recv()(fd, buf, len, flags) };
+    if is_confined() {
+        return counted_read(fd, &[iovec { iov_base: buf, iov_len: len }], flags, real);
+    }
     match is_ours(fd) {
         true if flags & DIFFERS != 0 => read_into(fd, buf, len, flags),
         true => ours_read(fd, len, || read_into(fd, buf, len, flags), real),
@@ -140,6 +165,11 @@ pub unsafe fn recvfrom(
     addr: *mut sockaddr,
     addr_len: *mut socklen_t,
 ) -> ssize_t {
+    if is_confined() {
+        let pieces = [iovec { iov_base: buf, iov_len: len }];
+        // SAFETY: the program's own call.
+        return counted_read(fd, &pieces, flags, || unsafe { real::recvfrom()(fd, buf, len, flags, addr, addr_len) });
+    }
     if !needs_us(fd) && (flags & DIFFERS == 0 || !is_ours(fd)) {
         // SAFETY: the program's own call.
         let r = unsafe { real::recvfrom()(fd, buf, len, flags, addr, addr_len) };
@@ -172,6 +202,10 @@ pub unsafe fn recvfrom_chk(
 }
 
 pub unsafe fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
+    if is_confined() {
+        // SAFETY: the program's own call.
+        return counted_read(fd, unsafe { list_of(msg) }, flags, || unsafe { real::recvmsg()(fd, msg, flags) });
+    }
     if is_ours(fd) {
         // SAFETY: null or the program's header.
         if let Some(msg) = unsafe { msg.as_mut() }.filter(|m| is_list(m.msg_iov, m.msg_iovlen)) {
@@ -218,9 +252,25 @@ pub unsafe fn recvmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_in
     done as c_int
 }
 
+/// The buffers of the program's header, empty if it is none that the kernel takes.
+unsafe fn list_of<'a>(msg: *const msghdr) -> &'a [iovec] {
+    // SAFETY: null, or the program's header and its list.
+    unsafe {
+        match msg.as_ref().filter(|m| is_list(m.msg_iov, m.msg_iovlen)) {
+            Some(m) => core::slice::from_raw_parts(m.msg_iov, m.msg_iovlen),
+            None => &[],
+        }
+    }
+}
+
 #[cold]
 #[inline(never)]
 unsafe fn slow_write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t {
+    if is_confined() {
+        let pieces = [iovec { iov_base: buf.cast_mut(), iov_len: len }];
+        // SAFETY: the program's own call.
+        return counted_write(fd, &pieces, || unsafe { real::write()(fd, buf, len) });
+    }
     if needs_us(fd) && still_socket(fd) {
         return write_from(fd, buf, len, 0);
     }
@@ -231,6 +281,12 @@ unsafe fn slow_write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t {
 #[cold]
 #[inline(never)]
 unsafe fn slow_writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
+    if is_confined() && is_list(iov, count as usize) {
+        // SAFETY: the program's list, which the kernel takes too.
+        let pieces = unsafe { core::slice::from_raw_parts(iov, count as usize) };
+        // SAFETY: the program's own call.
+        return counted_write(fd, pieces, || unsafe { real::writev()(fd, iov, count) });
+    }
     if needs_us(fd) && is_list(iov, count as usize) && still_socket(fd) {
         return as_libc(super::send::send(fd, &header(iov.cast_mut(), count as usize), 0));
     }
@@ -241,6 +297,11 @@ unsafe fn slow_writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
 #[cold]
 #[inline(never)]
 unsafe fn slow_send(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t {
+    if is_confined() {
+        let pieces = [iovec { iov_base: buf.cast_mut(), iov_len: len }];
+        // SAFETY: the program's own call.
+        return counted_write(fd, &pieces, || unsafe { real::send()(fd, buf, len, flags) });
+    }
     if needs_us(fd) {
         return write_from(fd, buf, len, flags);
     }
@@ -256,6 +317,11 @@ pub unsafe fn sendto(
     addr: *const sockaddr,
     addr_len: socklen_t,
 ) -> ssize_t {
+    if is_confined() {
+        let pieces = [iovec { iov_base: buf.cast_mut(), iov_len: len }];
+        // SAFETY: the program's own call.
+        return counted_write(fd, &pieces, || unsafe { real::sendto()(fd, buf, len, flags, addr, addr_len) });
+    }
     if !needs_us(fd) && (addr.is_null() || !is_ours(fd)) {
         // SAFETY: the program's own call.
         return unsafe { real::sendto()(fd, buf, len, flags, addr, addr_len) };
@@ -268,6 +334,10 @@ pub unsafe fn sendto(
 }
 
 pub unsafe fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
+    if is_confined() {
+        // SAFETY: the program's own call.
+        return counted_write(fd, unsafe { list_of(msg) }, || unsafe { real::sendmsg()(fd, msg, flags) });
+    }
     // SAFETY: null or the program's header.
     if let Some(msg) = unsafe { msg.as_ref() } {
         if is_ours(fd) && is_list(msg.msg_iov, msg.msg_iovlen) {

@@ -1,11 +1,11 @@
 //! Processes and limits.
 
-use libc::{c_int, c_long, pid_t, rlimit64};
+use libc::{c_int, c_long, c_ulong, pid_t, rlimit64};
 
 use crate::fds::Kind;
 use crate::guard::{Errno, as_libc};
 use crate::hooks::real;
-use crate::{fds, process, sys};
+use crate::{confine, fds, process, sys};
 
 pub unsafe fn fork() -> pid_t {
     // The handlers that `process::watch_forks` registered do the work; only they cannot see what fork returns.
@@ -40,6 +40,24 @@ pub unsafe fn prlimit(pid: pid_t, resource: c_int, new: *const rlimit64, old: *m
     unsafe { real::prlimit()(pid, resource, new, old) }
 }
 
+/// Runs a call that confines the process.
+fn confining(call: impl FnOnce() -> c_long) -> c_long {
+    let already = confine::is_confined();
+    confine::begin();
+    let r = call();
+    if r < 0 && !already {
+        let _errno = Errno::keep();
+        confine::failed();
+    }
+    r
+}
+
+pub unsafe fn prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong, d: c_ulong) -> c_int {
+    // SAFETY: the program's own call.
+    let call = || unsafe { real::prctl()(option, a, b, c, d) };
+    if option == libc::PR_SET_SECCOMP { confining(|| c_long::from(call())) as c_int } else { call() }
+}
+
 /// syscall(2): the numbers that matter go where their libc functions go; everything else passes unchanged.
 pub unsafe fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long {
     // SAFETY: the program's own arguments, of the types that the system call takes.
@@ -49,6 +67,9 @@ pub unsafe fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e:
             libc::SYS_close_range => super::descriptors::close_range(a as u32, b as u32, c as c_int) as c_long,
             libc::SYS_dup => super::descriptors::dup(a as c_int) as c_long,
             libc::SYS_dup3 => super::descriptors::dup3(a as c_int, b as c_int, c as c_int) as c_long,
+            libc::SYS_seccomp if matches!(a as u32, libc::SECCOMP_SET_MODE_STRICT | libc::SECCOMP_SET_MODE_FILTER) => {
+                confining(|| as_libc(sys::forward(number, [a, b, c, d, e, f])) as c_long)
+            }
             libc::SYS_read if fds::needs_us(a as c_int) => super::io::read(a as c_int, b as _, c) as c_long,
             libc::SYS_write if fds::needs_us(a as c_int) => super::io::write(a as c_int, b as _, c) as c_long,
             // Not by the real function: an allocator calls this one under its lock, and before glibc 2.34 finding the real

@@ -11,7 +11,7 @@ use crate::guard::{Errno, NoSignals, as_libc};
 use crate::hooks::real;
 use crate::park::{self, Parked, Woken};
 use crate::switch::{Phase, Receiver, Transport};
-use crate::{adopt, dual, offsets, process, sys};
+use crate::{adopt, confine, dual, offsets, process, sys};
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 
@@ -302,6 +302,9 @@ pub fn deadline(fd: c_int, option: c_int) -> Option<u64> {
 /// What a reading call that gave 0 bytes means, on a descriptor that may be the new socket.
 #[cold]
 pub fn nothing_read(fd: c_int) -> isize {
+    if confine::is_confined() {
+        return 0;
+    }
     match fds::lookup(fd) {
         Some((id, Kind::Final)) if fds::still_final(fd, *id) => as_libc(end_of_stream(*id)),
         _ => 0,
