@@ -16,6 +16,7 @@ use crate::endpoint::{Endpoint, Owner, State};
 use crate::fault::{self, Fault};
 use crate::metrics::Metrics;
 use crate::page::Page;
+use crate::proof::Proof;
 use crate::report::Row;
 use crate::session::{self, Link, Sent, Session};
 use crate::{grant, kernel, record};
@@ -35,6 +36,8 @@ pub struct Broker {
     pub endpoints: HashMap<u64, Box<Endpoint>>,
     /// The last streams that ended.
     pub ended: VecDeque<Row>,
+    /// The means to ask for sequence numbers, if that was asked for.
+    pub proof: Option<Proof>,
     matcher: Matcher,
     effects: Vec<Effect>,
     leaving: Vec<SessionId>,
@@ -42,11 +45,12 @@ pub struct Broker {
 
 impl Broker {
     /// An ipcd that knows nobody.
-    pub fn new(config: Config) -> Broker {
+    pub fn new(config: Config, proof: Option<Proof>) -> Broker {
         let wait_peer = u64::try_from(config.wait_peer.as_nanos()).unwrap_or(u64::MAX);
         Broker {
             metrics: Metrics::new(kernel::now()),
-            matcher: Matcher::new(Rules { wait_peer, ..Rules::default() }),
+            matcher: Matcher::new(Rules { wait_peer, proof: proof.is_some(), ..Rules::default() }),
+            proof,
             config,
             sessions: HashMap::new(),
             endpoints: HashMap::new(),
@@ -168,7 +172,7 @@ impl Broker {
             }
             for effect in effects {
                 match effect {
-                    Effect::Pair { connected, accepted } => self.paired(connected, accepted),
+                    Effect::Pair { connected, accepted, proven } => self.paired(connected, accepted, proven),
                     Effect::Refuse { cookie, reason } => self.refuse(cookie, reason),
                 }
             }
@@ -184,21 +188,20 @@ impl Broker {
     }
 
     /// The matcher is sure; the policy has the last word.
-    fn paired(&mut self, connected: u64, accepted: u64) {
-        match self.objection(connected, accepted) {
+    fn paired(&mut self, connected: u64, accepted: u64, proven: bool) {
+        match self.objection(connected, accepted, proven) {
             Some(reason) => [connected, accepted].into_iter().for_each(|cookie| self.refuse(cookie, reason)),
             None => self.grant(connected, accepted),
         }
     }
 
-    fn objection(&self, connected: u64, accepted: u64) -> Option<Reason> {
+    fn objection(&self, connected: u64, accepted: u64, proven: bool) -> Option<Reason> {
         let party = |cookie| {
             let e = self.endpoints.get(&cookie)?;
             let (uid, program) = (e.owner.uid, e.owner.program.as_str());
             Some(Party { address: e.tuple.local, uid, program, netns: e.netns })
         };
         let (client, server) = (party(connected)?, party(accepted)?);
-        let proven = client.netns != 0 && client.netns == server.netns;
         self.config.policy.objection(&Pair { client, server, proven })
     }
 

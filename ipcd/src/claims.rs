@@ -56,7 +56,7 @@ impl Broker {
             let opened = claim.opened;
             // Taken before the counters are: what the other end says later is then later.
             let now = kernel::now();
-            match fd.map(|fd| verify::verify(fd.as_fd(), &opened)) {
+            match fd.map(|fd| verify::verify(fd.as_fd(), &opened, self.proof.as_ref())) {
                 Some(Ok(facts)) => {
                     self.proven(id, &opened, &facts);
                     self.tell(now, Event::Verified { claim: opened, facts });

@@ -23,6 +23,7 @@ mod metrics;
 mod page;
 mod path;
 mod policy;
+mod proof;
 mod record;
 mod report;
 mod server;

@@ -19,6 +19,7 @@ use crate::broker::{Broker, SessionId, refuse_client};
 use crate::config::Config;
 use crate::endpoint::Owner;
 use crate::path::Place;
+use crate::proof::Proof;
 use crate::record::{self, Received};
 use crate::session::{self, Link};
 use crate::{kernel, report};
@@ -45,9 +46,9 @@ enum Pump {
 }
 
 /// Serves until a signal asks to end.
-pub async fn serve(place: Place, config: Config) -> io::Result<()> {
+pub async fn serve(place: Place, config: Config, proof: Option<Proof>) -> io::Result<()> {
     let server = Rc::new(Server {
-        broker: RefCell::new(Broker::new(config)),
+        broker: RefCell::new(Broker::new(config, proof)),
         links: RefCell::default(),
         next_id: std::cell::Cell::new(1),
         deadline: Notify::new(),

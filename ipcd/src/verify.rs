@@ -9,6 +9,7 @@ use matcher::endpoint::{Counters, Facts};
 use matcher::wire::{Opened, Role};
 
 use crate::kernel;
+use crate::proof::Proof;
 
 /// Offsets in `struct tcp_info` (linux/tcp.h): they never change, the structure only grows.
 const TCPI_STATE: usize = 0;
@@ -52,8 +53,8 @@ impl From<rustix::io::Errno> for Doubt {
     }
 }
 
-/// What the kernel says of the socket, if it is the one that was claimed.
-pub fn verify(fd: BorrowedFd<'_>, claim: &Opened) -> Result<Facts, Doubt> {
+/// What the kernel says of the socket, if it is the one that was claimed. Without an answer for proof it stays unproven.
+pub fn verify(fd: BorrowedFd<'_>, claim: &Opened, proof: Option<&Proof>) -> Result<Facts, Doubt> {
     let is = |name, value| kernel::int_option(fd, libc::SOL_SOCKET, name).map(|v| v == value);
     let inet = is(libc::SO_DOMAIN, libc::AF_INET)? || is(libc::SO_DOMAIN, libc::AF_INET6)?;
     if !inet || !is(libc::SO_TYPE, libc::SOCK_STREAM)? || !is(libc::SO_PROTOCOL, libc::IPPROTO_TCP)? {
@@ -70,7 +71,9 @@ pub fn verify(fd: BorrowedFd<'_>, claim: &Opened) -> Result<Facts, Doubt> {
     if !matches!(state, ESTABLISHED | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT) {
         return Err(Doubt::NotConnected);
     }
-    Ok(Facts { netns, tuple: Tuple { local: Addr::from(local), peer: Addr::from(peer) }, counters })
+    let sequence = proof.and_then(|p| p.ask(fd, claim.role).ok());
+    let tuple = Tuple { local: Addr::from(local), peer: Addr::from(peer) };
+    Ok(Facts { netns, tuple, counters, sequence })
 }
 
 /// One reading: the state, and `bytes_acked` and `bytes_received`.

@@ -190,3 +190,61 @@ fn users_are_not_believed_of_one_another_across_namespaces_unless_asked() {
         }
     }
 }
+
+/// Two networks with the same addresses on both; gives a stream of each, between the same addresses and ports.
+fn twins(one: &Namespace, two: &Namespace, three: &Namespace, four: &Namespace) -> [(End, End); 2] {
+    let (here, there): (SocketAddr, SocketAddr) = ("10.1.1.1:40000".parse().unwrap(), "10.1.1.2:80".parse().unwrap());
+    [(one, two), (three, four)].map(|(a, b)| {
+        let tid = b.tid.clone();
+        assert!(a.run(move || ip(&format!("link add v type veth peer name p netns {tid}"))));
+        assert!(a.run(|| ip("addr add 10.1.1.1/24 dev v") && ip("link set v up")));
+        assert!(b.run(|| ip("addr add 10.1.1.2/24 dev p") && ip("link set p up")));
+        let began = now();
+        let listener = b.run(move || listen(there));
+        let c = a.run(move || connect(here, there));
+        (c, b.run(move || accept(&listener, began)))
+    })
+}
+
+fn four() -> Option<[Namespace; 4]> {
+    Some([Namespace::new()?, Namespace::new()?, Namespace::new()?, Namespace::new()?])
+}
+
+#[test]
+fn with_proof_equal_tuples_on_two_networks_pair_rightly() {
+    let Some([one, two, three, four]) = four() else { return };
+    let [(c, s), (d, t)] = twins(&one, &two, &three, &four);
+    assert_eq!((c.opened.tuple, s.opened.tuple), (d.opened.tuple, t.opened.tuple));
+    let daemon = Daemon::start(&["--proof"]);
+    let shims = [0; 4].map(|_| Shim::new(&daemon, "one"));
+    for (shim, e) in shims.iter().zip([&c, &d, &t, &s]) {
+        tell_all(shim, e, 1, 2);
+    }
+    let [x, _y, y, _x] = [(0, &c), (1, &d), (2, &t), (3, &s)].map(|(i, e)| shims[i].granted(e));
+    // Nothing but the transport tells who was paired with whom.
+    rustix::io::write(&x, b"x").unwrap();
+    assert_eq!(rustix::io::read(&_x, &mut [0; 2]), Ok(1));
+    rustix::io::write(&y, b"y").unwrap();
+    assert_eq!(rustix::io::read(&_y, &mut [0; 2]), Ok(1));
+}
+
+/// Only the client of one network and the server of the other take part, and all that they see is alike.
+#[test]
+fn with_proof_half_a_deployment_is_never_taken_for_a_whole() {
+    let Some([one, two, three, four]) = four() else { return };
+    let [(c, _s), (_d, t)] = twins(&one, &two, &three, &four);
+    // Without proof this is the pair that must not be, and is: docs/pairing.md.
+    let daemon = Daemon::start(&[]);
+    let shim = Shim::new(&daemon, "all");
+    tell_all(&shim, &c, 1, 2);
+    tell_all(&shim, &t, 1, 2);
+    let (_x, _y) = (shim.granted(&c), shim.granted(&t));
+
+    let daemon = Daemon::start(&["--proof", "--wait-peer", "0.1"]);
+    let shim = Shim::new(&daemon, "all");
+    tell_all(&shim, &c, 1, 2);
+    tell_all(&shim, &t, 1, 2);
+    for _ in 0..2 {
+        assert!(matches!(shim.hear(), Some(ToShim::Refuse { reason: Reason::NoPeer, .. })));
+    }
+}

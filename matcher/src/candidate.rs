@@ -19,19 +19,42 @@ pub enum Evidence {
     Both,
 }
 
-/// One connected and one accepted, with mirrored tuples, and the connect call began before the accept call
-/// returned. The accept call may return much later: the connection waited in the backlog.
-pub fn mirrors(a: &Endpoint, b: &Endpoint) -> bool {
+/// One connected and one accepted, and the connect call began before the accept call returned. The accept call may
+/// return much later: the connection waited in the backlog.
+fn opposite(a: &Endpoint, b: &Endpoint) -> bool {
     let (connected, accepted) = match (a.role, b.role) {
         (Role::Connected, Role::Accepted) => (a, b),
         (Role::Accepted, Role::Connected) => (b, a),
         _ => return false,
     };
-    a.cookie != b.cookie && a.tuple == b.tuple.mirrored() && connected.began <= accepted.opened
+    a.cookie != b.cookie && connected.began <= accepted.opened
 }
 
-/// The kernel says that both live in one network namespace. A tuple is unique there, so two that mirror each other
-/// are one stream.
+/// The same, with mirrored tuples.
+pub fn mirrors(a: &Endpoint, b: &Endpoint) -> bool {
+    opposite(a, b) && a.tuple == b.tuple.mirrored()
+}
+
+/// Whether the kernel proves that they are one stream: by their sequence numbers, which say yes or no, or by the
+/// namespace and the tuple, which is unique there.
+pub fn are_kin(a: &Endpoint, b: &Endpoint) -> bool {
+    match same_numbers(a, b) {
+        Some(same) => same && opposite(a, b),
+        None => same_namespace(a, b) && mirrors(a, b),
+    }
+}
+
+/// What their sequence numbers say, if both are known.
+fn same_numbers(a: &Endpoint, b: &Endpoint) -> Option<bool> {
+    Some(a.sequence? == b.sequence?.mirrored())
+}
+
+/// Whether everything was seen alike at both ends, though they see other addresses.
+pub fn looks_translated(a: &Endpoint, b: &Endpoint) -> bool {
+    opposite(a, b) && a.tuple != b.tuple.mirrored() && a.sequence.is_none() && evidence(a, b) == Evidence::Both
+}
+
+/// The kernel says that both live in one network namespace.
 pub fn same_namespace(a: &Endpoint, b: &Endpoint) -> bool {
     a.netns != 0 && a.netns == b.netns
 }
@@ -73,7 +96,8 @@ fn reachable(a: &Endpoint, b: &Endpoint) -> bool {
 /// endpoint that has not reached N bytes, or that was not verified, is a candidate too.
 pub fn possible(a: &Endpoint, b: &Endpoint) -> bool {
     let free = |x: &Endpoint, y: &Endpoint| x.kin == 0 || x.kin == y.cookie;
-    mirrors(a, b) && reachable(a, b) && free(a, b) && free(b, a) && evidence(a, b) != Evidence::Differs
+    let excluded = same_numbers(a, b) == Some(false);
+    mirrors(a, b) && !excluded && reachable(a, b) && free(a, b) && free(b, a) && evidence(a, b) != Evidence::Differs
 }
 
 /// Whether everything is shown that a pair across namespaces needs, other than that it is the only one.

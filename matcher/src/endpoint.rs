@@ -13,6 +13,24 @@ pub struct Facts {
     pub tuple: Tuple,
     /// The socket's stream offsets at the moment of the event that brings them, if they could be read.
     pub counters: Option<Counters>,
+    /// The first sequence numbers, if the kernel was asked for proof.
+    pub sequence: Option<Sequence>,
+}
+
+/// The sequence number of the first byte of each direction: the same at both ends, and at no other stream's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Sequence {
+    /// Of what this end sends.
+    pub sent: u32,
+    /// Of what it receives.
+    pub received: u32,
+}
+
+impl Sequence {
+    /// The same stream's as the other end has them.
+    pub fn mirrored(self) -> Sequence {
+        Sequence { sent: self.received, received: self.sent }
+    }
 }
 
 /// Stream offsets of a socket, as its application sees them.
@@ -52,13 +70,15 @@ pub struct Endpoint {
     pub opened: u64,
     /// The kernel's network namespace cookie, 0 while unknown.
     pub netns: u64,
+    /// The first sequence numbers, if the kernel was asked for them.
+    pub sequence: Option<Sequence>,
     /// Whether the kernel was asked at least once.
     pub known: bool,
     /// Whether somebody who proved possession speaks for it now.
     pub verified: bool,
     /// What was decided.
     pub phase: Phase,
-    /// The endpoint that the kernel proves to be the other end (same namespace, mirrored tuple), 0 while none is
+    /// The endpoint that the kernel proves to be the other end ([`are_kin`](crate::candidate::are_kin)), 0 while none is
     /// known. Once set it never goes back: nobody else can be the peer, not even after that one has ended.
     pub kin: u64,
     /// When waiting for a peer is given up, `u64::MAX` before the first prefix.
@@ -77,6 +97,7 @@ impl Endpoint {
             began: claim.began,
             opened: claim.opened,
             netns: 0,
+            sequence: None,
             known: false,
             verified: false,
             phase: Phase::Open,
@@ -98,6 +119,7 @@ impl Endpoint {
         self.opened = claim.opened;
         self.tuple = facts.tuple;
         self.netns = facts.netns;
+        self.sequence = facts.sequence;
         self.sample = facts.counters.map(|c| (now, c));
         self.known = true;
         self.verified = true;

@@ -17,7 +17,7 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use crate::candidate::{Evidence, counters_agree, evidence, mirrors, shown_across};
+use crate::candidate::{Evidence, are_kin, counters_agree, evidence, looks_translated, mirrors, shown_across};
 use crate::endpoint::{Endpoint, Facts, Phase};
 use crate::reason::Reason;
 use crate::registry::Registry;
@@ -32,11 +32,13 @@ pub struct Config {
     pub settle: u64,
     /// How many endpoints are remembered after their end.
     pub departed: usize,
+    /// Whether pairs need proof: then what was observed alone makes none.
+    pub proof: bool,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { wait_peer: 10_000_000_000, settle: 5_000_000, departed: 4096 }
+        Config { wait_peer: 10_000_000_000, settle: 5_000_000, departed: 4096, proof: false }
     }
 }
 
@@ -89,6 +91,8 @@ pub enum Effect {
         connected: u64,
         /// The end that accept returned.
         accepted: u64,
+        /// Whether the kernel proves it, and not only what was observed.
+        proven: bool,
     },
     /// This one stays on TCP.
     Refuse {
@@ -193,10 +197,12 @@ impl Matcher {
 
     /// Joins an endpoint to the one that the kernel proves to be its other end.
     fn find_kin(&mut self, endpoint: &Endpoint) {
-        let Some(kin) = self.registry.in_namespace(endpoint.netns, endpoint.tuple.mirrored()) else { return };
+        let by_tuple = self.registry.in_namespace(endpoint.netns, endpoint.tuple.mirrored());
+        let by_numbers = endpoint.sequence.and_then(|s| self.registry.with_numbers(s.mirrored()));
+        let Some(kin) = by_numbers.or(by_tuple) else { return };
         let Some(other) = self.registry.get_mut(kin) else { return };
         let free = |x: &Endpoint, y: &Endpoint| x.kin == 0 || x.kin == y.cookie;
-        if !mirrors(endpoint, other) || !free(endpoint, other) || !free(other, endpoint) {
+        if !are_kin(endpoint, other) || !free(endpoint, other) || !free(other, endpoint) {
             return;
         }
         other.kin = endpoint.cookie;
@@ -206,10 +212,10 @@ impl Matcher {
     }
 
     fn prefix(&mut self, now: u64, cookie: u64, direction: Direction, hash: Hash, effects: &mut Vec<Effect>) {
-        let Some(endpoint) = self.registry.get_mut(cookie) else { return };
-        if !endpoint.learn(direction, hash) {
+        if !self.registry.learn(cookie, direction, hash) {
             return;
         }
+        let Some(endpoint) = self.registry.get_mut(cookie) else { return };
         if endpoint.due == u64::MAX {
             endpoint.due = now.saturating_add(self.config.wait_peer);
             if endpoint.is_open() {
@@ -226,7 +232,10 @@ impl Matcher {
             return;
         }
         if endpoint.kin == 0 {
-            return self.evaluate_across(now, &endpoint, settled, effects);
+            if !self.config.proof {
+                self.evaluate_across(now, &endpoint, settled, effects);
+            }
+            return;
         }
         let Some(kin) = self.registry.get(endpoint.kin).copied() else { return };
         if kin.is_open() && kin.verified {
@@ -278,7 +287,7 @@ impl Matcher {
         };
         self.decide(connected, Phase::Paired);
         self.decide(accepted, Phase::Paired);
-        effects.push(Effect::Pair { connected, accepted });
+        effects.push(Effect::Pair { connected, accepted, proven: a.kin == b.cookie });
     }
 
     fn refuse_all(&mut self, cookies: &[u64], reason: Reason, effects: &mut Vec<Effect>) {
@@ -343,6 +352,13 @@ impl Matcher {
             };
         }
         let differs = |other: &Endpoint| mirrors(endpoint, other) && evidence(endpoint, other) == Evidence::Differs;
-        if self.registry.mirrored(endpoint).any(differs) { Reason::HashDiffers } else { Reason::NoPeer }
+        let translated = |other: &Endpoint| other.phase != Phase::Paired && looks_translated(endpoint, other);
+        if self.registry.mirrored(endpoint).any(differs) {
+            Reason::HashDiffers
+        } else if self.registry.same_bytes(endpoint).any(translated) {
+            Reason::Translated
+        } else {
+            Reason::NoPeer
+        }
     }
 }

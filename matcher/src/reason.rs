@@ -81,6 +81,8 @@ reasons! {
     Policy = 70, "policy";
     /// Two users' programs pair across network namespaces only if ipcd has --everybody or --proof.
     OtherUser = 71, "other-user";
+    /// One with other addresses carried the same bytes: if addresses are translated on the way, `ipcd serve --proof` can tell.
+    Translated = 72, "translated";
 }
 
 #[cfg(test)]

@@ -6,7 +6,17 @@ use alloc::vec::Vec;
 
 use crate::addr::Tuple;
 use crate::candidate::possible;
-use crate::endpoint::{Endpoint, Phase};
+use crate::endpoint::{Endpoint, Phase, Sequence};
+use crate::wire::{Direction, Hash, Role};
+
+/// How many endpoints with the same bytes are looked at.
+const SAME_BYTES: usize = 64;
+
+/// Under what an endpoint is found by its bytes, once they are known.
+fn bytes_key(of: &Endpoint) -> Option<(Hash, Role, u64)> {
+    let direction = if of.role == Role::Connected { Direction::Sent } else { Direction::Received };
+    of.hash(direction).map(|hash| (*hash, of.role, of.cookie))
+}
 
 /// The endpoints that are alive as far as anybody said, and the recently departed.
 #[derive(Default)]
@@ -16,6 +26,10 @@ pub struct Registry {
     by_tuple: BTreeSet<(Tuple, u64)>,
     /// Verified endpoints: the kernel has one socket at most for each of these keys.
     by_namespace: BTreeMap<(u64, Tuple), u64>,
+    /// Verified endpoints of which the kernel told the sequence numbers.
+    by_sequence: BTreeSet<(Sequence, u64)>,
+    /// Endpoints by what they saw of the bytes that the end which connected has sent.
+    by_bytes: BTreeSet<(Hash, Role, u64)>,
     departed: VecDeque<(u64, (Tuple, u64))>,
     departed_by_tuple: BTreeMap<(Tuple, u64), (u64, Box<Endpoint>)>,
     departed_limit: usize,
@@ -34,7 +48,7 @@ impl Registry {
         self.live.get(&cookie).map(Box::as_ref)
     }
 
-    /// The same to change. The tuple and the namespace are changed by [`Registry::update`] only.
+    /// The same to change. What it is found by is changed by [`Registry::update`] and [`Registry::learn`] only.
     pub fn get_mut(&mut self, cookie: u64) -> Option<&mut Endpoint> {
         self.live.get_mut(&cookie).map(Box::as_mut)
     }
@@ -51,6 +65,8 @@ impl Registry {
         if endpoint.netns != 0 {
             self.by_namespace.insert((endpoint.netns, endpoint.tuple), endpoint.cookie);
         }
+        self.by_sequence.extend(endpoint.sequence.map(|s| (s, endpoint.cookie)));
+        self.by_bytes.extend(bytes_key(&endpoint));
         self.live.insert(endpoint.cookie, Box::new(endpoint));
     }
 
@@ -61,7 +77,35 @@ impl Registry {
         if self.by_namespace.get(&place) == Some(&cookie) {
             self.by_namespace.remove(&place);
         }
+        if let Some(sequence) = old.sequence {
+            self.by_sequence.remove(&(sequence, cookie));
+        }
+        if let Some(key) = bytes_key(&old) {
+            self.by_bytes.remove(&key);
+        }
         Some(old)
+    }
+
+    /// Notes the hash of one direction of an endpoint. True if this is news.
+    pub fn learn(&mut self, cookie: u64, direction: Direction, hash: Hash) -> bool {
+        let Some(endpoint) = self.live.get_mut(&cookie) else { return false };
+        let news = endpoint.learn(direction, hash);
+        self.by_bytes.extend(bytes_key(endpoint));
+        news
+    }
+
+    /// The only endpoint whose sequence numbers mirror these, if there is exactly one.
+    pub fn with_numbers(&self, sequence: Sequence) -> Option<u64> {
+        let mut all = self.by_sequence.range((sequence, 0)..=(sequence, u64::MAX)).map(|(_, cookie)| *cookie);
+        all.next().filter(|_| all.next().is_none())
+    }
+
+    /// Some endpoints of the other role that saw the same bytes from the one that connected.
+    pub fn same_bytes(&self, of: &Endpoint) -> impl Iterator<Item = &Endpoint> {
+        let other = if of.role == Role::Connected { Role::Accepted } else { Role::Connected };
+        let range = bytes_key(of).map(|(hash, _, _)| (hash, other, 0)..=(hash, other, u64::MAX));
+        let all = range.into_iter().flat_map(|range| self.by_bytes.range(range));
+        all.take(SAME_BYTES).filter_map(|(_, _, cookie)| self.get(*cookie))
     }
 
     /// The endpoint that the kernel gave this tuple in this namespace.

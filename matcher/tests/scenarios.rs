@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use matcher::addr::{Addr, Tuple};
-use matcher::endpoint::{Counters, Facts};
+use matcher::endpoint::{Counters, Facts, Sequence};
 use matcher::pairing::{Config, Effect, Event, Matcher};
 use matcher::reason::Reason;
 use matcher::wire::{Direction, Opened, Role};
@@ -26,6 +26,7 @@ struct End {
     claim: Opened,
     netns: u64,
     counters: Counters,
+    sequence: Option<Sequence>,
 }
 
 fn addr(host: &str, port: u16) -> Addr {
@@ -37,7 +38,7 @@ fn end(cookie: u64, role: Role, host: &str, netns: u64) -> End {
     let tuple = if role == Role::Connected { tuple } else { tuple.mirrored() };
     let (began, opened) = if role == Role::Connected { (100, 110) } else { (50, 120) };
     let counters = Counters { written: 100, read: 100 };
-    End { claim: Opened { cookie, token: cookie, role, tuple, began, opened }, netns, counters }
+    End { claim: Opened { cookie, token: cookie, role, tuple, began, opened }, netns, counters, sequence: None }
 }
 
 fn client(cookie: u64, host: &str, netns: u64) -> End {
@@ -54,7 +55,15 @@ impl World {
     }
 
     fn remembering(departed: usize) -> World {
-        let config = Config { wait_peer: WAIT, settle: SETTLE, departed };
+        World::with(Config { wait_peer: WAIT, settle: SETTLE, departed, proof: false })
+    }
+
+    /// Where the kernel tells sequence numbers.
+    fn with_proof() -> World {
+        World::with(Config { wait_peer: WAIT, settle: SETTLE, departed: 1000, proof: true })
+    }
+
+    fn with(config: Config) -> World {
         World { matcher: Matcher::new(config), now: 1000, effects: Vec::new() }
     }
 
@@ -72,7 +81,7 @@ impl World {
     }
 
     fn verify(&mut self, e: End) -> &mut World {
-        let facts = Facts { netns: e.netns, tuple: e.claim.tuple, counters: Some(e.counters) };
+        let facts = Facts { netns: e.netns, tuple: e.claim.tuple, counters: Some(e.counters), sequence: e.sequence };
         self.say(Event::Verified { claim: e.claim, facts })
     }
 
@@ -97,7 +106,7 @@ impl World {
 
     fn pairs(&self) -> Vec<(u64, u64)> {
         let pair = |e: &Effect| match e {
-            Effect::Pair { connected, accepted } => Some((*connected, *accepted)),
+            Effect::Pair { connected, accepted, .. } => Some((*connected, *accepted)),
             Effect::Refuse { .. } => None,
         };
         self.effects.iter().filter_map(pair).collect()
@@ -425,4 +434,63 @@ fn fifty_thousand_endpoints_on_one_machine() {
     assert_eq!(w.pairs().len(), 25_000);
     assert_eq!(w.matcher.next_deadline(), None);
     assert!(size_of::<matcher::endpoint::Endpoint>() <= 256, "{}", size_of::<matcher::endpoint::Endpoint>());
+}
+
+/// A stream with these first sequence numbers.
+fn numbered(mut c: End, mut s: End, sent: u32, received: u32) -> (End, End) {
+    c.sequence = Some(Sequence { sent, received });
+    s.sequence = c.sequence.map(Sequence::mirrored);
+    (c, s)
+}
+
+#[test]
+fn translated_addresses_are_named_and_pair_with_proof() {
+    // The server sees the gateway's address and the client a published port.
+    let (c, mut s) = (client(1, CONTAINER, 7), server(2, CONTAINER, 8));
+    s.claim.tuple = Tuple { local: addr("172.18.0.2", 6379), peer: addr("172.18.0.1", 50_000) };
+    let mut w = World::new();
+    w.open(&[c, s]).talk(c, 1, 2).talk(s, 1, 2).pass(WAIT);
+    assert_eq!(w.refused(), [(1, Reason::Translated), (2, Reason::Translated)]);
+
+    let (c, s) = numbered(c, s, 111, 222);
+    let mut w = World::with_proof();
+    w.open(&[c, s]).talk(c, 1, 2).talk(s, 1, 2);
+    assert_eq!(w.effects, [Effect::Pair { connected: 1, accepted: 2, proven: true }]);
+}
+
+#[test]
+fn with_proof_one_tuple_on_several_networks_pairs_rightly() {
+    let ends = [client(1, CONTAINER, 7), client(2, CONTAINER, 8), server(3, CONTAINER, 9), server(4, CONTAINER, 10)];
+    let (a, d) = numbered(ends[0], ends[3], 5, 6);
+    let (b, c) = numbered(ends[1], ends[2], 7, 8);
+    let mut w = World::with_proof();
+    w.open(&[a, b, c, d]).talk(a, 1, 2).talk(c, 1, 2).talk(b, 1, 2).talk(d, 1, 2);
+    assert_eq!(w.pairs(), [(2, 3), (1, 4)]);
+}
+
+#[test]
+fn with_proof_half_a_deployment_never_pairs_the_wrong_two() {
+    // Only one end of each of two streams is known, and everything that can be observed is alike.
+    let (a, _) = numbered(client(1, CONTAINER, 7), server(3, CONTAINER, 9), 5, 6);
+    let (_, d) = numbered(client(2, CONTAINER, 8), server(4, CONTAINER, 10), 7, 8);
+    let mut w = World::with_proof();
+    w.open(&[a, d]).talk(a, 1, 2).talk(d, 1, 2).pass(SETTLE).pass(WAIT);
+    assert_eq!((w.pairs(), w.refused()), (vec![], vec![(1, Reason::NoPeer), (4, Reason::NoPeer)]));
+    // Nor where the kernel tells nothing of one of them.
+    let mut silent = d;
+    silent.sequence = None;
+    let mut w = World::with_proof();
+    w.open(&[a, silent]).talk(a, 1, 2).talk(silent, 1, 2).pass(SETTLE).pass(WAIT);
+    assert!(w.pairs().is_empty());
+}
+
+#[test]
+fn numbers_that_differ_overrule_a_tuple_that_mirrors() {
+    // A transparent proxy in one namespace, slow to tell when it connected.
+    let (mut c, mut s) = (client(1, CONTAINER, 7), server(2, CONTAINER, 7));
+    c.sequence = Some(Sequence { sent: 1, received: 2 });
+    s.sequence = Some(Sequence { sent: 3, received: 4 });
+    let mut w = World::with_proof();
+    w.open(&[c, s]).talk(c, 1, 2).talk(s, 1, 2).pass(WAIT);
+    assert!(w.pairs().is_empty());
 }

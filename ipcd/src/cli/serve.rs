@@ -12,6 +12,7 @@ use tracing::info;
 use super::SocketArg;
 use crate::config::{Config, DEFAULT_PREFIX, DEFAULT_WAIT_PEER};
 use crate::path::Place;
+use crate::proof::Proof;
 use crate::{policy, server};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -28,6 +29,10 @@ pub struct Args {
     /// How long an endpoint waits for its peer to be reported.
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_WAIT_PEER)]
     pub wait_peer: f64,
+    /// Ask the kernel for sequence numbers, and pair across network namespaces only what they prove; then translated
+    /// addresses pair, too. Takes CAP_BPF and CAP_PERFMON.
+    #[arg(long)]
+    pub proof: bool,
     /// Serve the programs of every user, and believe what they say of streams between network namespaces.
     #[arg(long)]
     pub everybody: bool,
@@ -63,6 +68,7 @@ pub fn main(args: &Args) -> Result<(), String> {
     tracing_subscriber::fmt().with_env_filter(filter()).with_writer(std::io::stderr).init();
     let wait_peer = Duration::try_from_secs_f64(args.wait_peer).map_err(|e| format!("--wait-peer: {e}"))?;
     let policy = policy::read(&args.allow, &args.deny, args.policy.as_deref(), args.everybody)?;
+    let proof = if args.proof { Some(Proof::new().map_err(|e| format!("--proof: {e}"))?) } else { None };
     raise_descriptor_limit();
     let path = args.socket.path();
     if let Some(dir) = &args.copy_library {
@@ -73,7 +79,7 @@ pub fn main(args: &Args) -> Result<(), String> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| format!("cannot start: {e}"))?;
     let config = Config::new(args.prefix, args.buffer, wait_peer, policy);
-    let served = tokio::task::LocalSet::new().block_on(&runtime, server::serve(place, config));
+    let served = tokio::task::LocalSet::new().block_on(&runtime, server::serve(place, config, proof));
     // A descriptor that takes its time to close holds nobody up.
     runtime.shutdown_background();
     served.map_err(|e| format!("cannot go on: {e}"))
@@ -112,8 +118,8 @@ fn background(args: &Args) -> Result<(), String> {
     if let Some(dir) = &args.copy_library {
         command.arg("--copy-library").arg(std::path::absolute(dir).unwrap_or_else(|_| dir.clone()));
     }
-    if args.everybody {
-        command.arg("--everybody");
+    for (flag, set) in [("--proof", args.proof), ("--everybody", args.everybody)] {
+        command.args(set.then_some(flag));
     }
     for (flag, texts) in [("--allow", &args.allow), ("--deny", &args.deny)] {
         command.args(texts.iter().flat_map(|text| [flag, text]));

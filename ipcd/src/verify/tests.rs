@@ -79,11 +79,11 @@ fn offsets_are_exact_over_the_life_of_a_stream() {
 #[test]
 fn a_connected_tcp_socket_is_verified() {
     let s = stream("127.0.0.1");
-    let facts = verify(s.connected.as_fd(), &claim(&s.connected, Role::Connected)).unwrap();
+    let facts = verify(s.connected.as_fd(), &claim(&s.connected, Role::Connected), None).unwrap();
     assert_eq!(facts.tuple.local.to_socket_addr(), s.connected.local_addr().unwrap());
     assert_eq!(facts.tuple.peer.to_socket_addr(), s.connected.peer_addr().unwrap());
     assert_ne!(facts.netns, 0);
-    let other = verify(s.accepted.as_fd(), &claim(&s.accepted, Role::Accepted)).unwrap();
+    let other = verify(s.accepted.as_fd(), &claim(&s.accepted, Role::Accepted), None).unwrap();
     assert_eq!((other.netns, other.tuple), (facts.netns, facts.tuple.mirrored()));
 }
 
@@ -91,14 +91,14 @@ fn a_connected_tcp_socket_is_verified() {
 fn anything_else_is_not() {
     let s = stream("127.0.0.1");
     let connected = claim(&s.connected, Role::Connected);
-    assert!(matches!(verify(s.accepted.as_fd(), &connected), Err(Doubt::OtherCookie)));
+    assert!(matches!(verify(s.accepted.as_fd(), &connected, None), Err(Doubt::OtherCookie)));
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-    assert!(matches!(verify(udp.as_fd(), &claim(&udp, Role::Connected)), Err(Doubt::NotTcp)));
+    assert!(matches!(verify(udp.as_fd(), &claim(&udp, Role::Connected), None), Err(Doubt::NotTcp)));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    assert!(verify(listener.as_fd(), &claim(&listener, Role::Accepted)).is_err());
+    assert!(verify(listener.as_fd(), &claim(&listener, Role::Accepted), None).is_err());
     let file = std::fs::File::open("/proc/self/exe").unwrap();
-    assert!(matches!(verify(file.as_fd(), &connected), Err(Doubt::Kernel(_))));
+    assert!(matches!(verify(file.as_fd(), &connected, None), Err(Doubt::Kernel(_))));
     drop(s.accepted);
     s.connected.shutdown(Shutdown::Both).unwrap();
-    assert!(verify(s.connected.as_fd(), &connected).is_err());
+    assert!(verify(s.connected.as_fd(), &connected, None).is_err());
 }
