@@ -14,9 +14,9 @@ use crate::metrics::Times;
 /// One stream, or one endpoint whose peer is not known.
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct Row {
-    /// Address of the end that connected.
+    /// Address of the end that connected, as it sees itself.
     pub client: String,
-    /// Address of the end that accepted.
+    /// Address of the end that accepted, as it sees itself (or as the other one sees it, while that one is alone).
     pub server: String,
     /// opened, waiting, granted, dual, final, stay or closed: how far the slower end came.
     pub state: String,
@@ -88,9 +88,12 @@ impl Row {
     pub fn new(first: (u64, &Endpoint), second: Option<(u64, &Endpoint)>, now: u64) -> Row {
         let mut ends: Vec<(u64, &Endpoint)> = [Some(first), second].into_iter().flatten().collect();
         ends.sort_by_key(|(_, e)| e.role);
-        let (local, peer) = (first.1.tuple.local.to_string(), first.1.tuple.peer.to_string());
-        let connected = first.1.role == Role::Connected;
-        let (client, server) = if connected { (local, peer) } else { (peer, local) };
+        // Each end's own word for itself: behind a translation the other one sees something else.
+        let address = |role: Role| {
+            let own = ends.iter().find(|(_, e)| e.role == role).map(|(_, e)| e.tuple.local);
+            own.unwrap_or(first.1.tuple.peer).to_string()
+        };
+        let (client, server) = (address(Role::Connected), address(Role::Accepted));
         let offset = |sender: Role| {
             let direction = |e: &Endpoint| if e.role == sender { Direction::Sent } else { Direction::Received };
             ends.iter().find_map(|(_, e)| e.offsets[direction(e) as usize])

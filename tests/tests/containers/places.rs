@@ -52,7 +52,7 @@ fn an_ipv6_network() {
 #[test]
 fn the_host_and_containers() {
     let Some(site) = Site::new() else { return };
-    let ipcd = HostIpcd::start();
+    let ipcd = HostIpcd::start(&[]);
     let shim = ipcd.shim();
     let shim: Vec<&str> = shim.iter().map(String::as_str).collect();
     let network = format!("--network={}", site.full("net"));
@@ -65,7 +65,7 @@ fn the_host_and_containers() {
     let port = std::net::TcpListener::bind("0.0.0.0:0").and_then(|l| l.local_addr()).expect("a port").port();
     let text = port.to_string();
     let _server = Background(ipcd.talk(&["echo", &text]).spawn().expect("perl"));
-    site.talk_plain("client", &on_network, &["ask", &site.gateway(), &text, "200"]);
+    site.talk_plain("client", &on_network, &["ask", &site.gateway("net"), &text, "200"]);
     site.wait_for_line("client", "ok");
     ipcd.wait_final(port, 2);
 
@@ -106,23 +106,51 @@ fn a_container_without_the_volume() {
     assert!(streams.iter().any(|s| s.stays_for(&["no-peer"])), "{}", site.table());
 }
 
-/// Both address the same connection differently, and nobody but the kernel could tell.
+/// A program of the host asks a container by its published port, which iptables translates: both ends see other
+/// addresses.
+fn ask_published(site: &Site, ipcd: &HostIpcd, rounds: &str) {
+    let network = format!("--network={}", site.full("net"));
+    let options = [ipcd.shim(), vec![network, "-p=7000".into()]].concat();
+    site.talk_plain("server", &options.iter().map(String::as_str).collect::<Vec<_>>(), &["echo", "7000"]);
+    assert_ok(ipcd.talk(&["ask", &site.gateway("net"), &site.published("server", 7000), rounds]));
+}
+
+/// Nobody but the kernel can tell, and the reason says so.
 #[test]
 fn a_published_port_stays_on_tcp() {
+    let Some(site) = Site::new() else { return };
+    let ipcd = HostIpcd::start(&["--wait-peer", "0.5"]);
+    ask_published(&site, &ipcd, "400");
+    let streams = ipcd.streams();
+    assert!(!streams.is_empty() && streams.iter().all(|s| !s.is_final()), "{streams:?}");
+    assert!(streams.iter().any(|s| s.stays_for(&["translated"])), "{streams:?}");
+}
+
+#[test]
+fn a_published_port_with_proof() {
+    let Some(site) = Site::new() else { return };
+    if let Some(why) = tests::containers::no_proof() {
+        return eprintln!("SKIPPED: {why}");
+    }
+    let ipcd = HostIpcd::start(&["--proof"]);
+    ask_published(&site, &ipcd, "200");
+    ipcd.wait_final(7000, 2);
+}
+
+/// A container that asks another one by the host's address is served by the engine's proxy: two streams, of which the
+/// proxy's ends do not take part.
+#[test]
+fn the_engines_own_proxy() {
     let Some(site) = Site::with_ipcd(&["--wait-peer", "0.5"]) else { return };
-    let server = site.talk("server", &["-p", "7000"], &["echo", "7000"]);
-    let published = site.engine.docker(&["port", &server, "7000/tcp"]);
-    let port = published.lines().next().and_then(|l| l.rsplit(':').next()).expect("a port").to_owned();
+    site.talk("server", &["-p=7000"], &["echo", "7000"]);
     let other = format!("--network={}", site.network("other", &[]));
-    let format = "{{range .IPAM.Config}}{{.Gateway}}{{end}}";
-    let gateway = site.engine.docker(&["network", "inspect", "-f", format, &site.full("other")]);
-    let shim = site.shim();
-    let options: Vec<&str> = shim.iter().map(String::as_str).chain([other.as_str()]).collect();
-    site.talk_plain("client", &options, &["ask", &gateway, &port, "400"]);
+    let options = [site.shim(), vec![other]].concat();
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let port = site.published("server", 7000);
+    site.talk_plain("client", &options, &["ask", &site.gateway("other"), &port, "100"]);
     site.wait_for_line("client", "ok");
     let streams = site.streams();
-    assert!(streams.iter().all(|s| !s.is_final()), "{}", site.table());
-    assert!(streams.iter().any(|s| s.stays_for(&["no-peer"])), "{}", site.table());
+    assert!(!streams.is_empty() && streams.iter().all(|s| !s.is_final()), "{}", site.table());
 }
 
 #[test]
