@@ -18,7 +18,7 @@ pub use host::HostIpcd;
 pub use site::Site;
 
 /// What talks inside containers.
-const TALK: &str = include_str!("containers/talk.pl");
+pub const TALK: &str = include_str!("containers/talk.pl");
 /// The base of all images here, and ipcd's image. The names are ours, so nobody's images are replaced.
 const BASE: &str = "ipc-test/base";
 const IPCD: &str = "ipc-test/ipcd";

@@ -7,6 +7,8 @@
 #   keep HOST PORT [N]   the same without the second one
 #   redis HOST PORT N, memcached HOST PORT N
 #                        sets N values on one connection, reads them back on another, then "ok"
+#   obey                 does what standard input says, one line for each: listen HOST PORT, connect FROM PORT TO PORT,
+#                        accept, put TEXT, get N, close; answers each with a line
 use strict;
 use warnings;
 use IO::Select;
@@ -122,6 +124,36 @@ sub store {
     sleep 600;
 }
 
+sub obey {
+    my ($listener, $s);
+    my %commands = (
+        listen => sub {
+            my ($host, $port) = @_;
+            $listener = IO::Socket::IP->new(LocalHost => $host, LocalPort => $port, Listen => 64, ReuseAddr => 1)
+                // fail("listen: $@");
+        },
+        connect => sub {
+            my ($from, $port, $to, $to_port) = @_;
+            $s = IO::Socket::IP->new(
+                LocalHost => $from, LocalPort => $port, PeerHost => $to, PeerPort => $to_port, ReuseAddr => 1,
+            ) // fail("connect: $@");
+        },
+        accept => sub { $s = $listener->accept // fail("accept: $!") },
+        put => sub { put($s, $_[0]) },
+        get => sub { return get($s, $_[0]) },
+        close => sub { close $s },
+    );
+    # Whoever waits for bytes that went elsewhere must not wait for ever.
+    $SIG{ALRM} = sub { fail("nothing came") };
+    while (my $line = <STDIN>) {
+        my ($name, @words) = split ' ', $line;
+        alarm 30;
+        my $answer = $commands{$name}->(@words);
+        print $name eq 'get' ? "$answer\n" : "done\n";
+    }
+}
+
 echo(@args) if $what eq 'echo';
 ask(@args) if $what eq 'ask' || $what eq 'keep';
+obey() if $what eq 'obey';
 store(@args) if $what eq 'redis' || $what eq 'memcached';
