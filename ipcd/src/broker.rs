@@ -19,6 +19,7 @@ use crate::page::Page;
 use crate::proof::Proof;
 use crate::report::Row;
 use crate::session::{self, Link, Sent, Session};
+use crate::watch::{self, Watch};
 use crate::{grant, kernel, record};
 
 /// Names a session; never used twice.
@@ -38,6 +39,9 @@ pub struct Broker {
     pub ended: VecDeque<Row>,
     /// The means to ask for sequence numbers, if that was asked for.
     pub proof: Option<Proof>,
+    /// Sockets that are asked again before they are paired.
+    pub watch: Watch,
+    looked: u64,
     matcher: Matcher,
     effects: Vec<Effect>,
     leaving: Vec<SessionId>,
@@ -51,6 +55,8 @@ impl Broker {
             metrics: Metrics::new(kernel::now()),
             matcher: Matcher::new(Rules { wait_peer, proof: proof.is_some(), ..Rules::default() }),
             proof,
+            watch: Watch::default(),
+            looked: 0,
             config,
             sessions: HashMap::new(),
             endpoints: HashMap::new(),
@@ -141,7 +147,8 @@ impl Broker {
 
     /// When [`Broker::tick`] is wanted.
     pub fn next_deadline(&self) -> Option<u64> {
-        self.matcher.next_deadline()
+        let look = self.matcher.settling().next().map(|_| self.looked + watch::EVERY);
+        [self.matcher.next_deadline(), self.watch.next_deadline(), look].into_iter().flatten().min()
     }
 
     /// Whether a pair waits for everything that was sent to have been read.
@@ -151,12 +158,24 @@ impl Broker {
 
     /// Time passes.
     pub fn tick(&mut self) {
+        self.looked = kernel::now();
+        let out_of_step: Vec<_> = self.matcher.settling().filter(|(c, a)| !self.watch.in_step(*c, *a)).collect();
+        for (connected, accepted) in out_of_step {
+            self.tell(kernel::now(), Event::OutOfStep { connected, accepted });
+        }
+        self.watch.expire(self.looked);
         self.tell(kernel::now(), Event::Tick);
         self.settle();
     }
 
     pub(crate) fn tell(&mut self, now: u64, event: Event) {
         self.matcher.handle(now, event, &mut self.effects);
+    }
+
+    /// Whether nothing but observation may come to speak for a pair with this endpoint.
+    pub(crate) fn needs_watching(&self, cookie: u64) -> bool {
+        let open = |e: &&matcher::endpoint::Endpoint| e.is_open() && e.kin == 0 && !e.tuple.local.is_loopback();
+        self.proof.is_none() && self.matcher.endpoint(cookie).filter(open).is_some()
     }
 
     /// Carries out what was decided, until nothing is left to do.
@@ -171,6 +190,8 @@ impl Broker {
                 return;
             }
             for effect in effects {
+                let (Effect::Pair { connected: decided, .. } | Effect::Refuse { cookie: decided, .. }) = effect;
+                self.watch.release(decided);
                 match effect {
                     Effect::Pair { connected, accepted, proven } => self.paired(connected, accepted, proven),
                     Effect::Refuse { cookie, reason } => self.refuse(cookie, reason),
@@ -189,6 +210,7 @@ impl Broker {
 
     /// The matcher is sure; the policy has the last word.
     fn paired(&mut self, connected: u64, accepted: u64, proven: bool) {
+        self.watch.release(accepted);
         match self.objection(connected, accepted, proven) {
             Some(reason) => [connected, accepted].into_iter().for_each(|cookie| self.refuse(cookie, reason)),
             None => self.grant(connected, accepted),
@@ -335,6 +357,7 @@ impl Broker {
         e.reason = Some(reason);
         e.end = None;
         *self.metrics.stayed.entry(reason).or_default() += 1;
+        self.watch.release(cookie);
         self.tell(kernel::now(), Event::Stayed { cookie });
     }
 }

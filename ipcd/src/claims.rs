@@ -60,6 +60,9 @@ impl Broker {
                 Some(Ok(facts)) => {
                     self.proven(id, &opened, &facts);
                     self.tell(now, Event::Verified { claim: opened, facts });
+                    if let Some(fd) = fd.filter(|_| self.needs_watching(cookie)) {
+                        self.watch.keep(now, cookie, fd.as_fd(), opened.role);
+                    }
                 }
                 doubt => {
                     debug!(id, cookie, ?doubt, "unverified");
@@ -178,6 +181,7 @@ impl Broker {
         let Some(e) = self.endpoints.get_mut(&cookie) else { return };
         let spoke = e.speaker == Some(id);
         e.claims.retain(|c| c.session != id);
+        self.watch.release(cookie);
         if spoke {
             e.speaker = None;
         }

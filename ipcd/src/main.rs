@@ -29,6 +29,7 @@ mod report;
 mod server;
 mod session;
 mod verify;
+mod watch;
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -155,6 +155,13 @@ fn closes_at_once(fd: &OwnedFd) -> bool {
     tcp && sockopt::socket_linger(fd).is_ok_and(|linger| linger.is_none())
 }
 
+/// Closes a descriptor, elsewhere if that may take its time.
+pub fn dispose(fd: OwnedFd) {
+    if !closes_at_once(&fd) {
+        bury(vec![fd], || {});
+    }
+}
+
 /// Closes descriptors where nobody waits for it.
 pub fn bury(fds: Vec<OwnedFd>, after: impl FnOnce() + Send + 'static) {
     if !fds.is_empty() {

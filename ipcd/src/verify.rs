@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
 use matcher::addr::{Addr, Tuple};
+use matcher::candidate::Offsets;
 use matcher::endpoint::{Counters, Facts};
 use matcher::wire::{Opened, Role};
 
@@ -99,15 +100,29 @@ pub fn counters(fd: BorrowedFd<'_>, role: Role) -> io::Result<(u8, Option<Counte
         let after = tcp_info(fd)?;
         if before == after {
             let (state, acked, received) = after;
-            return Ok((state, offsets(role, state, acked + unacked, received.saturating_sub(unread))));
+            return Ok((state, counted(role, state, acked + unacked, received.saturating_sub(unread))));
         }
         before = after;
     }
     Ok((before.0, None))
 }
 
+/// The offsets of a socket at one moment, if nobody has said FIN and they stand still for long enough.
+pub fn offsets(fd: BorrowedFd<'_>, role: Role) -> Option<Offsets> {
+    for _ in 0..READINGS {
+        let before = tcp_info(fd).ok()?;
+        let unacked = kernel::queue(fd, kernel::SIOCOUTQ).ok()?;
+        if tcp_info(fd).ok()? == before {
+            let (ESTABLISHED, acked, received) = before else { return None };
+            let acked = acked.checked_sub(u64::from(role == Role::Connected))?;
+            return Some(Offsets { written: acked + unacked, acked, received });
+        }
+    }
+    None
+}
+
 /// SYN and FIN occupy a sequence number each: `acked` counts ours, `received` counts the peer's FIN but not its SYN.
-fn offsets(role: Role, state: u8, written: u64, read: u64) -> Option<Counters> {
+fn counted(role: Role, state: u8, written: u64, read: u64) -> Option<Counters> {
     let syn = u64::from(role == Role::Connected);
     let own_fin = u64::from(matches!(state, FIN_WAIT1 | FIN_WAIT2 | CLOSING | LAST_ACK | TIME_WAIT));
     let peer_fin = u64::from(matches!(state, CLOSE_WAIT | CLOSING | LAST_ACK | TIME_WAIT));

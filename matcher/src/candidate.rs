@@ -86,6 +86,25 @@ pub fn counters_agree(a: &Endpoint, b: &Endpoint) -> bool {
     }
 }
 
+/// Offsets of a socket at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Offsets {
+    /// Bytes that its application has written.
+    pub written: u64,
+    /// Bytes of these that the other end's kernel has acknowledged.
+    pub acked: u64,
+    /// Bytes that have arrived here, read or not.
+    pub received: u64,
+}
+
+/// Whether one endpoint (asked first and last) and another (asked in between) can be the ends of one stream: what was
+/// acknowledged had arrived, and what had arrived was written.
+pub fn in_step(first: Offsets, other: Offsets, last: Offsets) -> bool {
+    let there = first.acked <= other.received && other.received <= last.written;
+    let back = other.acked <= last.received && first.received <= other.written;
+    there && back
+}
+
 /// Whether traffic can pass between them at all: a loopback tuple is at home in one namespace.
 fn reachable(a: &Endpoint, b: &Endpoint) -> bool {
     let loopback = a.tuple.local.is_loopback() || a.tuple.peer.is_loopback();

@@ -73,6 +73,13 @@ pub enum Event {
         /// The endpoint.
         cookie: u64,
     },
+    /// The offsets of two that are held back cannot be those of one stream.
+    OutOfStep {
+        /// The end that connected.
+        connected: u64,
+        /// The end that accepted.
+        accepted: u64,
+    },
     /// Nobody has the endpoint any more.
     Ended {
         /// The endpoint.
@@ -143,6 +150,9 @@ impl Matcher {
                 self.decide(cookie, Phase::Stayed);
                 self.registry.depart(now, cookie);
             }
+            Event::OutOfStep { connected, accepted } => {
+                self.refuse_all(&[connected, accepted], Reason::CountersDiffer, effects);
+            }
             Event::Tick => self.tick(now, effects),
         }
     }
@@ -158,6 +168,11 @@ impl Matcher {
     /// already sent before it does so.
     pub fn settles(&self, now: u64) -> bool {
         self.settling.first().is_some_and(|(at, _, _)| *at <= now)
+    }
+
+    /// The pairs that are held back, as (connected, accepted).
+    pub fn settling(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.settling.iter().map(|(_, connected, accepted)| (*connected, *accepted))
     }
 
     /// What is known of an endpoint.

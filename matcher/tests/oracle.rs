@@ -300,6 +300,10 @@ impl Oracle {
                     self.live[i].state = State::Stayed;
                 }
             }
+            Event::OutOfStep { connected, accepted } => {
+                self.refuse(connected, Reason::CountersDiffer);
+                self.refuse(accepted, Reason::CountersDiffer);
+            }
             Event::Ended { cookie } => self.end(cookie),
             Event::Tick => self.tick(now),
         }

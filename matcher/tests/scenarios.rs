@@ -494,3 +494,13 @@ fn numbers_that_differ_overrule_a_tuple_that_mirrors() {
     w.open(&[c, s]).talk(c, 1, 2).talk(s, 1, 2).pass(WAIT);
     assert!(w.pairs().is_empty());
 }
+
+#[test]
+fn out_of_step_is_refused() {
+    let (c, s) = (client(1, CONTAINER, 7), server(2, CONTAINER, 8));
+    let mut w = World::new();
+    w.open(&[c, s]).talk(c, 1, 2).talk(s, 1, 2);
+    assert_eq!(w.matcher.settling().collect::<Vec<_>>(), [(1, 2)]);
+    w.say(Event::OutOfStep { connected: 1, accepted: 2 }).pass(SETTLE);
+    assert_eq!((w.pairs(), w.refused()), (vec![], vec![(1, Reason::CountersDiffer), (2, Reason::CountersDiffer)]));
+}
