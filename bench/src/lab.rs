@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use tempfile::TempDir;
 
 use crate::artifacts;
 use crate::daemon::Daemon;
 use crate::namespaces::Namespaces;
 use crate::peers;
-use crate::process::die_with_us;
+use crate::process::{die_in_time, die_with_us};
 use crate::runner::Scope;
 use crate::skip::{is_skip, skip};
 use crate::sockmap::Sockmap;
@@ -129,6 +129,17 @@ impl Lab {
         self.dir.path().join(format!("{}", self.paths.get()))
     }
 
+    /// The same, where servers that are not root may make a socket.
+    pub fn socket_path(&self) -> Result<PathBuf> {
+        let dir = self.dir.path().join("sockets");
+        if !dir.exists() {
+            std::fs::create_dir(&dir)?;
+            std::fs::set_permissions(&dir, Permissions::from_mode(0o1777))?;
+        }
+        let path = self.path();
+        Ok(dir.join(path.file_name().unwrap_or_default()))
+    }
+
     /// A command that ends with us, set up for this way.
     pub fn command(&self, program: impl AsRef<OsStr>, way: Way, side: Side) -> Result<Command> {
         let mut command = Command::new(program);
@@ -143,6 +154,9 @@ impl Lab {
             _ => {}
         }
         die_with_us(&mut command);
+        if side == Side::Client {
+            die_in_time(&mut command);
+        }
         Ok(command)
     }
 
@@ -182,14 +196,6 @@ fn shared<'a, T>(made: &'a Result<T>, what: &str) -> Result<&'a T> {
         true => skip(format!("{e}")),
         false => anyhow!("{what}: {e:#}"),
     })
-}
-
-/// The user as whom servers run that refuse to be root.
-pub fn unprivileged(name: &str) -> Result<(u32, u32)> {
-    let users = std::fs::read_to_string("/etc/passwd").context("/etc/passwd")?;
-    let found = users.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == name);
-    let ids = found.and_then(|f| Some((f.get(2)?.parse().ok()?, f.get(3)?.parse().ok()?)));
-    ids.ok_or_else(|| skip(format!("there is no user {name}")))
 }
 
 /// A name that no other question uses, in this process or another.

@@ -19,6 +19,7 @@ pub mod questions;
 pub mod record;
 pub mod report;
 pub mod runner;
+pub mod servers;
 pub mod skip;
 pub mod sockmap;
 pub mod statistics;

@@ -1,34 +1,32 @@
-//! One server for each way, started when it is first asked for, and kept.
+//! One server for each way (or other key), started when it is first asked for, and kept.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use anyhow::Result;
 
-use crate::lab::Way;
-
 /// Makes one of something.
-type Make<'a, T> = Box<dyn Fn(Way) -> Result<T> + 'a>;
+type Make<'a, K, T> = Box<dyn Fn(K) -> Result<T> + 'a>;
 
 /// What has been made.
-pub struct Pool<'a, T> {
-    make: Make<'a, T>,
-    made: RefCell<Vec<(Way, Rc<T>)>>,
+pub struct Pool<'a, K, T> {
+    make: Make<'a, K, T>,
+    made: RefCell<Vec<(K, Rc<T>)>>,
 }
 
-impl<'a, T> Pool<'a, T> {
+impl<'a, K: Copy + PartialEq, T> Pool<'a, K, T> {
     /// Empty.
-    pub fn new(make: impl Fn(Way) -> Result<T> + 'a) -> Pool<'a, T> {
+    pub fn new(make: impl Fn(K) -> Result<T> + 'a) -> Pool<'a, K, T> {
         Pool { make: Box::new(make), made: RefCell::default() }
     }
 
-    /// That of this way.
-    pub fn get(&self, way: Way) -> Result<Rc<T>> {
-        if let Some((_, there)) = self.made.borrow().iter().find(|(w, _)| *w == way) {
+    /// That of this key.
+    pub fn get(&self, key: K) -> Result<Rc<T>> {
+        if let Some((_, there)) = self.made.borrow().iter().find(|(k, _)| *k == key) {
             return Ok(Rc::clone(there));
         }
-        let new = Rc::new((self.make)(way)?);
-        self.made.borrow_mut().push((way, Rc::clone(&new)));
+        let new = Rc::new((self.make)(key)?);
+        self.made.borrow_mut().push((key, Rc::clone(&new)));
         Ok(new)
     }
 }

@@ -21,6 +21,17 @@ pub fn die_with_us(command: &mut Command) {
     }
 }
 
+/// Has the kernel end the program after a minute, so that one that hangs does not stop the measurements for ever.
+pub fn die_in_time(command: &mut Command) {
+    // SAFETY: alarm cannot fail, and is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            libc::alarm(60);
+            Ok(())
+        });
+    }
+}
+
 fn signal(child: &Child, number: i32) {
     // SAFETY: the child has not been waited for, so the number is still its own.
     unsafe { libc::kill(child.id() as i32, number) };

@@ -11,15 +11,23 @@ pub mod alternatives;
 pub mod bystander;
 pub mod connect;
 pub mod costs;
+pub mod daemon;
 pub mod distinct;
 pub mod duplex;
+pub mod echo;
 pub mod instructions;
+pub mod iperf;
+pub mod memcached;
 pub mod messages;
+pub mod netpipe;
+pub mod nginx;
 pub mod oneway;
+pub mod pgbench;
 pub mod pingpong;
 pub mod prefix;
 pub mod redis;
 pub mod streams;
+pub mod web;
 
 /// A question, and how it is answered.
 pub struct Question {
@@ -47,9 +55,17 @@ pub const ALL: &[Question] = &[
     streams::QUESTION,
     connect::QUESTION,
     bystander::QUESTION,
+    netpipe::QUESTION,
+    iperf::QUESTION,
     redis::QUESTION,
+    memcached::QUESTION,
+    pgbench::QUESTION,
+    nginx::QUESTION,
+    web::QUESTION,
+    echo::QUESTION,
     costs::QUESTION,
     instructions::QUESTION,
+    daemon::QUESTION,
 ];
 
 /// Their names.

@@ -1,6 +1,7 @@
 //! That the measurements run. What they measure is not judged here: this machine may be busy.
 
 use std::fs;
+use std::io::Write;
 
 use bench::progress::Progress;
 use bench::questions::{self, prefix};
@@ -13,12 +14,13 @@ fn answers(name: &str) {
     let question = questions::ALL.iter().find(|q| q.name == name).expect("a question");
     let results = question.answer(Scope::Smoke, 1, &[], &Progress::hidden());
     for skipped in &results.skipped {
-        println!("SKIPPED  {name}, {}: {}", skipped.what, skipped.why);
+        // Past what the test harness keeps to itself.
+        let _ = writeln!(std::io::stderr(), "SKIPPED  {name}, {}: {}", skipped.what, skipped.why);
     }
     assert_eq!(results.failed, [], "{name}");
     assert!(!results.cases.is_empty() || !results.skipped.is_empty(), "{name} measured nothing");
     let values = results.cases.iter().flat_map(|c| &c.series).flat_map(|s| &s.values);
-    assert!(values.clone().all(|v| *v > 0.0), "{results:#?}");
+    assert!(values.clone().all(|v| *v >= 0.0), "{results:#?}");
     is_reported(&results);
 }
 
@@ -54,7 +56,10 @@ macro_rules! questions {
     };
 }
 
-questions! { pingpong oneway alternatives messages duplex streams connect bystander redis costs instructions }
+questions! {
+    pingpong oneway alternatives messages duplex streams connect bystander netpipe iperf redis memcached pgbench nginx web
+    echo costs instructions daemon
+}
 
 #[test]
 fn prefix_lengths() {

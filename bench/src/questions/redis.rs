@@ -1,6 +1,5 @@
 //! redis-benchmark against redis-server.
 
-use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -13,6 +12,7 @@ use crate::pool::Pool;
 use crate::process::{Server, output};
 use crate::record::Metric;
 use crate::runner::{Alternative, Load, Recorder, Sample};
+use crate::servers::{free_port, serve};
 
 /// The question.
 pub const QUESTION: Question =
@@ -39,9 +39,7 @@ impl Redis {
         let (port, socket) = (free_port()?, lab.path());
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]).arg(lab.dir());
         command.args(["--maxclients", "1000"]).arg("--unixsocket").arg(&socket);
-        let listens = || TcpStream::connect(("127.0.0.1", port)).is_ok();
-        let server = Server::start(&mut command)?.wait_until("redis-server's port", listens)?;
-        Ok(Redis { _server: server, port, socket })
+        Ok(Redis { _server: serve(&mut command, port)?, port, socket })
     }
 
     /// Adds the arguments of redis-benchmark as they would be typed.
@@ -65,11 +63,6 @@ pub struct Asked {
     pub clients: u32,
     /// Requests under way on each.
     pub pipeline: u32,
-}
-
-/// A port that is free now.
-pub fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// Runs redis-benchmark to its end.

@@ -5,9 +5,9 @@ use crate::record::{Case, Results, Series};
 /// Up to so many alternatives stand beside each other; more get a line each.
 const WIDE: usize = 5;
 
-/// All cases of a question: one table for each set of labels and unit.
+/// All cases of a question: one table for each set of labels.
 pub fn tables(results: &Results) -> String {
-    let key = |c: &Case| (c.labels.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>(), c.metric.clone());
+    let key = |c: &Case| c.labels.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
     let mut text = String::new();
     let mut rest: Vec<&Case> = results.cases.iter().collect();
     while let Some(first) = rest.first().map(|c| key(c)) {
@@ -27,11 +27,23 @@ fn one_table(cases: &[&Case]) -> String {
         }
     }
     let metric = &cases[0].metric;
+    let same = cases.iter().all(|c| c.metric == *metric);
     let unit = if metric.unit.is_empty() { String::new() } else { format!(", {}", metric.unit) };
+    let title =
+        if same { format!("{}{unit}", capital(&metric.what)) } else { "In the unit that the line names".into() };
     let p99 = cases.iter().flat_map(|c| &c.series).any(|s| s.p99_us.is_some());
     let p99 = if p99 { " / 99th percentile of the single times, µs" } else { "" };
-    let body = if names.len() <= WIDE { wide(cases, &names) } else { long(cases) };
-    format!("{}{unit}{p99}\n\n{body}", capital(&metric.what))
+    let body = if names.len() <= WIDE { wide(cases, &names, !same) } else { long(cases, !same) };
+    format!("{title}{p99}\n\n{body}")
+}
+
+/// The first cells of a row, or their heads.
+fn labels(case: &Case, head: bool, unit: bool) -> Vec<String> {
+    let mut cells: Vec<String> = case.labels.iter().map(|(n, v)| if head { n } else { v }.clone()).collect();
+    if unit {
+        cells.push(if head { "unit".into() } else { case.metric.unit.clone() });
+    }
+    cells
 }
 
 fn capital(text: &str) -> String {
@@ -39,17 +51,17 @@ fn capital(text: &str) -> String {
     chars.next().map_or(String::new(), |c| c.to_uppercase().chain(chars).collect())
 }
 
-fn wide(cases: &[&Case], names: &[&str]) -> String {
+fn wide(cases: &[&Case], names: &[&str], unit: bool) -> String {
     let baseline = names[0];
     // The best that could be reached, beside what was.
     let best = names.iter().find(|n| n.starts_with("Unix socket")).filter(|_| names.contains(&"shim"));
-    let mut heads: Vec<String> = cases[0].labels.iter().map(|(name, _)| name.clone()).collect();
+    let mut heads = labels(cases[0], true, unit);
     heads.extend(names.iter().map(|n| (*n).to_owned()));
     heads.extend(names.iter().skip(1).map(|n| format!("{n} : {baseline}")));
     heads.extend(best.map(|n| format!("shim : {n}")));
     let mut text = header(&heads);
     for case in cases {
-        let mut cells: Vec<String> = case.labels.iter().map(|(_, value)| value.clone()).collect();
+        let mut cells = labels(case, false, unit);
         cells.extend(names.iter().map(|n| case.series(n).map_or("–".into(), value)));
         let ratio = |one: &str, than: &str| case.better(one, than).map_or("–".into(), |r| r.to_string());
         cells.extend(names.iter().skip(1).map(|n| ratio(n, baseline)));
@@ -59,13 +71,13 @@ fn wide(cases: &[&Case], names: &[&str]) -> String {
     text
 }
 
-fn long(cases: &[&Case]) -> String {
-    let mut heads: Vec<String> = cases[0].labels.iter().map(|(name, _)| name.clone()).collect();
+fn long(cases: &[&Case], unit: bool) -> String {
+    let mut heads = labels(cases[0], true, unit);
     heads.extend(["alternative".into(), "value".into(), "better than the first".into()]);
     let mut text = header(&heads);
     for case in cases {
         for series in &case.series {
-            let mut cells: Vec<String> = case.labels.iter().map(|(_, value)| value.clone()).collect();
+            let mut cells = labels(case, false, unit);
             let ratio = case.better(&series.name, &case.series[0].name).map_or("–".into(), |r| r.to_string());
             cells.extend([series.name.clone(), value(series), ratio]);
             text += &row(&cells);

@@ -1,6 +1,7 @@
 //! What must be reached, and whether this run has reached it.
 
-use crate::questions::{bystander, connect, costs, instructions, oneway, pingpong, redis};
+use crate::questions::{bystander, connect, costs, daemon, instructions, memcached, oneway, pgbench, pingpong};
+use crate::questions::{redis, web};
 use crate::record::{Case, Results};
 use crate::report::table::number;
 use crate::statistics::Ratio;
@@ -45,7 +46,6 @@ impl All<'_> {
     }
 
     /// One value must be at least, or at most, `limit`.
-    #[expect(dead_code)]
     fn values(&self, question: &str, name: &str, limit: f64, which: impl Fn(&Case) -> bool) -> Vec<Check> {
         let check = |(case, c): (String, &Case)| {
             let value = c.series(name)?.median();
@@ -123,11 +123,89 @@ const TARGETS: &[Target] = &[
     },
     Target { what: "only one end has the shim", wanted: "≥ 0.99", find: one_end },
     Target {
-        what: "redis, 50 clients and pipeline 16, against its own Unix socket (so also 0.95 of its gain over TCP)",
+        what: "redis, 50 clients and pipeline 16, against its own Unix socket",
         wanted: "≥ 0.95",
         find: |all| all.ratios(redis::QUESTION.name, "shim", "Unix socket", 0.95, |c| is(c, "clients", "50")),
     },
+    Target {
+        what: "memcached against its own Unix socket",
+        wanted: "≥ 0.95",
+        find: |all| all.ratios(memcached::QUESTION.name, "shim", "Unix socket", 0.95, |_| true),
+    },
+    Target {
+        what: "pgbench against PostgreSQL's own Unix socket",
+        wanted: "≥ 0.95",
+        find: |all| all.ratios(pgbench::QUESTION.name, "shim", "Unix socket", 0.95, |_| true),
+    },
+    Target {
+        what: "nginx → php-fpm against php-fpm's own Unix socket",
+        wanted: "≥ 0.95",
+        find: |all| {
+            all.ratios(web::QUESTION.name, "shim", "Unix socket", 0.95, |c| is(c, web::DATABASE, web::PHP_ALONE))
+        },
+    },
+    Target {
+        what: "redis, memcached, pgbench against TCP: of the gain of the program's own Unix socket",
+        wanted: "≥ 0.95",
+        find: |all| {
+            let programs = [redis::QUESTION.name, memcached::QUESTION.name, pgbench::QUESTION.name];
+            programs.iter().flat_map(|p| share_of_gain(all, p)).collect()
+        },
+    },
+    Target {
+        what: "pairs per second of ipcd's CPU time",
+        wanted: "≥ 20,000",
+        find: |all| all.values(daemon::QUESTION.name, "shim", 20_000.0, |c| c.metric.what == daemon::PAIRS),
+    },
+    Target {
+        what: "from the N-th byte until the stream has moved, 99th percentile",
+        wanted: "≤ 1 ms",
+        find: time_to_move,
+    },
+    Target {
+        what: "streams held by one ipcd",
+        wanted: "≥ 50,000",
+        find: |all| {
+            let mut all = all.values(daemon::QUESTION.name, "shim", 50_000.0, |c| c.metric.what == daemon::HELD);
+            // The largest number that was tried.
+            all.sort_by(|a, b| b.margin.median.total_cmp(&a.margin.median));
+            all.truncate(1);
+            all
+        },
+    },
+    Target {
+        what: "memory of ipcd for each endpoint",
+        wanted: "≤ 1 KiB",
+        find: |all| {
+            let many = |c: &Case| c.metric.what == daemon::MEMORY && !is(c, "live streams", "1000");
+            all.values(daemon::QUESTION.name, "shim", 1024.0, many)
+        },
+    },
 ];
+
+/// Whether (shim : TCP) is at least 0.95 of (Unix socket : TCP), each the ratio of neighbouring turns.
+fn share_of_gain(all: &All, question: &str) -> Vec<Check> {
+    let check = |(case, c): (String, &Case)| {
+        let (shim, unix) = (c.better("shim", "TCP")?, c.better("Unix socket", "TCP")?);
+        let share = |of: f64| of / unix.median / 0.95;
+        let margin = Ratio { median: share(shim.median), low: share(shim.low), high: share(shim.high) };
+        Some(Check { case, margin, shown: format!("{:.2} of {:.2}", shim.median, unix.median) })
+    };
+    all.cases(question, |_| true).into_iter().filter_map(check).collect()
+}
+
+fn time_to_move(all: &All) -> Vec<Check> {
+    let check = |(case, c): (String, &Case)| {
+        let p99 = c.series.first()?.p99_us?;
+        let share = 1000.0 / p99.max(0.001);
+        Some(Check {
+            case,
+            margin: Ratio { median: share, low: share, high: share },
+            shown: format!("{} µs", number(p99)),
+        })
+    };
+    all.cases(daemon::QUESTION.name, |c| c.metric.what == daemon::TO_MOVE).into_iter().filter_map(check).collect()
+}
 
 fn costs(all: &All, limit: f64, calls: &[&str]) -> Vec<Check> {
     let asked = |c: &Case| c.label("call").is_some_and(|call| calls.contains(&call));

@@ -1,0 +1,134 @@
+//! What does the daemon cost?
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::Question;
+use crate::artifacts;
+use crate::lab::{Lab, Side, Way};
+use crate::process::Process;
+use crate::record::Metric;
+use crate::runner::{Alternative, Head, Load, Recorder, Sample, median_of};
+
+/// The question.
+pub const QUESTION: Question = Question {
+    name: "daemon",
+    title: "What ipcd costs: time to move, pairs per second, memory, CPU",
+    seconds: 60,
+    quick: 10,
+    daemon: &[],
+    run,
+};
+
+/// The names of what is measured, for the targets.
+pub const TO_MOVE: &str = "from the N-th byte until the stream has moved";
+/// Pairs for each second of CPU time.
+pub const PAIRS: &str = "pairs per second of ipcd's CPU time";
+/// How many live streams there were.
+pub const HELD: &str = "live streams that have moved";
+/// Resident memory of ipcd for each endpoint.
+pub const MEMORY: &str = "memory of ipcd for each endpoint";
+
+fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
+    out.only_once();
+    out.note(
+        "The streams are opened one after the other, each as soon as the one before has moved; 5,000 for each pair of a \
+         client and a server. Memory is resident memory of the process; what the kernel needs for the sockets is not in it.",
+    );
+    let counts = lab.scope.of(&[1000, 10_000, 50_000][..], &[1000], &[100]);
+    for streams in counts {
+        let count = streams.to_string();
+        let head = |what: &str, unit, higher| {
+            let metric = if higher { Metric::higher(what, unit) } else { Metric::lower(what, unit) };
+            Head::new(&[("live streams", &*count), ("measured", what)], metric)
+        };
+        let heads = vec![
+            head(HELD, "", true),
+            head(TO_MOVE, "µs", false),
+            head(PAIRS, "/s", true),
+            head(MEMORY, "bytes", false),
+            head("memory of the client for each stream, more than without the shim", "bytes", false),
+            head("CPU time of ipcd while nothing happens", "ms/s", false),
+        ];
+        let turn = move || turn(lab, *streams);
+        out.group(Load::Idle, heads, vec![Alternative::several(Way::Shim.name(), turn)]);
+    }
+    Ok(())
+}
+
+/// So many for each client, because a program may have only so many open files.
+const EACH: u32 = 5000;
+
+/// A client that holds its streams, the server, and what the client measured.
+struct Held {
+    client: Process,
+    _server: Process,
+    moved: u32,
+    times: Vec<u32>,
+}
+
+fn hold(lab: &Lab, way: Way, streams: u32) -> Result<Held> {
+    let mut server = Process::start(lab.command(artifacts::LIVE, way, Side::Server)?.arg("serve"))?;
+    let port = server.line()?;
+    let mut talk = lab.command(artifacts::LIVE, way, Side::Client)?;
+    let verb = if way == Way::Shim { "talk" } else { "stay" };
+    let mut client = Process::start(talk.args([verb, &port, &streams.to_string()]))?;
+    let moved = client.number()?;
+    let times = client.words()?;
+    Ok(Held { client, _server: server, moved, times })
+}
+
+/// As many clients as are needed.
+fn hold_all(lab: &Lab, way: Way, streams: u32) -> Result<Vec<Held>> {
+    let clients = streams.div_ceil(EACH);
+    (0..clients).map(|_| hold(lab, way, streams / clients)).collect()
+}
+
+fn resident_clients(all: &[Held]) -> Result<i64> {
+    all.iter().map(|held| resident(held.client.pid())).sum()
+}
+
+fn turn(lab: &Lab, streams: u32) -> Result<Vec<Sample>> {
+    let native = resident_clients(&hold_all(lab, Way::Tcp, streams)?)?;
+    let daemon = lab.daemon().pid();
+    let (memory, cpu, pairs) = (resident(daemon)?, cpu_time(daemon)?, lab.daemon().stats()?.pairs);
+    let all = hold_all(lab, Way::Shim, streams)?;
+    let busy = cpu_time(daemon)? - cpu;
+    let pairs = lab.daemon().stats()?.pairs - pairs;
+    let moved: u32 = all.iter().map(|held| held.moved).sum();
+    ensure!(pairs >= u64::from(moved), "{pairs} pairs for {moved} streams");
+    let for_each = |bytes: i64, of: u32| Sample::from((bytes as f64 / f64::from(of)).max(0.0));
+    let endpoints = for_each(resident(daemon)? - memory, 2 * streams);
+    let clients = for_each(resident_clients(&all)? - native, streams);
+    let times: Vec<u32> = all.iter().flat_map(|held| &held.times).copied().collect();
+    let (start, before) = (Instant::now(), cpu_time(daemon)?);
+    std::thread::sleep(Duration::from_millis(lab.scope.of(2000, 1000, 100)));
+    let idle = (cpu_time(daemon)? - before).as_secs_f64() * 1000.0 / start.elapsed().as_secs_f64();
+    Ok(vec![
+        f64::from(moved).into(),
+        Sample { value: median_of(&times) / 1000.0, times, p99_us: None },
+        (pairs as f64 / busy.as_secs_f64().max(0.001)).into(),
+        endpoints,
+        clients,
+        idle.into(),
+    ])
+}
+
+/// Bytes of a process that are in memory.
+fn resident(pid: u32) -> Result<i64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<i64>()? * 1024)
+}
+
+/// What all threads of a process have used, in user space and in the kernel.
+fn cpu_time(pid: u32) -> Result<Duration> {
+    let mut total = 0;
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        // Nanoseconds on a CPU; finer than the ticks of /proc/PID/stat.
+        let line = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+        total += line.split(' ').next().unwrap_or("").parse::<u64>().context("schedstat")?;
+    }
+    Ok(Duration::from_nanos(total))
+}

@@ -1,0 +1,44 @@
+//! iperf3.
+
+use std::process::Stdio;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::Question;
+use crate::artifacts;
+use crate::lab::{Lab, Side, Way};
+use crate::process::output;
+use crate::record::Metric;
+use crate::runner::{Alternative, Load, Recorder, Sample};
+use crate::servers::{free_port, serve};
+
+/// The question.
+pub const QUESTION: Question =
+    Question { name: "iperf", title: "iperf3, one second", seconds: 55, quick: 0, daemon: &[], run };
+
+const WAYS: [Way; 3] = [Way::Tcp, Way::Shim, Way::Sockmap];
+
+fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
+    artifacts::installed("iperf3")?;
+    let cases = [("1", "131072"), ("4", "131072"), ("1", "1024")];
+    for (streams, bytes) in cases.into_iter().take(lab.scope.of(3, 1, 1)) {
+        let ways = &WAYS[..lab.scope.of(3, 3, 2)];
+        let alternatives = ways.iter().map(|way| Alternative::new(way.name(), move || turn(lab, *way, streams, bytes)));
+        let metric = Metric::higher("throughput", "MB/s");
+        out.case(Load::Idle, &[("streams", streams), ("bytes", bytes)], metric, alternatives.collect());
+    }
+    Ok(())
+}
+
+fn turn(lab: &Lab, way: Way, streams: &str, bytes: &str) -> Result<Sample> {
+    let port = free_port()?;
+    let mut server = lab.command("iperf3", way, Side::Server)?;
+    let _server = serve(server.args(["-s", "-B", "127.0.0.1", "-p", &port.to_string()]).stderr(Stdio::null()), port)?;
+    let mut client = lab.command("iperf3", way, Side::Client)?;
+    client.args(["-c", "127.0.0.1", "-p", &port.to_string(), "-t", "1", "-i", "0", "-J", "-P", streams, "-l", bytes]);
+    let said: Value = serde_json::from_str(&output(&mut client)?).context("iperf3's JSON")?;
+    let bits = said["end"]["sum_received"]["bits_per_second"].as_f64();
+    let bits = bits.with_context(|| format!("iperf3 said {}", said["error"]))?;
+    Ok((bits / 8e6).into())
+}
