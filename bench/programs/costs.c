@@ -1,10 +1,11 @@
 /*
  * What the calls cost that have nothing to gain: lmbench's questions.
  *
- *   costs serve ADDRESS                      accepts and keeps connections; prints its port
- *   costs talk HOST:PORT BYTES MILLISECONDS  opens 1,000 connections and writes BYTES on each; prints a line, goes on
- *                                            until a line comes on standard input, then prints the nanoseconds of each
- *                                            call: NAME VALUE
+ *   costs serve ADDRESS                              accepts and keeps connections; prints its port
+ *   costs talk HOST:PORT STREAMS BYTES MILLISECONDS  opens STREAMS connections (100 to 1000, or none) and writes BYTES on
+ *                                                    each; prints a line, goes on until a line comes on standard input,
+ *                                                    then prints the nanoseconds of each call: NAME VALUE. Without
+ *                                                    connections nothing waits for them.
  *
  * A value is the median of many short batches: what interrupts one of them does not count.
  */
@@ -96,13 +97,13 @@ static void call_start(void)
 static const struct {
     const char *name;
     void (*call)(void);
-    int batch;
+    int batch, waits;
 } calls[] = {
-    {"read", call_read, 200},        {"write", call_write, 200},
-    {"open+close", call_open_close, 50}, {"select-100", call_select, 20},
-    {"poll-100", call_poll, 20},     {"epoll-1000", call_epoll, 200},
-    {"fork", call_fork, 1},          {"fork+exec", call_fork_exec, 1},
-    {"start", call_start, 1},
+    {"read", call_read, 200, 0},        {"write", call_write, 200, 0},
+    {"open+close", call_open_close, 50, 0}, {"select-100", call_select, 20, 1},
+    {"poll-100", call_poll, 20, 1},     {"epoll", call_epoll, 200, 1},
+    {"fork", call_fork, 1, 0},          {"fork+exec", call_fork_exec, 1, 0},
+    {"start", call_start, 1, 0},
 };
 
 static int compare(const void *a, const void *b)
@@ -145,12 +146,15 @@ int main(int argc, char **argv)
     check(setrlimit(RLIMIT_NOFILE, &files) == 0, "setrlimit");
     if (argc == 3 && !strcmp(argv[1], "serve"))
         serve(argv[2]);
-    if (argc != 5)
+    if (argc != 6)
         return 2;
-    size_t bytes = strtoul(argv[3], NULL, 10);
+    int count = atoi(argv[3]);
+    size_t bytes = strtoul(argv[4], NULL, 10);
+    uint64_t length = strtoul(argv[5], NULL, 10) * 1000000;
+    check(count == 0 || (count >= WATCHED && count <= STREAMS), "STREAMS");
     char *some = calloc(1, bytes + 1);
     zero = open("/dev/zero", O_RDONLY), null = open("/dev/null", O_WRONLY), epfd = epoll_create1(0);
-    for (int i = 0; i < STREAMS; i++) {
+    for (int i = 0; i < count; i++) {
         struct epoll_event event = {.events = EPOLLIN};
         streams[i] = tcp_connect(argv[2]);
         write_all(streams[i], some, bytes);
@@ -161,10 +165,12 @@ int main(int argc, char **argv)
     puts("ready");
     fflush(stdout);
     while (!told_to_go()) {
-        call_poll();
+        if (count > 0)
+            call_poll();
         usleep(1000);
     }
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
-        printf("%s %.1f\n", calls[i].name, measure(calls[i].call, calls[i].batch, strtoul(argv[4], NULL, 10) * 1000000));
+        if (count > 0 || !calls[i].waits)
+            printf("%s %.1f\n", calls[i].name, measure(calls[i].call, calls[i].batch, length));
     return 0;
 }

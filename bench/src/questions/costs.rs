@@ -12,49 +12,72 @@ use crate::runner::{Alternative, Head, Load, Recorder, Sample};
 /// The question.
 pub const QUESTION: Question = Question {
     name: "costs",
-    title: "lmbench's questions: calls that have nothing to gain, beside 1,000 connections to a program without the shim",
+    title: "lmbench's questions: calls that have nothing to gain",
     seconds: 60,
     quick: 12,
     daemon: &["--wait-peer", "0.1"],
     run,
 };
 
-/// In the order in which `programs/costs.c` prints them.
-pub const CALLS: [&str; 9] =
-    ["read", "write", "open+close", "select-100", "poll-100", "epoll-1000", "fork", "fork+exec", "start"];
+/// In the order in which `programs/costs.c` prints them, and whether they wait for connections.
+const CALLS: [(&str, bool); 9] = [
+    ("read", false),
+    ("write", false),
+    ("open+close", false),
+    ("select-100", true),
+    ("poll-100", true),
+    ("epoll", true),
+    ("fork", false),
+    ("fork+exec", false),
+    ("start", false),
+];
 
-/// What has gone over the connections: nothing, so that they are still watched; or enough for ipcd to say that they stay.
-const SAID: [(&str, usize); 2] = [("nothing", 0), ("64 bytes", 64)];
+/// What the program has open.
+#[derive(Clone, Copy)]
+struct Beside {
+    name: &'static str,
+    streams: u32,
+    bytes: u32,
+}
+
+/// On silent connections nothing is known yet, and they are watched; ipcd has said of the others that they stay.
+const BESIDE: [Beside; 3] = [
+    Beside { name: "no connection", streams: 0, bytes: 0 },
+    Beside { name: "1,000 that stay", streams: 1000, bytes: 64 },
+    Beside { name: "1,000 silent", streams: 1000, bytes: 0 },
+];
 
 fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
     let millis = lab.scope.of(60, 50, 10);
-    for (said, bytes) in SAID.iter().take(lab.scope.of(2, 1, 2)) {
-        let heads = CALLS.map(|call| Head::new(&[("said", said), ("call", call)], Metric::lower("time", "ns")));
-        let ways = [Way::Tcp, Way::ShimClient, Way::NoDaemon];
-        let names = ["no shim", "shim", "shim, no ipcd"];
-        let alternatives = ways.iter().zip(names);
-        let alternatives =
-            alternatives.map(|(way, name)| Alternative::several(name, || turn(lab, *way, *bytes, millis)));
-        out.group(Load::Idle, heads.into(), alternatives.collect());
+    for beside in BESIDE.into_iter().take(lab.scope.of(3, 2, 3)) {
+        let calls = CALLS.iter().filter(|(_, waits)| !waits || beside.streams > 0);
+        let head = |(call, _): &(&str, bool)| {
+            Head::new(&[("beside", beside.name), ("call", call)], Metric::lower("time", "ns"))
+        };
+        let heads: Vec<Head> = calls.map(head).collect();
+        let alternative = |(way, name)| Alternative::several(name, move || turn(lab, way, beside, millis));
+        let ways = [(Way::Tcp, "no shim"), (Way::ShimClient, "shim"), (Way::NoDaemon, "shim, no ipcd")];
+        out.group(Load::Idle, heads, ways.map(alternative).into());
     }
     Ok(())
 }
 
-fn turn(lab: &Lab, way: Way, bytes: usize, millis: u32) -> Result<Vec<Sample>> {
+fn turn(lab: &Lab, way: Way, beside: Beside, millis: u32) -> Result<Vec<Sample>> {
     let mut serve = lab.command(artifacts::COSTS, Way::Tcp, Side::Server)?;
     let mut server = Process::start(serve.args(["serve", "127.0.0.1"]))?;
     let address = format!("127.0.0.1:{}", server.line()?);
     let mut talk = lab.command(artifacts::COSTS, way, Side::Client)?;
-    let mut client = Process::start(talk.args(["talk", &address, &bytes.to_string(), &millis.to_string()]))?;
+    talk.args(["talk", &address, &beside.streams.to_string(), &beside.bytes.to_string(), &millis.to_string()]);
+    let mut client = Process::start(&mut talk)?;
     client.line()?;
-    if way == Way::ShimClient && bytes > 0 {
+    if way == Way::ShimClient && beside.bytes > 0 {
         wait_until_all_stay(lab, client.pid())?;
     }
     client.go()?;
     let mut samples = Vec::new();
-    for call in CALLS {
+    for (call, _) in CALLS.iter().filter(|(_, waits)| !waits || beside.streams > 0) {
         let line = client.line()?;
-        let value = line.strip_prefix(call).and_then(|rest| rest.trim().parse::<f64>().ok());
+        let value = line.strip_prefix(*call).and_then(|rest| rest.trim().parse::<f64>().ok());
         samples.push(value.with_context(|| format!("{line:?} is not about {call}"))?.into());
     }
     client.finish()?;
