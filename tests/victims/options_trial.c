@@ -10,7 +10,9 @@ const char *moment_name(enum moment m) {
 }
 
 enum moment moment_of_argument(void) {
-    for (int m = NEW; opt.argc > 0 && m <= AFTER; m++)
+    if (opt.argc == 0)
+        return AFTER;
+    for (int m = NEW; m <= AFTER; m++)
         if (strcmp(opt.argv[0], moment_name((enum moment)m)) == 0)
             return (enum moment)m;
     die("which moment: new, tracked, dual or after?");
