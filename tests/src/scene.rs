@@ -194,6 +194,19 @@ impl Scene {
         }
     }
 
+    /// With the shim at both ends: at least so many ends stayed on TCP for this reason, as docs/limits.md says.
+    pub fn expect_stay(&self, reason: &str, least: u64) {
+        self.expect_final(0);
+        let count = || self.daemon.stats().pointer(&format!("/stayed/{reason}")).and_then(Value::as_u64).unwrap_or(0);
+        let end = Instant::now() + Duration::from_secs(20);
+        while self.setting == Setting::Both && count() < least {
+            if Instant::now() > end {
+                self.fail(&format!("{} ends stayed on TCP for {reason}, expected {least}", count()));
+            }
+            sleep(Duration::from_millis(20));
+        }
+    }
+
     fn endpoints(&self) -> u64 {
         self.daemon.stats().get("endpoints_total").and_then(Value::as_u64).expect("a counter")
     }

@@ -13,7 +13,7 @@ fn node_http() {
         scene.serve(&tool("node", &[&server, "server", &text]), &[port]);
         let mut results = scene.run(&tool("node", &[&server, "client", &text]));
         results.extend(http::load(scene, port, "/page/7", &["-k", "-c", "6", "-n", "200"]));
-        scene.expect_final(10);
+        scene.expect_final(3);
         results
     });
 }
@@ -50,12 +50,15 @@ fn python_asyncio() {
 
 #[test]
 fn python_servers_of_every_kind() {
-    for kind in ["threads", "forks", "http", "manager", "queues", "child"] {
+    for kind in ["threads", "forks", "http", "manager", "queues", "child", "executed"] {
         check(&format!("Python, {kind}"), |scene| {
             let port = free_port();
             scene.serve(&python("servers.py", &["server", kind, &port.to_string()]), &[port]);
             let results = scene.run(&python("servers.py", &["client", kind, &port.to_string()]));
-            scene.expect_final(3);
+            match kind {
+                "child" => scene.expect_stay("stdio", 4),
+                _ => scene.expect_final(3),
+            }
             results
         });
     }

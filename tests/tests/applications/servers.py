@@ -61,10 +61,14 @@ class Table:
         return self.rows[key]
 
 
-# The child's own words, in a program of its own: reads lines from the connection, its standard input.
+# The child's own words, in a program of its own: answers lines. The first has the connection as its standard input and
+# output, the second is told its number.
 CHILD = "import sys, hashlib\nfor line in sys.stdin.buffer:\n" \
         "    sys.stdout.buffer.write(hashlib.sha256(line).hexdigest().encode() + b' ' + line)\n" \
         "    sys.stdout.buffer.flush()\n"
+TOLD = "import sys, hashlib, socket\nconnection = socket.socket(fileno=int(sys.argv[1]))\n" \
+       "for line in connection.makefile('rb'):\n" \
+       "    connection.sendall(hashlib.sha256(line).hexdigest().encode() + b' ' + line)\n"
 
 
 def accept_for_ever(port, work):
@@ -80,13 +84,11 @@ def spawn(connection):
 
 
 def fork_and_execute(connection):
-    """The same by hand, with the first bytes read before."""
-    first = connection.recv(100, socket.MSG_PEEK)
+    """The child keeps its number; the parent has looked at the first bytes."""
+    assert connection.recv(100, socket.MSG_PEEK)
     if os.fork() == 0:
-        os.dup2(connection.fileno(), 0)
-        os.dup2(connection.fileno(), 1)
-        os.execvp("python3", ["python3", "-c", CHILD])
-    assert first
+        connection.set_inheritable(True)
+        os.execvp("python3", ["python3", "-c", TOLD, str(connection.fileno())])
     connection.close()
 
 
