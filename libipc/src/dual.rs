@@ -219,8 +219,12 @@ pub fn split(side: u8, events: i16) -> (i16, i16) {
 /// The two sockets with what to wait for on each; -1 where that is nothing.
 pub fn watch(id: Id, events: i16) -> [pollfd; 2] {
     let (tcp, unix) = split(id.endpoint().sides(), events);
+    let side = id.endpoint().sides();
+    // Both halves are shut, but only TCP knows: it says HUP.
+    let over = side & sides::TX_SHUT != 0 && side & sides::TX_UNIX == 0;
     let entry = |fd: c_int, events| pollfd { fd: if events == 0 { -1 } else { fd }, events, revents: 0 };
-    [entry(id.local().tcp.load(Acquire), tcp), entry(id.local().unix.load(Acquire), unix)]
+    let on_tcp = pollfd { fd: id.local().tcp.load(Acquire), events: tcp, revents: 0 };
+    [if over { on_tcp } else { entry(on_tcp.fd, tcp) }, entry(id.local().unix.load(Acquire), unix)]
 }
 
 /// Which of `events` hold now for the program, after the control messages were taken. `None` if the endpoint is not

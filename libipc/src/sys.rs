@@ -115,6 +115,12 @@ pub fn connect(fd: c_int, addr: *const c_void, len: u32) -> Ret {
     call!(libc::SYS_connect, fd, addr, len)
 }
 
+/// Dissolves a TCP connection at once: the peer is sent a reset (connect(2), AF_UNSPEC).
+pub fn disconnect(fd: c_int) -> Ret {
+    let nobody = libc::sockaddr { sa_family: libc::AF_UNSPEC as u16, sa_data: [0; 14] };
+    call!(libc::SYS_connect, fd, &raw const nobody, size_of::<libc::sockaddr>())
+}
+
 /// Reads a socket option of fixed size; what the kernel does not fill stays zero.
 pub fn getsockopt<T: Copy>(fd: c_int, level: c_int, name: c_int) -> Result<T, Ret> {
     let mut value = MaybeUninit::<T>::zeroed();

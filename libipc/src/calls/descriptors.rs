@@ -1,13 +1,15 @@
 //! Numbers: closing, duplicating, the shim's own kept out of sight.
 
+use core::sync::atomic::Ordering::*;
+
 use libc::{FILE, c_int, c_uint, linger};
 
-use crate::endpoint::Id;
+use crate::endpoint::{Id, sides};
 use crate::fds::{self, Kind};
 use crate::guard::{Errno, NoSignals, set_errno};
 use crate::hooks::real;
 use crate::switch::Phase;
-use crate::{confine, process, sys};
+use crate::{confine, dual, process, sys};
 
 fn bad_descriptor() -> c_int {
     set_errno(libc::EBADF);
@@ -29,38 +31,61 @@ pub unsafe fn close(fd: c_int) -> c_int {
     unsafe { real::close()(fd) }
 }
 
-/// The program closes a number: if ipcd may still have a copy of the socket (it asked the kernel about it and has not
-/// answered), the end of the stream must not wait for ipcd.
+/// The program closes a number. If it is the last one, the peer must see of it what the kernel would show.
 fn leaving(fd: c_int) {
-    let Some((id, Kind::Active)) = fds::lookup(fd) else { return };
-    let e = id.endpoint();
-    keep_for_calls(*id, fd);
-    let copied = e.phase() == Phase::Waiting && id.local().grant.load(core::sync::atomic::Ordering::Acquire) < 0;
-    if !copied || id.local().fds.load(core::sync::atomic::Ordering::SeqCst) != 1 || !e.holders.is_sole() {
+    let Some((id, kind)) = fds::lookup(fd).filter(|(_, kind)| *kind != Kind::Stay) else { return };
+    let (e, l) = (id.endpoint(), id.local());
+    let used = kind == Kind::Active && keep_for_calls(*id, fd);
+    if used || l.fds.load(SeqCst) != 1 || !e.holders.is_sole() {
         return;
     }
-    let aborts = sys::getsockopt::<linger>(fd, libc::SOL_SOCKET, libc::SO_LINGER)
-        .is_ok_and(|l| l.l_onoff != 0 && l.l_linger == 0);
-    if !aborts {
-        sys::shutdown(fd, libc::SHUT_WR);
+    let phase = e.phase();
+    if phase == Phase::Waiting && l.grant.load(Acquire) < 0 {
+        // ipcd may still have a copy of the socket (it asked the kernel about it and has not answered): the end must
+        // not wait for ipcd.
+        match aborts(fd) || has_unread(fd) {
+            true => drop(sys::disconnect(fd)),
+            false => drop(sys::shutdown(fd, libc::SHUT_WR)),
+        }
+    } else if matches!(phase, Phase::Dual | Phase::Final) {
+        let unix = if kind == Kind::Final { fd } else { l.unix.load(Acquire) };
+        if e.sides() & sides::CONTROL != 0 {
+            dual::discard_control(unix);
+        }
+        // A TCP that is closed with unread bytes resets (RFC 2525, section 2.17); these are not on TCP.
+        if has_unread(unix) {
+            let now = linger { l_onoff: 1, l_linger: 0 };
+            sys::setsockopt(l.tcp.load(Acquire), libc::SOL_SOCKET, libc::SO_LINGER, &now);
+        }
     }
+}
+
+fn aborts(fd: c_int) -> bool {
+    sys::getsockopt::<linger>(fd, libc::SOL_SOCKET, libc::SO_LINGER).is_ok_and(|l| l.l_onoff != 0 && l.l_linger == 0)
+}
+
+fn has_unread(fd: c_int) -> bool {
+    sys::ioctl_int(fd, libc::FIONREAD as u32).is_ok_and(|n| n > 0)
 }
 
 /// Calls that other threads have in progress go on with the socket, as the kernel's would, and not with whatever comes
 /// back under its number.
-fn keep_for_calls(id: Id, fd: c_int) {
+///
+/// True if there are any.
+fn keep_for_calls(id: Id, fd: c_int) -> bool {
     // This look-up is a user too, besides the numbers.
-    if id.local().pins.users() <= id.local().fds.load(core::sync::atomic::Ordering::SeqCst) + 1 {
-        return;
+    if id.local().pins.users() <= id.local().fds.load(SeqCst) + 1 {
+        return false;
     }
     let _no_signals = NoSignals::hold();
     let e = id.endpoint();
     let _locks = (e.lock_rx(), e.lock_tx());
-    if id.local().tcp.load(core::sync::atomic::Ordering::Acquire) < 0
+    if id.local().tcp.load(Acquire) < 0
         && let Some(tcp) = fds::duplicate_hidden(fd)
     {
-        id.local().tcp.store(tcp, core::sync::atomic::Ordering::SeqCst);
+        id.local().tcp.store(tcp, SeqCst);
     }
+    true
 }
 
 pub unsafe fn fclose(file: *mut FILE) -> c_int {

@@ -39,7 +39,8 @@ fn epoll_with(
     let mut left = None;
     let mut deadline = None;
     loop {
-        if left.is_none() && epoll::in_use() {
+        // Only a wait that may have to go on needs to know when it began.
+        if left.is_none() && timeout != Some(0) && epoll::in_use() {
             deadline = timeout.map(|t| sys::now().saturating_add(t));
         }
         let r = wait(left);

@@ -16,6 +16,9 @@ use crate::sys;
 /// Flags of recv that mean something else on a Unix-domain socket.
 const DIFFERS: c_int = libc::MSG_TRUNC | libc::MSG_ERRQUEUE;
 
+/// Ignored by recv and send, refused by recvmsg and sendmsg, which are what becomes of them here.
+const COMPAT: c_int = c_int::MIN;
+
 fn header(iov: *mut iovec, count: usize) -> msghdr {
     msghdr {
         msg_name: null_mut(),
@@ -33,14 +36,14 @@ fn header(iov: *mut iovec, count: usize) -> msghdr {
 #[inline(never)]
 fn read_into(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> ssize_t {
     let mut iov = iovec { iov_base: buf, iov_len: len };
-    as_libc(receive(fd, &mut header(&raw mut iov, 1), flags))
+    as_libc(receive(fd, &mut header(&raw mut iov, 1), flags & !COMPAT))
 }
 
 #[cold]
 #[inline(never)]
 fn write_from(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t {
     let mut iov = iovec { iov_base: buf.cast_mut(), iov_len: len };
-    as_libc(super::send::send(fd, &header(&raw mut iov, 1), flags))
+    as_libc(super::send::send(fd, &header(&raw mut iov, 1), flags & !COMPAT))
 }
 
 /// A list that the kernel would refuse is the kernel's to refuse.
@@ -104,8 +107,16 @@ fn ours_read(fd: c_int, len: usize, active: impl FnOnce() -> ssize_t, real: impl
     if needs_us(fd) && still_socket(fd) {
         return active();
     }
-    let r = real();
-    if r == 0 && len > 0 { nothing_read(fd) } else { r }
+    ended(fd, len, real())
+}
+
+/// What the program is told of the result of a real reading call: 0 may be a reset, and a reset is told once.
+fn ended(fd: c_int, len: usize, r: ssize_t) -> ssize_t {
+    match r {
+        0 if len > 0 => nothing_read(fd),
+        -1 => super::receive::failed(fd),
+        r => r,
+    }
 }
 
 pub unsafe fn read_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t) -> ssize_t {
@@ -173,7 +184,7 @@ pub unsafe fn recvfrom(
     if !needs_us(fd) && (flags & DIFFERS == 0 || !is_ours(fd)) {
         // SAFETY: the program's own call.
         let r = unsafe { real::recvfrom()(fd, buf, len, flags, addr, addr_len) };
-        return if r == 0 && len > 0 { nothing_read(fd) } else { r };
+        return if is_ours(fd) { ended(fd, len, r) } else { r };
     }
     let r = read_into(fd, buf, len, flags);
     if r >= 0 && !addr.is_null() && !addr_len.is_null() {
@@ -228,6 +239,9 @@ pub unsafe fn recvmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_in
         // SAFETY: the program's own call.
         return unsafe { real::recvmmsg()(fd, list, count, flags, timeout) };
     }
+    if let Some(error) = super::receive::pending_error(fd) {
+        return as_libc(-(error as sys::Ret)) as c_int;
+    }
     // SAFETY: null or the program's timeout.
     let limit = unsafe { timeout.as_ref() }.map(|t| sys::now() + t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64);
     let mut flags = flags;
@@ -245,7 +259,7 @@ pub unsafe fn recvmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_in
         if flags & libc::MSG_WAITFORONE != 0 {
             flags |= libc::MSG_DONTWAIT;
         }
-        if r == 0 || park::left_until(limit) == Some(0) {
+        if park::left_until(limit) == Some(0) {
             break;
         }
     }
@@ -274,6 +288,11 @@ unsafe fn slow_write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t {
     if needs_us(fd) && still_socket(fd) {
         return write_from(fd, buf, len, 0);
     }
+    if is_ours(fd)
+        && let Some(r) = super::send::finished(fd, &mut iovec { iov_base: buf.cast_mut(), iov_len: len }, 1, 0)
+    {
+        return as_libc(r);
+    }
     // SAFETY: the program's own call.
     unsafe { real::write()(fd, buf, len) }
 }
@@ -290,6 +309,12 @@ unsafe fn slow_writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
     if needs_us(fd) && is_list(iov, count as usize) && still_socket(fd) {
         return as_libc(super::send::send(fd, &header(iov.cast_mut(), count as usize), 0));
     }
+    if is_ours(fd)
+        && is_list(iov, count as usize)
+        && let Some(r) = super::send::finished(fd, iov.cast_mut(), count as usize, 0)
+    {
+        return as_libc(r);
+    }
     // SAFETY: the program's own call.
     unsafe { real::writev()(fd, iov, count) }
 }
@@ -302,7 +327,7 @@ unsafe fn slow_send(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) ->
         // SAFETY: the program's own call.
         return counted_write(fd, &pieces, || unsafe { real::send()(fd, buf, len, flags) });
     }
-    if needs_us(fd) {
+    if is_ours(fd) {
         return write_from(fd, buf, len, flags);
     }
     // SAFETY: the program's own call.
@@ -322,7 +347,7 @@ pub unsafe fn sendto(
         // SAFETY: the program's own call.
         return counted_write(fd, &pieces, || unsafe { real::sendto()(fd, buf, len, flags, addr, addr_len) });
     }
-    if !needs_us(fd) && (addr.is_null() || !is_ours(fd)) {
+    if !is_ours(fd) {
         // SAFETY: the program's own call.
         return unsafe { real::sendto()(fd, buf, len, flags, addr, addr_len) };
     }
@@ -330,7 +355,7 @@ pub unsafe fn sendto(
     let mut msg = header(&raw mut iov, 1);
     msg.msg_name = addr.cast_mut().cast();
     msg.msg_namelen = if addr.is_null() { 0 } else { addr_len };
-    as_libc(super::send::send(fd, &msg, flags))
+    as_libc(super::send::send(fd, &msg, flags & !COMPAT))
 }
 
 pub unsafe fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {

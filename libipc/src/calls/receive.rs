@@ -311,6 +311,26 @@ pub fn nothing_read(fd: c_int) -> isize {
     }
 }
 
+/// A real reading call failed. A reset that the new socket told is told by TCP, too, unless it is taken from there.
+#[cold]
+pub fn failed(fd: c_int) -> isize {
+    // SAFETY: libc's errno of this thread, just set.
+    if unsafe { *libc::__errno_location() } == libc::ECONNRESET && !confine::is_confined() {
+        let _errno = Errno::keep();
+        if let Some((id, Kind::Final)) = fds::lookup(fd) {
+            end_of_stream(*id);
+        }
+    }
+    -1
+}
+
+/// The error that waits to be told before anything is read, where a call looks for it first (recvmmsg).
+pub fn pending_error(fd: c_int) -> Option<c_int> {
+    let (id, _) = fds::lookup(fd)?;
+    let of = |fd| sys::getsockopt::<c_int>(fd, libc::SOL_SOCKET, libc::SO_ERROR).ok().filter(|e| *e != 0);
+    of(fd).or_else(|| of(tcp_fd(*id, fd)))
+}
+
 /// A reading call on a descriptor that is the new socket.
 fn finished(id: Id, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
     if flags & libc::MSG_ERRQUEUE != 0 {
@@ -324,7 +344,15 @@ fn finished(id: Id, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
         _ => truncated(fd, len, flags),
     };
     msg.msg_flags &= !libc::MSG_CTRUNC;
-    if r == 0 && len > 0 { end_of_stream(id) } else { r }
+    match r {
+        0 if len > 0 => end_of_stream(id),
+        r => {
+            if r == -(libc::ECONNRESET as sys::Ret) {
+                end_of_stream(id);
+            }
+            r
+        }
+    }
 }
 
 /// No control message of a stranger reaches the program: TCP has none of the kinds that a Unix-domain socket carries.

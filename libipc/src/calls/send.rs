@@ -23,8 +23,32 @@ const EPIPE: sys::Ret = -(libc::EPIPE as sys::Ret);
 pub fn send(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
     match fds::lookup(fd) {
         Some((id, Kind::Active)) => active(id, fd, msg, flags),
-        Some((_, Kind::Final)) => native(fd, &for_unix(msg), flags & !libc::MSG_ZEROCOPY),
+        Some((id, Kind::Final)) => on_final(*id, fd, msg, flags),
         _ => native(fd, msg, flags),
+    }
+}
+
+/// A write to a descriptor that is the new socket; `None` if it is none any more (closed unseen).
+pub fn finished(fd: c_int, list: *mut libc::iovec, count: usize, flags: c_int) -> Option<sys::Ret> {
+    let (id, _) = fds::lookup(fd).filter(|(_, kind)| *kind == Kind::Final)?;
+    // SAFETY: msghdr is plain data, valid when zeroed.
+    let mut msg: msghdr = unsafe { core::mem::zeroed() };
+    (msg.msg_iov, msg.msg_iovlen) = (list, count as _);
+    Some(on_final(*id, fd, &msg, flags)).filter(|r| *r != -(libc::ENOTSOCK as sys::Ret))
+}
+
+/// A Unix-domain socket refuses what is written after the peer has closed; TCP takes it, and learns from the answer. So
+/// TCP is given it.
+fn on_final(id: Id, fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
+    let r = native(fd, &for_unix(msg), flags & !libc::MSG_ZEROCOPY | libc::MSG_NOSIGNAL);
+    match id.local().tcp.load(Acquire) {
+        tcp if r == EPIPE && tcp >= 0 => native(tcp, &for_unix(msg), flags & !libc::MSG_ZEROCOPY),
+        _ => {
+            if r == EPIPE && flags & libc::MSG_NOSIGNAL == 0 {
+                sys::raise_sigpipe();
+            }
+            r
+        }
     }
 }
 
@@ -116,7 +140,7 @@ impl Call<'_> {
         let rest = if self.cursor.done > 0 { window.header(self.msg) } else { *self.msg };
         let r = match fds::kind(self.fd) {
             _ if !fds::is_number_of(self.fd, self.id) => native(tcp_fd(self.id, self.fd), &rest, flags),
-            Kind::Final => native(self.fd, &for_unix(&rest), flags & !libc::MSG_ZEROCOPY),
+            Kind::Final => on_final(self.id, self.fd, &rest, flags),
             _ => native(self.fd, &rest, flags),
         };
         if r >= 0 { r + self.cursor.done as sys::Ret } else { self.or_progress(r) }
@@ -136,6 +160,8 @@ impl Call<'_> {
         };
         match e.phase() {
             Phase::Connecting => {
+                // MSG_FASTOPEN connects.
+                let _ = e.connect_began.compare_exchange(0, sys::now(), Relaxed, Relaxed);
                 // Announced before the lock is free: from there on another thread may see the connection, and switch.
                 e.deaf_writers.fetch_add(1, SeqCst);
                 drop(tx);
