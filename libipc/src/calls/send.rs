@@ -21,7 +21,20 @@ const EPIPE: sys::Ret = -(libc::EPIPE as sys::Ret);
 
 /// Writes the buffers of `msg` as sendmsg(2) does.
 pub fn send(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
-    match fds::lookup(fd) {
+    let known = fds::lookup(fd);
+    if let Some((id, Kind::Active | Kind::Final)) = &known
+        && flags & libc::MSG_FASTOPEN != 0
+        && id.endpoint().phase() > Phase::Connecting
+    {
+        // Only TCP has it, and refuses it once there is a connection: asked with nothing to send.
+        // SAFETY: msghdr is plain data, valid when zeroed.
+        let nothing: msghdr = unsafe { core::mem::zeroed() };
+        let r = sys::sendmsg(tcp_fd(**id, fd), &nothing, libc::MSG_FASTOPEN | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+        if r < 0 {
+            return r;
+        }
+    }
+    match known {
         Some((id, Kind::Active)) => active(id, fd, msg, flags),
         Some((id, Kind::Final)) => on_final(*id, fd, msg, flags),
         _ => native(fd, msg, flags),
