@@ -248,3 +248,21 @@ fn with_proof_half_a_deployment_is_never_taken_for_a_whole() {
         assert!(matches!(shim.hear(), Some(ToShim::Refuse { reason: Reason::NoPeer, .. })));
     }
 }
+
+/// As above, but one stream has carried more than the other when the two are looked at.
+#[test]
+fn half_a_deployment_out_of_step_is_refused() {
+    use std::io::Write;
+    let Some([one, two, three, four]) = four() else { return };
+    let [(mut c, _s), (_d, t)] = twins(&one, &two, &three, &four);
+    let daemon = Daemon::start(&[]);
+    let shim = Shim::new(&daemon, "all");
+    // When it was verified nothing contradicted: the end that has written more was asked first.
+    tell_all(&shim, &c, 1, 2);
+    daemon.wait_until(|d| d.json(&["stats", "--json"])["endpoints"]["waiting"] == 1);
+    c.tcp.write_all(&[0; 100]).unwrap();
+    tell_all(&shim, &t, 1, 2);
+    for _ in 0..2 {
+        assert!(matches!(shim.hear(), Some(ToShim::Refuse { reason: Reason::CountersDiffer, .. })));
+    }
+}

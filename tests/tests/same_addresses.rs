@@ -250,8 +250,8 @@ fn with_proof_all_four_find_their_own() {
         count(&ipcd, &mut seen);
         assert_pairs_are_right(&ipcd, &mut joined);
     });
-    assert_eq!(seen.keys().collect::<Vec<_>>(), ["paired"]);
-    assert_eq!(joined.len(), 2);
+    // A stream can be over before it is decided, when the machine is busy.
+    assert!(!seen.contains_key("ambiguous") && seen["paired"].len() > 20 && joined.len() == 2, "{seen:?}");
 }
 
 /// Only one end of each stream takes part: a client of one network and the server of the other.
