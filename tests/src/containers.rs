@@ -32,6 +32,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Engine {
     /// DOCKER_HOST, if the engine is our own.
     host: Option<String>,
+    /// Whether images are built with BuildKit.
+    buildx: bool,
     /// The network that it lives in.
     network: Option<File>,
     /// Ends the engine when its standard input is closed, which happens at the latest when this process has ended.
@@ -92,7 +94,7 @@ impl Engine {
         if !missing.is_empty() {
             return Err(format!("{} is not installed", missing.join(" and ")));
         }
-        let there = Engine { host: None, network: None, _supervisor: None };
+        let there = Engine { host: None, buildx: buildx(), network: None, _supervisor: None };
         if there.answers() {
             return Ok(there);
         }
@@ -120,7 +122,7 @@ impl Engine {
         let supervisor = supervisor.map_err(|e| format!("cannot run unshare: {e}"))?;
         let host = format!("unix://{}/docker.sock", dir.display());
         let pid = supervisor.id();
-        let mut engine = Engine { host: Some(host), network: None, _supervisor: Some(supervisor) };
+        let mut engine = Engine { host: Some(host), buildx: buildx(), network: None, _supervisor: Some(supervisor) };
         let start = Instant::now();
         while !engine.answers() {
             if start.elapsed() > PATIENCE {
@@ -154,8 +156,8 @@ impl Engine {
 
     fn client(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program);
-        // The images are built with what every engine has.
-        command.args(args).env("DOCKER_BUILDKIT", "0").env("COMPOSE_DOCKER_CLI_BUILD", "0").stdin(Stdio::null());
+        // Without the plugin for BuildKit the engine builds by itself.
+        command.args(args).env("DOCKER_BUILDKIT", if self.buildx { "1" } else { "0" }).stdin(Stdio::null());
         command.envs(self.host.iter().map(|host| ("DOCKER_HOST", host)));
         command
     }
@@ -191,7 +193,7 @@ impl Engine {
         let made = Command::new("mmdebstrap")
             .args(["--quiet", "--variant=extract", &format!("--include={PACKAGES}")])
             .arg(format!("--extract-hook={accounts}"))
-            .arg(release())
+            .args(release())
             .arg(&tar)
             .status();
         assert!(made.expect("mmdebstrap").success(), "cannot make a root file system");
@@ -224,11 +226,18 @@ impl Engine {
     }
 }
 
-/// The Debian release that this machine has, so that programs built here run there.
-fn release() -> String {
+fn buildx() -> bool {
+    let mut command = Command::new("docker");
+    command.args(["buildx", "version"]).output().is_ok_and(|o| o.status.success())
+}
+
+/// The release of Debian or Ubuntu that this machine has, so that programs built here run there, as mmdebstrap's
+/// arguments.
+fn release() -> Vec<String> {
     let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let name = text.lines().find_map(|l| l.strip_prefix("VERSION_CODENAME="));
-    name.unwrap_or("bookworm").trim_matches('"').to_owned()
+    let value = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(|v| v.trim_matches('"').to_owned());
+    let components = if value("ID=").as_deref() == Some("ubuntu") { "main,universe" } else { "main" };
+    vec![format!("--components={components}"), value("VERSION_CODENAME=").unwrap_or("bookworm".into())]
 }
 
 /// Waits until so many streams to this port are final.

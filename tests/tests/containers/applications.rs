@@ -79,7 +79,7 @@ fn the_compose_file_with_nginx_and_php() {
     engine.build_application("nginx", r#"CMD ["nginx", "-g", "daemon off; user www-data; error_log /dev/stderr;"]"#);
     let fpm =
         "[global]\\nerror_log=/dev/stderr\\n[www]\\nuser=www-data\\nlisten=9000\\npm=static\\npm.max_children=4\\n";
-    let php = format!("RUN printf '{fpm}' >/etc/fpm.conf\nCMD [\"php-fpm8.2\", \"-F\", \"-y\", \"/etc/fpm.conf\"]");
+    let php = format!("RUN printf '{fpm}' >/etc/fpm.conf\nCMD exec /usr/sbin/php-fpm[0-9]* -F -y /etc/fpm.conf");
     engine.build_application("php", &php);
     let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
     let compose = Compose { engine, project: format!("ipc-test-compose-{}", std::process::id()), port };
