@@ -1,127 +1,12 @@
 //! Named situations: how a stream is paired, and each way in which the wrong two could be taken for one.
 
-use std::net::SocketAddr;
+mod world;
 
-use matcher::addr::{Addr, Tuple};
-use matcher::endpoint::{Counters, Facts, Sequence};
-use matcher::pairing::{Config, Effect, Event, Matcher};
+use matcher::addr::Tuple;
+use matcher::pairing::Event;
 use matcher::reason::Reason;
-use matcher::wire::{Direction, Opened, Role};
-
-const WAIT: u64 = 10_000;
-const SETTLE: u64 = 10;
-const HOST: &str = "127.0.0.1";
-const CONTAINER: &str = "172.17.0.2";
-
-/// A matcher, a clock, and everything decided so far.
-struct World {
-    matcher: Matcher,
-    now: u64,
-    effects: Vec<Effect>,
-}
-
-/// One end as the kernel has it.
-#[derive(Clone, Copy)]
-struct End {
-    claim: Opened,
-    netns: u64,
-    counters: Counters,
-    sequence: Option<Sequence>,
-}
-
-fn addr(host: &str, port: u16) -> Addr {
-    Addr::from(format!("{host}:{port}").parse::<SocketAddr>().unwrap())
-}
-
-fn end(cookie: u64, role: Role, host: &str, netns: u64) -> End {
-    let tuple = Tuple { local: addr(host, 40_000), peer: addr(host, 80) };
-    let tuple = if role == Role::Connected { tuple } else { tuple.mirrored() };
-    let (began, opened) = if role == Role::Connected { (100, 110) } else { (50, 120) };
-    let counters = Counters { written: 100, read: 100 };
-    End { claim: Opened { cookie, token: cookie, role, tuple, began, opened }, netns, counters, sequence: None }
-}
-
-fn client(cookie: u64, host: &str, netns: u64) -> End {
-    end(cookie, Role::Connected, host, netns)
-}
-
-fn server(cookie: u64, host: &str, netns: u64) -> End {
-    end(cookie, Role::Accepted, host, netns)
-}
-
-impl World {
-    fn new() -> World {
-        World::remembering(1000)
-    }
-
-    fn remembering(departed: usize) -> World {
-        World::with(Config { wait_peer: WAIT, settle: SETTLE, departed, proof: false })
-    }
-
-    /// Where the kernel tells sequence numbers.
-    fn with_proof() -> World {
-        World::with(Config { wait_peer: WAIT, settle: SETTLE, departed: 1000, proof: true })
-    }
-
-    fn with(config: Config) -> World {
-        World { matcher: Matcher::new(config), now: 1000, effects: Vec::new() }
-    }
-
-    fn say(&mut self, event: Event) -> &mut World {
-        self.now += 1;
-        self.matcher.handle(self.now, event, &mut self.effects);
-        self
-    }
-
-    fn open(&mut self, ends: &[End]) -> &mut World {
-        for e in ends {
-            self.say(Event::Opened(e.claim));
-        }
-        self
-    }
-
-    fn verify(&mut self, e: End) -> &mut World {
-        let facts = Facts { netns: e.netns, tuple: e.claim.tuple, counters: Some(e.counters), sequence: e.sequence };
-        self.say(Event::Verified { claim: e.claim, facts })
-    }
-
-    /// Verified, and both directions known. `up` are the bytes from the client to the server.
-    fn talk(&mut self, e: End, up: u8, down: u8) -> &mut World {
-        let (sent, received) = if e.claim.role == Role::Connected { (up, down) } else { (down, up) };
-        self.verify(e).prefix(e, Direction::Sent, sent).prefix(e, Direction::Received, received)
-    }
-
-    fn prefix(&mut self, e: End, direction: Direction, byte: u8) -> &mut World {
-        self.say(Event::Prefix { cookie: e.claim.cookie, direction, hash: [byte; 32] })
-    }
-
-    fn end(&mut self, e: End) -> &mut World {
-        self.say(Event::Ended { cookie: e.claim.cookie })
-    }
-
-    fn pass(&mut self, time: u64) -> &mut World {
-        self.now += time;
-        self.say(Event::Tick)
-    }
-
-    fn pairs(&self) -> Vec<(u64, u64)> {
-        let pair = |e: &Effect| match e {
-            Effect::Pair { connected, accepted, .. } => Some((*connected, *accepted)),
-            Effect::Refuse { .. } => None,
-        };
-        self.effects.iter().filter_map(pair).collect()
-    }
-
-    fn refused(&self) -> Vec<(u64, Reason)> {
-        let refused = |e: &Effect| match e {
-            Effect::Refuse { cookie, reason } => Some((*cookie, *reason)),
-            Effect::Pair { .. } => None,
-        };
-        let mut all: Vec<_> = self.effects.iter().filter_map(refused).collect();
-        all.sort();
-        all
-    }
-}
+use matcher::wire::{Direction, Role};
+use world::{CONTAINER, HOST, SETTLE, WAIT, World, addr, client, server};
 
 #[test]
 fn one_namespace_one_equal_direction_is_enough() {
@@ -434,65 +319,6 @@ fn fifty_thousand_endpoints_on_one_machine() {
     assert_eq!(w.pairs().len(), 25_000);
     assert_eq!(w.matcher.next_deadline(), None);
     assert!(size_of::<matcher::endpoint::Endpoint>() <= 256, "{}", size_of::<matcher::endpoint::Endpoint>());
-}
-
-/// A stream with these first sequence numbers.
-fn numbered(mut c: End, mut s: End, sent: u32, received: u32) -> (End, End) {
-    c.sequence = Some(Sequence { sent, received });
-    s.sequence = c.sequence.map(Sequence::mirrored);
-    (c, s)
-}
-
-#[test]
-fn translated_addresses_are_named_and_pair_with_proof() {
-    // The server sees the gateway's address and the client a published port.
-    let (c, mut s) = (client(1, CONTAINER, 7), server(2, CONTAINER, 8));
-    s.claim.tuple = Tuple { local: addr("172.18.0.2", 6379), peer: addr("172.18.0.1", 50_000) };
-    let mut w = World::new();
-    w.open(&[c, s]).talk(c, 1, 2).talk(s, 1, 2).pass(WAIT);
-    assert_eq!(w.refused(), [(1, Reason::Translated), (2, Reason::Translated)]);
-
-    let (c, s) = numbered(c, s, 111, 222);
-    let mut w = World::with_proof();
-    w.open(&[c, s]).talk(c, 1, 2).talk(s, 1, 2);
-    assert_eq!(w.effects, [Effect::Pair { connected: 1, accepted: 2, proven: true }]);
-}
-
-#[test]
-fn with_proof_one_tuple_on_several_networks_pairs_rightly() {
-    let ends = [client(1, CONTAINER, 7), client(2, CONTAINER, 8), server(3, CONTAINER, 9), server(4, CONTAINER, 10)];
-    let (a, d) = numbered(ends[0], ends[3], 5, 6);
-    let (b, c) = numbered(ends[1], ends[2], 7, 8);
-    let mut w = World::with_proof();
-    w.open(&[a, b, c, d]).talk(a, 1, 2).talk(c, 1, 2).talk(b, 1, 2).talk(d, 1, 2);
-    assert_eq!(w.pairs(), [(2, 3), (1, 4)]);
-}
-
-#[test]
-fn with_proof_half_a_deployment_never_pairs_the_wrong_two() {
-    // Only one end of each of two streams is known, and everything that can be observed is alike.
-    let (a, _) = numbered(client(1, CONTAINER, 7), server(3, CONTAINER, 9), 5, 6);
-    let (_, d) = numbered(client(2, CONTAINER, 8), server(4, CONTAINER, 10), 7, 8);
-    let mut w = World::with_proof();
-    w.open(&[a, d]).talk(a, 1, 2).talk(d, 1, 2).pass(SETTLE).pass(WAIT);
-    assert_eq!((w.pairs(), w.refused()), (vec![], vec![(1, Reason::NoPeer), (4, Reason::NoPeer)]));
-    // Nor where the kernel tells nothing of one of them.
-    let mut silent = d;
-    silent.sequence = None;
-    let mut w = World::with_proof();
-    w.open(&[a, silent]).talk(a, 1, 2).talk(silent, 1, 2).pass(SETTLE).pass(WAIT);
-    assert!(w.pairs().is_empty());
-}
-
-#[test]
-fn numbers_that_differ_overrule_a_tuple_that_mirrors() {
-    // A transparent proxy in one namespace, slow to tell when it connected.
-    let (mut c, mut s) = (client(1, CONTAINER, 7), server(2, CONTAINER, 7));
-    c.sequence = Some(Sequence { sent: 1, received: 2 });
-    s.sequence = Some(Sequence { sent: 3, received: 4 });
-    let mut w = World::with_proof();
-    w.open(&[c, s]).talk(c, 1, 2).talk(s, 1, 2).pass(WAIT);
-    assert!(w.pairs().is_empty());
 }
 
 #[test]
