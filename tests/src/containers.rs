@@ -5,6 +5,7 @@ mod site;
 
 use std::env;
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -53,6 +54,11 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// Says that something is not tested here, also to those who see the output of failed tests only.
+pub fn skipped(why: &str) {
+    let _ = writeln!(std::io::stderr(), "\nSKIPPED: {why}");
+}
+
 /// Why `ipcd serve --proof` cannot work here, if it cannot.
 pub fn no_proof() -> Option<&'static str> {
     const BPF_AND_PERFMON: u64 = 1 << 39 | 1 << 38;
@@ -81,7 +87,7 @@ impl Engine {
                 Some(engine)
             }
             Err(why) => {
-                eprintln!("SKIPPED: nothing of containers is tested here: {why}");
+                skipped(&format!("nothing of containers is tested here: {why}"));
                 None
             }
         });
@@ -92,7 +98,7 @@ impl Engine {
     fn find() -> Result<Engine, String> {
         let missing: Vec<_> = ["docker", "mmdebstrap"].into_iter().filter(|name| !exists(name)).collect();
         if !missing.is_empty() {
-            return Err(format!("{} is not installed", missing.join(" and ")));
+            return Err(format!("there is no {}", missing.join(", no ")));
         }
         let there = Engine { host: None, buildx: buildx(), network: None, _supervisor: None };
         if there.answers() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tests::artifacts;
-use tests::containers::{TALK, no_proof, wait_until};
+use tests::containers::{TALK, no_proof, skipped, wait_until};
 use tests::daemon::PrivateDir;
 
 const CLIENT: &str = "10.77.0.1";
@@ -180,7 +180,7 @@ fn namespaces_can_be_made() -> bool {
     let made = Command::new("unshare").args(["--net", "ip", "link", "set", "lo", "up"]).status();
     let can = made.is_ok_and(|s| s.success());
     if !can {
-        eprintln!("SKIPPED: this takes the right to make network namespaces, unshare(1) and ip(8)");
+        skipped("this takes the right to make network namespaces, unshare(1) and ip(8)");
     }
     can
 }
@@ -241,7 +241,7 @@ fn with_proof_all_four_find_their_own() {
         return;
     }
     if let Some(why) = no_proof() {
-        return eprintln!("SKIPPED: {why}");
+        return skipped(why);
     }
     let ipcd = Ipcd::start(&["--proof"]);
     let mut networks = ['A', 'B'].map(|letter| Network::new(letter, Some(&ipcd), Some(&ipcd)));
@@ -261,7 +261,7 @@ fn with_proof_half_a_deployment_is_never_paired() {
         return;
     }
     if let Some(why) = no_proof() {
-        return eprintln!("SKIPPED: {why}");
+        return skipped(why);
     }
     let ipcd = Ipcd::start(&["--proof", "--wait-peer", "0.05"]);
     let mut networks = [Network::new('A', Some(&ipcd), None), Network::new('B', None, Some(&ipcd))];

@@ -6,16 +6,21 @@ use std::os::fd::AsFd;
 
 use super::*;
 
+/// Not by eprintln, which is heard of failed tests only.
+fn skipped(why: &str) {
+    let _ = writeln!(std::io::stderr(), "\nSKIPPED: {why}");
+}
+
 fn proof() -> Option<Proof> {
     let rights = std::fs::read_to_string("/proc/self/status").unwrap();
     let rights = rights.lines().find_map(|l| l.strip_prefix("CapEff:")).unwrap().trim();
     const BPF_AND_PERFMON: u64 = 1 << 39 | 1 << 38;
     if u64::from_str_radix(rights, 16).unwrap() & BPF_AND_PERFMON != BPF_AND_PERFMON {
-        eprintln!("SKIPPED: this takes CAP_BPF and CAP_PERFMON");
+        skipped("this takes CAP_BPF and CAP_PERFMON");
         return None;
     }
     if !std::path::Path::new(btf::KERNEL).exists() {
-        eprintln!("SKIPPED: this kernel does not describe its types");
+        skipped("this kernel does not describe its types");
         return None;
     }
     Some(Proof::new().unwrap())

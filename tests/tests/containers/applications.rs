@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
-use tests::containers::{Engine, Site, wait_until};
+use tests::containers::{Engine, Site, skipped, wait_until};
 
 #[test]
 fn redis_across_containers() {
@@ -73,7 +73,7 @@ fn fetch(port: u16, query: &str) -> Option<Vec<u8>> {
 fn the_compose_file_with_nginx_and_php() {
     let Some(engine) = Engine::get() else { return };
     if engine.compose().is_none() {
-        return eprintln!("SKIPPED: neither `docker compose` nor docker-compose is there");
+        return skipped("neither `docker compose` nor docker-compose is there");
     }
     engine.build_application("redis", r#"CMD ["redis-server", "--save", "", "--protected-mode", "no"]"#);
     engine.build_application("nginx", r#"CMD ["nginx", "-g", "daemon off; user www-data; error_log /dev/stderr;"]"#);

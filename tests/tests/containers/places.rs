@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command};
 
-use tests::containers::{HostIpcd, Site};
+use tests::containers::{HostIpcd, Site, no_proof, skipped};
 
 /// A process that is killed on drop.
 struct Background(Child);
@@ -129,8 +129,8 @@ fn a_published_port_stays_on_tcp() {
 #[test]
 fn a_published_port_with_proof() {
     let Some(site) = Site::new() else { return };
-    if let Some(why) = tests::containers::no_proof() {
-        return eprintln!("SKIPPED: {why}");
+    if let Some(why) = no_proof() {
+        return skipped(why);
     }
     let ipcd = HostIpcd::start(&["--proof"]);
     ask_published(&site, &ipcd, "200");
