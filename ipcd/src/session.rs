@@ -150,7 +150,7 @@ impl Session {
 }
 
 /// Whether closing the descriptor cannot wait: a TCP socket that does not linger, which is all that honest clients pass.
-fn closes_at_once(fd: &OwnedFd) -> bool {
+pub fn closes_at_once(fd: impl AsFd + Copy) -> bool {
     let tcp = sockopt::socket_protocol(fd).is_ok_and(|p| p == Some(ipproto::TCP));
     tcp && sockopt::socket_linger(fd).is_ok_and(|linger| linger.is_none())
 }

@@ -31,12 +31,13 @@ struct Watched {
 }
 
 impl Watch {
-    /// Keeps a copy of a socket, if there is room.
+    /// Keeps a copy of a socket, if there is room. Not of one that lingers: its program's close would not wait.
     pub fn keep(&mut self, now: u64, cookie: u64, socket: BorrowedFd<'_>, role: Role) {
         if self.sockets.is_empty() {
             self.oldest = now;
         }
         if self.sockets.len() < LIMIT
+            && session::closes_at_once(socket)
             && let Ok(socket) = socket.try_clone_to_owned()
         {
             self.sockets.insert(cookie, Watched { socket, role, since: now });
