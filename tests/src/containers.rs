@@ -46,7 +46,8 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(50));
+        // Asking an engine costs more than waiting for it.
+        std::thread::sleep(Duration::from_millis(150));
     }
 }
 
