@@ -5,7 +5,7 @@ use std::fs;
 
 use tests::scene::{Scene, check, free_port};
 
-use crate::tools::tool;
+use crate::tools::{load, tool};
 use crate::{http, mariadb};
 
 /// The first file of a directory whose name begins and ends so: its version is not ours to know.
@@ -41,13 +41,13 @@ fn apache(scene: &Scene, modules: &[&str], more: &str) -> u16 {
 }
 
 /// The application's pages, by many clients, and what it left in the database.
-fn visit(scene: &Scene, port: u16, database: u16, requests: [&str; 2]) -> Vec<String> {
+fn visit(scene: &Scene, port: u16, database: u16, requests: [usize; 2]) -> Vec<String> {
     let mut results = Vec::new();
     for (connection, requests) in ["lasting", "own"].into_iter().zip(requests) {
         let page = format!("/page.php?connection={connection}");
-        results.extend(http::load(scene, port, &page, &["-k", "-c", "4", "-n", requests]));
-        results.extend(http::load(scene, port, &page, &["-c", "2", "-n", "25"]));
-        let pages: Vec<String> = (1..=20).map(|first| format!("{page}&first={first}")).collect();
+        results.extend(http::load(scene, port, &page, &["-k", "-c", "4", "-n", &requests.to_string()]));
+        results.extend(http::load(scene, port, &page, &["-c", "2", "-n", "20"]));
+        let pages: Vec<String> = (1..=10).map(|first| format!("{page}&first={first}")).collect();
         results.extend(http::fetch(scene, port, &pages.iter().map(String::as_str).collect::<Vec<_>>()));
         results.extend(http::post(scene, port, &page, 3));
     }
@@ -68,7 +68,7 @@ fn processes_with_php() {
              <FilesMatch \\.php$>\nSetHandler application/x-httpd-php\n</FilesMatch>"
         );
         let port = apache(scene, &["mpm_prefork"], &more);
-        let results = visit(scene, port, database, ["500", "200"]);
+        let results = visit(scene, port, database, [load(400), load(150)]);
         scene.expect_final(16);
         results
     });
@@ -100,7 +100,7 @@ fn threads_before_php_fpm() {
         );
         let port = apache(scene, &["mpm_event", "proxy", "proxy_fcgi"], &more);
         // Fewer: over TCP each answer of php-fpm on a connection that is used again waits 40 ms for a delayed ACK.
-        let results = visit(scene, port, database, ["80", "30"]);
+        let results = visit(scene, port, database, [load(60), load(20)]);
         scene.expect_final(16);
         results
     });

@@ -81,7 +81,7 @@ fn git_daemon() {
             cd ../a; git fetch -q origin; git fsck --no-progress; git rev-parse HEAD origin/other; git count-objects -v | grep -v size"#;
         let results = scene.run(&git(script));
         // git-daemon executes what serves with the connection as its standard input and output.
-        scene.expect_stay("stdio", 9);
+        scene.expect_stay("stdio", 5);
         results
     });
 }

@@ -13,6 +13,8 @@ pub fn data() -> PrivateDir {
     let datadir = format!("--datadir={}", dir.path().join("data").display());
     let normal = "--auth-root-authentication-method=normal";
     let install = as_user("mysql", &["mariadb-install-db", "--no-defaults", &datadir, normal, "--skip-test-db"]);
+    // Two of them that share a directory of temporary tables remove each other's.
+    let install = install.env("TMPDIR", &dir.path().display().to_string());
     let made = run(&install, Mode::Native, |_| Ok(()));
     case::assert_passed(&made, &install, Mode::Native);
     dir
@@ -28,6 +30,7 @@ pub fn server(scene: &Scene, data: &PrivateDir) -> u16 {
         "--no-defaults",
         &format!("--datadir={}", place("data")),
         &format!("--pid-file={}", place("pid")),
+        &format!("--tmpdir={}", place("data")),
         &socket,
         &format!("--port={port}"),
         "--bind-address=127.0.0.1",

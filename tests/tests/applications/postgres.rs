@@ -7,7 +7,7 @@ use tests::daemon::PrivateDir;
 use tests::scene::{Scene, check, free_port};
 use tests::{Mode, Program, case, run};
 
-use crate::tools::{as_user, chown, shell, tool};
+use crate::tools::{as_user, chown, load, shell, tool};
 
 /// The newest server that is installed; only its starter is on the path.
 fn program(name: &str) -> String {
@@ -85,8 +85,8 @@ fn pgbench_and_its_sums() {
 
 #[test]
 fn copies_both_ways() {
-    // 10 MB; 100 MB on request.
-    let rows = if std::env::var_os("IPC_LONG").is_some() { 1_000_000 } else { 100_000 };
+    // 10 MB, 100 MB on request.
+    let rows = load(100_000);
     let cluster = cluster();
     check("psql, COPY", |scene| {
         let port = server(scene, &cluster);

@@ -40,9 +40,9 @@ fn benchmark_has_all_its_streams_final() {
 fn benchmark_with_pipelines_and_large_values() {
     check("redis-benchmark with pipelines", |scene| {
         let port = server(scene, "data", &[]);
-        let pipelines = ["-n", "3000", "-t", "set,get,lpush,lrange_100", "-P", "8", "-d", "2000"];
+        let pipelines = ["-n", "2000", "-t", "set,get,lpush,lrange_100", "-P", "8", "-d", "2000"];
         let mut results = kinds(&scene.run(&benchmark(port, &pipelines)));
-        results.extend(kinds(&scene.run(&benchmark(port, &["-n", "100", "-t", "set,get", "-d", "300000"]))));
+        results.extend(kinds(&scene.run(&benchmark(port, &["-n", "60", "-t", "set,get", "-d", "300000"]))));
         scene.expect_final(50);
         results
     });

@@ -1,9 +1,11 @@
 //! Language runtimes that bring event loops and threads of their own: Node.js, Java, Python.
 
+use tests::daemon::PrivateDir;
 use tests::scene::{check, free_port};
+use tests::{Mode, case, run};
 
 use crate::http;
-use crate::tools::{python, script, shell, tool};
+use crate::tools::{python, script, tool};
 
 #[test]
 fn node_http() {
@@ -20,12 +22,12 @@ fn node_http() {
 
 #[test]
 fn java_blocking_and_selecting() {
+    let dir = PrivateDir::new();
+    let classes = dir.path().display().to_string();
+    let javac = tool("javac", &["-d", &classes, &script("Echo.java")]);
+    case::assert_passed(&run(&javac, Mode::Native, |_| Ok(())), &javac, Mode::Native);
     check("Java", |scene| {
         let (blocking, selecting) = (free_port(), free_port());
-        let (classes, source) = (scene.directory("classes"), script("Echo.java"));
-        // Compiled once, outside of what is measured.
-        let compile = "[ -f $2.class ] || javac -d $1 $3";
-        scene.prepare(&shell(compile, &[&classes, &format!("{classes}/Echo"), &source]));
         let (one, two) = (blocking.to_string(), selecting.to_string());
         // Small: several virtual machines run at a time.
         let java =
@@ -56,7 +58,7 @@ fn python_servers_of_every_kind() {
             scene.serve(&python("servers.py", &["server", kind, &port.to_string()]), &[port]);
             let results = scene.run(&python("servers.py", &["client", kind, &port.to_string()]));
             match kind {
-                "child" => scene.expect_stay("stdio", 4),
+                "child" => scene.expect_stay("stdio", 2),
                 _ => scene.expect_final(3),
             }
             results

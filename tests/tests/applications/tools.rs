@@ -15,6 +15,11 @@ pub fn shell(script: &str, args: &[&str]) -> Program {
     Program::new("/bin/sh", &args)
 }
 
+/// So much, or ten times as much with IPC_LONG in the environment.
+pub fn load(count: usize) -> usize {
+    if std::env::var_os("IPC_LONG").is_some() { 10 * count } else { count }
+}
+
 /// The path of a program's text beside this file.
 pub fn script(name: &str) -> String {
     format!("{}/tests/applications/{name}", env!("CARGO_MANIFEST_DIR"))
