@@ -220,9 +220,10 @@ impl Scene {
             server.stop().unwrap_or_else(|e| self.fail(&e));
         }
         let (stats, endpoints) = (self.daemon.stats(), self.endpoints());
-        let streams: BTreeSet<_> = self.daemon.streams().iter().map(|s| (s.client, s.server)).collect();
-        // The list is that of the last thousand.
-        let streams = if streams.len() < 1000 { streams.len() as u64 } else { endpoints.div_ceil(2) };
+        let listed = self.daemon.streams();
+        let distinct: BTreeSet<_> = listed.iter().map(|s| (s.client, s.server)).collect();
+        // The list ends after a thousand; an endpoint that a child takes over is counted again.
+        let streams = if listed.len() < 1000 { distinct.len() as u64 } else { endpoints.div_ceil(2) };
         let words = |name: &str| stats.get(name).map_or("{}".into(), Value::to_string).replace(['{', '}', '"'], "");
         match self.setting {
             Setting::Both => format!(
