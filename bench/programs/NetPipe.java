@@ -79,7 +79,8 @@ public class NetPipe {
             }
         }
         var channel = noDelay(arguments[1], SocketChannel.open(address(arguments[1])));
+        long nanos = Long.parseLong(arguments[2]) * 1000000;
         for (var size : arguments[3].split(","))
-            System.out.println(measure(channel, buffer, Integer.parseInt(size), Long.parseLong(arguments[2]) * 1000000));
+            System.out.println(measure(channel, buffer, Integer.parseInt(size), nanos));
     }
 }

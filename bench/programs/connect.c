@@ -1,8 +1,8 @@
 /*
  * The shortest of connections: connect, one byte there, one byte back, close.
  *
- *   connect serve TRANSPORT ADDRESS               one thread; prints a line once it can be reached
- *   connect talk  TRANSPORT ADDRESS COUNT         prints connections per second, then as peers pingpong the times of each
+ *   connect serve TRANSPORT ADDRESS         one thread; prints a line once it can be reached
+ *   connect talk  TRANSPORT ADDRESS COUNT   prints connections per second, then as peers pingpong the times of each
  */
 #include "channel.h"
 

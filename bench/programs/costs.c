@@ -2,10 +2,10 @@
  * What the calls cost that have nothing to gain: lmbench's questions.
  *
  *   costs serve ADDRESS                              accepts and keeps connections; prints its port
- *   costs talk HOST:PORT STREAMS BYTES MILLISECONDS  opens STREAMS connections (100 to 1000, or none) and writes BYTES on
- *                                                    each; prints a line, goes on until a line comes on standard input,
- *                                                    then prints the nanoseconds of each call: NAME VALUE. Without
- *                                                    connections nothing waits for them.
+ *   costs talk HOST:PORT STREAMS BYTES MILLISECONDS  opens STREAMS connections (100 to 1000, or none) and writes BYTES
+ *                                                    on each; prints a line, goes on until a line comes on standard
+ *                                                    input, then prints the nanoseconds of each call: NAME VALUE.
+ *                                                    Without connections nothing waits for them.
  *
  * A value is the median of many short batches: what interrupts one of them does not count.
  */

@@ -2,12 +2,12 @@
  * Many live streams between two processes, and how soon they leave TCP.
  *
  *   live serve               echoes; prints its port
- *   live talk PORT COUNT     opens COUNT streams, one after the other, exchanges 32 bytes on each until it has moved, and
- *                            goes on to the next
+ *   live talk PORT COUNT     opens COUNT streams, one after the other, exchanges 32 bytes on each until it has moved,
+ *                            and goes on to the next
  *   live stay PORT COUNT     the same with one exchange, for streams that cannot move
  *
- * The client then prints how many have moved, COUNT, and as 32-bit words the nanoseconds from the first whole exchange of
- * each until it had moved; it holds them until a line comes on standard input. A stream has moved when the kernel says
+ * The client then prints how many have moved, COUNT, and as 32-bit words the nanoseconds from the first whole exchange
+ * of each until it had moved; it holds them until a line comes on standard input. A stream has moved when the kernel says
  * that the descriptor is a Unix-domain socket.
  *
  * The question to the kernel goes past libc: libipc would answer it as TCP does.

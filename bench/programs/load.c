@@ -1,7 +1,7 @@
 /*
  * Many connections at once, each with one request under way: one thread and epoll, on both sides.
  *
- *   load serve TRANSPORT ADDRESS                                            echoes; prints a line once it can be reached
+ *   load serve TRANSPORT ADDRESS             echoes; prints a line once it can be reached
  *   load talk  TRANSPORT ADDRESS echo|memcached CONNECTIONS SIZE MILLISECONDS
  *
  * echo: SIZE bytes there and back. memcached: stores 10,000 items of SIZE bytes, then gets them one after the other.

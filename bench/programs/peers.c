@@ -5,18 +5,19 @@
  *   peers talk  TRANSPORT ADDRESS KIND SIZE MILLISECONDS [options]
  *
  * KIND, and what it prints in the end:
- *   pingpong  SIZE bytes there and back.           talk: the number of round trips and the nanoseconds of each, as binary
- *                                                  32-bit words after the line
- *   messages  the client writes -w messages of SIZE bytes, each by itself, then reads the answers; the server answers each
- *             by itself.                           talk: messages per second
+ *   pingpong  SIZE bytes there and back.           talk: the number of round trips, and after the line the nanoseconds
+ *                                                  of each as binary 32-bit words
+ *   messages  the client writes -w messages of SIZE bytes, each by itself, then reads the answers; the server answers
+ *             each by itself.                      talk: messages per second
  *   bulk      the client writes SIZE bytes at a time, the server reads up to 64 KiB (or SIZE) at a time.
  *                                                  serve: bytes per second
  *   duplex    bulk in both directions at once.     serve and talk: bytes per second that arrived there
  *
  *   buffers   nothing.                             talk: the send and receive buffers, as setsockopt wants them
  *
- * Options: -c CPU; -s BYTES and -r BYTES, send and receive buffers (unix); -n, recv(MSG_DONTWAIT) over and over; -h, hold: the client prints its
- * port and exchanges small messages until a line comes on standard input, and only then measures.
+ * Options: -c CPU; -s BYTES and -r BYTES, send and receive buffers (unix); -n, recv(MSG_DONTWAIT) over and over;
+ * -h, hold: the client prints its port and exchanges small messages until a line comes on standard input, and only then
+ * measures.
  */
 #include "channel.h"
 #include <pthread.h>

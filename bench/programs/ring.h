@@ -1,4 +1,4 @@
-/* Two byte rings in shared memory, one for each direction, between two processes that spin: what no system call allows. */
+/* Two byte rings in shared memory between two processes that spin, one for each direction: no system call at all. */
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>

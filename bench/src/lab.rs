@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::artifacts;
 use crate::daemon::Daemon;
-use crate::namespaces::Namespaces;
+use crate::namespaces::{self, Namespaces};
 use crate::peers;
 use crate::process::{die_in_time, die_with_us};
 use crate::runner::Scope;
@@ -182,6 +182,16 @@ impl Lab {
     /// Two network namespaces that reach each other over a bridge.
     pub fn namespaces(&self) -> Result<&Namespaces> {
         shared(self.namespaces.get_or_init(Namespaces::new), "network namespaces")
+    }
+
+    /// Has a program start in its namespace, or where we are.
+    pub fn place(&self, command: &mut Command, across: bool, side: Side) -> Result<()> {
+        if across { self.namespaces()?.enter(command, side) } else { Ok(()) }
+    }
+
+    /// Where a server is found that was placed so.
+    pub fn host(&self, across: bool) -> &'static str {
+        if across { namespaces::SERVER_ADDRESS } else { "127.0.0.1" }
     }
 
     /// SO_SNDBUF and SO_RCVBUF of a stream that has moved, as setsockopt wants them.

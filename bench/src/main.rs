@@ -1,6 +1,7 @@
 //! The command line of the measurements.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use bench::artifacts::source;
@@ -56,8 +57,18 @@ struct Run {
     ipcd: Vec<String>,
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    match command(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("bench: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command(command: Command) -> Result<()> {
+    match command {
         Command::List => {
             for q in questions::ALL {
                 println!("{:<14}{:>4} s, quick {:>3} s   {}", q.name, q.seconds, q.quick, q.title);

@@ -6,10 +6,9 @@ use anyhow::{Context, Result, ensure};
 
 use crate::artifacts;
 use crate::lab::{Lab, Side, Way};
-use crate::namespaces::SERVER_ADDRESS;
 use crate::process::Process;
 use crate::record::Metric;
-use crate::runner::{Alternative, Sample, Scope, median_of};
+use crate::runner::{Alternative, Load, Sample, Scope, median_of};
 use crate::skip::skip;
 
 /// What goes over the stream.
@@ -88,6 +87,11 @@ impl Spec {
         Spec { kind, size, millis, place, busy: false, window: 1, settled: true, across: false }
     }
 
+    /// Beside others that use the CPUs a turn lasts longer, because the scheduler's time slices are long.
+    pub fn beside(self, load: Load) -> Spec {
+        if load == Load::Busy { Spec { millis: 2 * self.millis, ..self } } else { self }
+    }
+
     /// What its samples are.
     pub fn metric(&self) -> Metric {
         match self.kind {
@@ -113,8 +117,7 @@ impl Spec {
     pub fn turn(&self, lab: &Lab, way: Way) -> Result<Sample> {
         let transport = transport(way);
         let address = match (transport, self.across) {
-            ("tcp", false) => "127.0.0.1".to_owned(),
-            ("tcp", true) => SERVER_ADDRESS.to_owned(),
+            ("tcp", across) => lab.host(across).to_owned(),
             _ => lab.path().to_string_lossy().into_owned(),
         };
         let redirected = if way == Way::Sockmap { lab.sockmap()?.redirected()? } else { 0 };
@@ -166,9 +169,7 @@ impl Spec {
             let [send, receive] = lab.buffers()?;
             command.args(["-s", &send.to_string(), "-r", &receive.to_string()]);
         }
-        if self.across {
-            lab.namespaces()?.enter(&mut command, side)?;
-        }
+        lab.place(&mut command, self.across, side)?;
         Ok(command)
     }
 

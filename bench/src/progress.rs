@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A bar over the seconds that the questions are known to take. Where standard error is no terminal it says one line for each
-/// question instead.
+/// A bar over the seconds that the questions are known to take. Where standard error is no terminal it says one line for
+/// each question instead.
 pub struct Progress {
     bar: ProgressBar,
     /// When the present question began, how many seconds were planned before it, and for it.

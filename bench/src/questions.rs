@@ -8,6 +8,7 @@ use crate::record::Results;
 use crate::runner::{Recorder, Scope};
 
 pub mod alternatives;
+pub mod buffers;
 pub mod bystander;
 pub mod connect;
 pub mod costs;
@@ -49,6 +50,7 @@ pub struct Question {
 pub const ALL: &[Question] = &[
     pingpong::QUESTION,
     oneway::QUESTION,
+    buffers::QUESTION,
     alternatives::QUESTION,
     messages::QUESTION,
     duplex::QUESTION,

@@ -36,7 +36,12 @@ pub fn serve(command: &mut Command, port: u16) -> Result<Server> {
 
 /// Starts a server and waits until this socket is there.
 pub fn serve_at(command: &mut Command, socket: &Path) -> Result<Server> {
-    Server::start(command)?.wait_until(&format!("{}", socket.display()), || socket.exists())
+    serve_until(command, &format!("{}", socket.display()), || socket.exists())
+}
+
+/// Starts a server and waits until this holds.
+pub fn serve_until(command: &mut Command, what: &str, is_ready: impl Fn() -> bool) -> Result<Server> {
+    Server::start(command)?.wait_until(what, is_ready)
 }
 
 /// The user and group that some servers want to be instead of root.

@@ -57,7 +57,7 @@ macro_rules! questions {
 }
 
 questions! {
-    pingpong oneway alternatives messages duplex streams connect bystander netpipe iperf redis memcached pgbench nginx web
+    pingpong oneway buffers alternatives messages duplex streams connect bystander netpipe iperf redis memcached pgbench nginx web
     echo costs instructions daemon
 }
 

@@ -11,7 +11,7 @@ use crate::runner::{Alternative, Load, Recorder};
 pub const QUESTION: Question = Question {
     name: "bystander",
     title: "Only one end has the shim",
-    seconds: 60,
+    seconds: 50,
     quick: 0,
     daemon: &["--wait-peer", "0.1"],
     run,

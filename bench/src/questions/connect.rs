@@ -15,8 +15,8 @@ use crate::runner::{Alternative, Load, Recorder, Sample};
 pub const QUESTION: Question = Question {
     name: "connect",
     title: "Connect, one byte there, one byte back, close",
-    seconds: 20,
-    quick: 8,
+    seconds: 18,
+    quick: 2,
     daemon: &[],
     run,
 };

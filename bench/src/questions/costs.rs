@@ -13,8 +13,8 @@ use crate::runner::{Alternative, Head, Load, Recorder, Sample};
 pub const QUESTION: Question = Question {
     name: "costs",
     title: "lmbench's questions: calls that have nothing to gain",
-    seconds: 60,
-    quick: 12,
+    seconds: 27,
+    quick: 3,
     daemon: &["--wait-peer", "0.1"],
     run,
 };

@@ -16,7 +16,7 @@ pub const QUESTION: Question = Question {
     name: "daemon",
     title: "What ipcd costs: time to move, pairs per second, memory, CPU",
     seconds: 60,
-    quick: 10,
+    quick: 7,
     daemon: &[],
     run,
 };

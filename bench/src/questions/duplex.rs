@@ -22,7 +22,7 @@ fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
     let sizes = lab.scope.of(&[256, 4096, 65_536, 1 << 20][..], &[65_536], &[65_536]);
     for load in lab.scope.of(&[Load::Idle, Load::Busy][..], &[Load::Idle], &[Load::Idle]) {
         for size in sizes {
-            let spec = Spec::new(Kind::Duplex, *size, Place::Free, lab.scope);
+            let spec = Spec::new(Kind::Duplex, *size, Place::Free, lab.scope).beside(*load);
             let bytes = size.to_string();
             let labels = [("beside", load.name()), ("bytes", &bytes)];
             out.case(*load, &labels, spec.metric(), spec.alternatives(lab, &WAYS));

@@ -16,7 +16,7 @@ use crate::runner::{Alternative, Load, Recorder, Sample};
 pub const QUESTION: Question = Question {
     name: "echo",
     title: "Echo of 64 bytes in Node.js and Java (NIO), one message under way on each connection",
-    seconds: 55,
+    seconds: 60,
     quick: 0,
     daemon: &[],
     run,
@@ -67,7 +67,7 @@ fn turn(lab: &Lab, way: Way, program: &str, arguments: &[std::ffi::OsString], co
     let mut server = start(Side::Server, &["serve", &address])?;
     let port = server.line()?;
     let address = if way == Way::Unix { address } else { port };
-    let mut client = start(Side::Client, &["talk", &address, connections, lab.scope.of("300", "300", "50")])?;
+    let mut client = start(Side::Client, &["talk", &address, connections, lab.scope.of("200", "200", "50")])?;
     let value = client.number::<f64>()?;
     client.finish()?;
     Ok(value.into())

@@ -17,8 +17,8 @@ use crate::runner::{Alternative, Load, Recorder, Scope};
 pub const QUESTION: Question = Question {
     name: "instructions",
     title: "Instructions in user space of one call (callgrind: the same every time)",
-    seconds: 100,
-    quick: 25,
+    seconds: 48,
+    quick: 5,
     daemon: &[],
     run,
 };
@@ -37,6 +37,8 @@ pub enum Target {
     Pipe,
     /// A TCP stream whose peer has no shim, after ipcd has refused it.
     StayTcp,
+    /// The same before ipcd has refused it.
+    WaitingTcp,
     /// A TCP stream of a program that finds no ipcd.
     NoDaemonTcp,
     /// A TCP stream that has become a Unix-domain socket.
@@ -49,6 +51,7 @@ impl Target {
             Target::File => "file",
             Target::Pipe => "pipe",
             Target::StayTcp => "stream that stays on TCP",
+            Target::WaitingTcp => "stream that waits for its peer",
             Target::NoDaemonTcp => "stream without ipcd",
             Target::FinalTcp => "stream that has moved",
         }
@@ -116,6 +119,7 @@ fn counted(scope: Scope) -> Vec<(Target, Vec<&'static str>)> {
             (Target::File, both.clone()),
             (Target::Pipe, both.clone()),
             (Target::StayTcp, ALL.into()),
+            (Target::WaitingTcp, both.clone()),
             (Target::NoDaemonTcp, both.clone()),
             (Target::FinalTcp, ALL.into()),
         ],
@@ -142,7 +146,14 @@ fn per_call(call: &str, target: Target, shim: bool) -> Result<f64> {
 fn count_calls(call: &str, target: Target, shim: bool, calls: u32) -> Result<u64> {
     let calls = calls.to_string();
     // A stream whose peer never reports is to be refused soon.
-    let lab = Lab::new(Scope::Smoke, if target == Target::StayTcp { &["--wait-peer", "0.05"] } else { &[] })?;
+    let lab = Lab::new(
+        Scope::Smoke,
+        match target {
+            Target::StayTcp => &["--wait-peer", "0.05"],
+            Target::WaitingTcp => &["--wait-peer", "100"],
+            _ => &[],
+        },
+    )?;
     let way = match (shim, target) {
         (false, _) => Way::Tcp,
         (true, Target::NoDaemonTcp) => Way::NoDaemon,
@@ -153,7 +164,7 @@ fn count_calls(call: &str, target: Target, shim: bool, calls: u32) -> Result<u64
     match target {
         Target::File => return count(valgrind, &measured, &[artifacts::CALLS, call, "null", &calls]),
         Target::Pipe => return count(valgrind, &measured, &[artifacts::CALLS, call, "pipe", &calls]),
-        Target::StayTcp | Target::NoDaemonTcp | Target::FinalTcp => {}
+        _ => {}
     }
     let peer_way = if target == Target::FinalTcp { way } else { Way::Tcp };
     let mut peer = Process::start(lab.command(artifacts::CALLS, peer_way, Side::Server)?.arg("echo"))?;
@@ -164,6 +175,7 @@ fn count_calls(call: &str, target: Target, shim: bool, calls: u32) -> Result<u64
     let own_port: u16 = counted.number()?;
     match (shim, target) {
         (true, Target::StayTcp) => lab.daemon().wait_for(own_port, "stay")?,
+        (true, Target::WaitingTcp) => lab.daemon().wait_for(own_port, "waiting")?,
         (true, Target::FinalTcp) => lab.daemon().wait_for(own_port, "final")?,
         _ => {}
     }

@@ -1,7 +1,6 @@
 //! memcached and a client of ours.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::Result;
 
@@ -9,7 +8,6 @@ use super::Question;
 use crate::artifacts;
 use crate::lab::{Lab, Side, Way};
 use crate::load::{Address, Ask};
-use crate::namespaces::SERVER_ADDRESS;
 use crate::pool::Pool;
 use crate::process::Server;
 use crate::record::Metric;
@@ -18,7 +16,7 @@ use crate::servers::{free_port, serve, serve_at};
 
 /// The question.
 pub const QUESTION: Question =
-    Question { name: "memcached", title: "memcached, GET, 10,000 items", seconds: 60, quick: 0, daemon: &[], run };
+    Question { name: "memcached", title: "memcached, GET, 10,000 items", seconds: 50, quick: 0, daemon: &[], run };
 
 const WAYS: [Way; 4] = [Way::Tcp, Way::Shim, Way::ShimClient, Way::Unix];
 const CASES: &[(usize, u32)] = &[(1024, 8), (1, 1), (1, 64), (1024, 1), (1024, 64), (4096, 64)];
@@ -39,25 +37,23 @@ fn start(lab: &Lab, (way, across): Place) -> Result<Memcached> {
     let server = if way == Way::Unix {
         serve_at(command.args(["-a", "0777", "-s"]).arg(&socket), &socket)?
     } else {
-        set_up(lab, &mut command, across, Side::Server)?;
-        let host = if across { SERVER_ADDRESS } else { "127.0.0.1" };
-        serve(command.args(["-l", host, "-p", &port.to_string()]), port)?
+        lab.place(&mut command, across, Side::Server)?;
+        serve(command.args(["-l", lab.host(across), "-p", &port.to_string()]), port)?
     };
     Ok(Memcached { _server: server, port, socket })
-}
-
-fn set_up(lab: &Lab, command: &mut Command, across: bool, side: Side) -> Result<()> {
-    if across { lab.namespaces()?.enter(command, side) } else { Ok(()) }
 }
 
 fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
     artifacts::installed("memcached")?;
     let servers = Pool::new(|place| start(lab, place));
     for (size, connections) in CASES.iter().take(lab.scope.of(CASES.len(), 1, 1)) {
-        one(lab, out, &servers, false, &WAYS, (*size, *connections));
+        one(lab, out, &servers, (false, Load::Idle), &WAYS, (*size, *connections));
+    }
+    if lab.scope.of(true, false, false) {
+        one(lab, out, &servers, (false, Load::Busy), &WAYS, CASES[0]);
     }
     if lab.scope.of(true, false, true) {
-        one(lab, out, &servers, true, &[Way::Tcp, Way::Shim], CASES[0]);
+        one(lab, out, &servers, (true, Load::Idle), &[Way::Tcp, Way::Shim], CASES[0]);
     }
     Ok(())
 }
@@ -66,23 +62,22 @@ fn one(
     lab: &Lab,
     out: &mut Recorder,
     servers: &Pool<Place, Memcached>,
-    across: bool,
+    (across, load): (bool, Load),
     ways: &[Way],
     (size, connections): (usize, u32),
 ) {
     let ask = Ask { kind: "memcached", connections, size, millis: lab.scope.of(150, 100, 20) };
     let turn = move |way| -> Result<Sample> {
         let server = servers.get((way, across))?;
-        let host = if across { SERVER_ADDRESS } else { "127.0.0.1" };
         let address = match way {
             Way::Unix => Address::Unix(&server.socket),
-            _ => Address::Tcp(format!("{host}:{}", server.port)),
+            _ => Address::Tcp(format!("{}:{}", lab.host(across), server.port)),
         };
-        ask.turn(lab, way, &address, |command| set_up(lab, command, across, Side::Client))
+        ask.turn(lab, way, &address, |command| lab.place(command, across, Side::Client))
     };
     let place = if across { "two namespaces" } else { "one host" };
     let (bytes, count) = (size.to_string(), connections.to_string());
-    let labels = [("on", place), ("item bytes", &*bytes), ("connections", &count)];
+    let labels = [("on", place), ("beside", load.name()), ("item bytes", &*bytes), ("connections", &count)];
     let alternatives = ways.iter().map(|way| Alternative::new(way.name(), move || turn(*way)));
-    out.case(Load::Idle, &labels, Metric::higher("requests per second", "/s"), alternatives.collect());
+    out.case(load, &labels, Metric::higher("requests per second", "/s"), alternatives.collect());
 }

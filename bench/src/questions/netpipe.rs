@@ -11,14 +11,14 @@ use crate::artifacts;
 use crate::lab::{Lab, Side, Way};
 use crate::process::{Process, output};
 use crate::record::Metric;
-use crate::runner::{Alternative, Head, Load, Recorder, Sample};
+use crate::runner::{Alternative, Head, Load, Recorder, Sample, Scope};
 use crate::servers::{free_port, serve};
 
 /// The question.
 pub const QUESTION: Question = Question {
     name: "netpipe",
     title: "NetPIPE: one message there and back, Debian's NPtcp and one in Java",
-    seconds: 60,
+    seconds: 33,
     quick: 0,
     daemon: &[],
     run,
@@ -36,8 +36,13 @@ fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
     match artifacts::installed("NPtcp") {
         Ok(_) => {
             let ways = [Way::Tcp, Way::Shim, Way::Sockmap];
-            let alternatives = ways.map(|way| Alternative::several(way.name(), move || nptcp(lab, way)));
+            let alternatives = ways.map(|way| Alternative::several(way.name(), move || nptcp(lab, way, false)));
             out.group(Load::Idle, heads("NPtcp"), alternatives.into());
+            if lab.scope == Scope::Full {
+                let ways = [Way::Tcp, Way::Shim];
+                let alternatives = ways.map(|way| Alternative::several(way.name(), move || nptcp(lab, way, true)));
+                out.group(Load::Idle, heads("NPtcp across namespaces"), alternatives.into());
+            }
         }
         Err(e) => out.missing("NPtcp".into(), &e),
     }
@@ -53,17 +58,18 @@ fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
     Ok(())
 }
 
-fn nptcp(lab: &Lab, way: Way) -> Result<Vec<Sample>> {
+fn nptcp(lab: &Lab, way: Way, across: bool) -> Result<Vec<Sample>> {
     let (port, file) = (free_port()?.to_string(), lab.path());
     // Both must be told the same.
     let both = ["-P", &port, "-p", "0", "-n", lab.scope.of("300", "300", "50"), "-l", "1", "-u", "65536"];
     let start = |side| -> Result<_> {
         let mut command = lab.command("NPtcp", way, side)?;
+        lab.place(&mut command, across, side)?;
         command.args(both).arg("-o").arg(&file).current_dir(lab.dir()).stderr(Stdio::null());
         Ok(command)
     };
     let _receiver = serve(&mut start(Side::Server)?, port.parse()?)?;
-    output(start(Side::Client)?.args(["-h", "127.0.0.1"]))?;
+    output(start(Side::Client)?.args(["-h", lab.host(across)]))?;
     let text = std::fs::read_to_string(&file)?;
     let found = |size: &usize| -> Result<Sample> {
         let mut rows = text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>());

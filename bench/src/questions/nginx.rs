@@ -18,7 +18,7 @@ use crate::servers::{free_port, serve};
 pub const QUESTION: Question = Question {
     name: "nginx",
     title: "nginx and wrk: files, 32 connections that are kept alive",
-    seconds: 40,
+    seconds: 44,
     quick: 0,
     daemon: &[],
     run,

@@ -12,8 +12,8 @@ use crate::runner::{Load, Recorder};
 pub const QUESTION: Question = Question {
     name: "oneway",
     title: "One process writes as fast as it can, the other reads",
-    seconds: 130,
-    quick: 15,
+    seconds: 120,
+    quick: 5,
     daemon: &[],
     run,
 };
@@ -32,7 +32,7 @@ fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
     for load in loads {
         for place in places {
             for size in sizes {
-                let spec = Spec::new(Kind::Bulk, *size, *place, lab.scope);
+                let spec = Spec::new(Kind::Bulk, *size, *place, lab.scope).beside(*load);
                 let bytes = size.to_string();
                 let labels = [("CPUs", place.name()), ("beside", load.name()), ("bytes", &bytes)];
                 let mut alternatives = spec.alternatives(lab, &WAYS);

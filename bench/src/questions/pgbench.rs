@@ -7,17 +7,16 @@ use anyhow::{Context, Result};
 
 use super::Question;
 use crate::lab::{Lab, Side, Way};
-use crate::namespaces::SERVER_ADDRESS;
 use crate::pool::Pool;
 use crate::process::{Server, output};
 use crate::record::Metric;
 use crate::runner::{Alternative, Load, Recorder, Sample};
-use crate::servers::{free_port, give, run_as, serve, user};
+use crate::servers::{free_port, give, run_as, serve_until, user};
 use crate::skip::skip;
 
 /// The question.
 pub const QUESTION: Question =
-    Question { name: "pgbench", title: "pgbench, 8 clients", seconds: 85, quick: 0, daemon: &[], run };
+    Question { name: "pgbench", title: "pgbench, 8 clients", seconds: 90, quick: 0, daemon: &[], run };
 
 const WAYS: [Way; 3] = [Way::Tcp, Way::Shim, Way::Unix];
 
@@ -65,34 +64,45 @@ fn start_in(lab: &Lab, dir: &Path, (shim, across): Place) -> Result<Postgres> {
     give(&sockets, user("postgres")?)?;
     let way = if shim { Way::Shim } else { Way::Tcp };
     let mut command = lab.command(programs()?.join("postgres"), way, Side::Server)?;
+    lab.place(&mut command, across, Side::Server)?;
     if across {
-        lab.namespaces()?.enter(&mut command, Side::Server)?;
         let hba = dir.join("pg_hba.conf");
         std::fs::write(&hba, format!("{}\nhost all all all trust\n", std::fs::read_to_string(&hba)?))?;
     }
     run_as(&mut command, user("postgres")?);
-    let host = if across { SERVER_ADDRESS } else { "127.0.0.1" };
-    command.arg("-D").arg(dir).arg("-k").arg(&sockets).args(["-h", host, "-p", &port.to_string()]);
+    command.arg("-D").arg(dir).arg("-k").arg(&sockets).args(["-h", lab.host(across), "-p", &port.to_string()]);
     // The disk is not in question.
     command.args(["-c", "fsync=off", "-c", "autovacuum=off", "-c", "logging_collector=off"]);
     command.stderr(std::process::Stdio::null());
-    Ok(Postgres { _server: serve(&mut command, port)?.ends_with(libc::SIGINT), port, sockets })
+    // It listens before it answers; then it says so here.
+    let is_ready = || {
+        let said = std::fs::read_to_string(dir.join("postmaster.pid")).unwrap_or_default();
+        said.lines().last().is_some_and(|l| l.trim() == "ready")
+    };
+    let server = serve_until(&mut command, "PostgreSQL", is_ready)?;
+    Ok(Postgres { _server: server.ends_with(libc::SIGINT), port, sockets })
 }
 
 fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
     let template = template(lab)?;
     let servers = Pool::new(|place| start(lab, &template, place));
-    let cases = [("SELECT only", "select-only", false), ("TPC-B", "tpcb-like", false)];
-    let across = [("SELECT only", "select-only", true), ("TPC-B", "tpcb-like", true)];
+    let cases = [
+        ("SELECT only", "select-only", false, Load::Idle),
+        ("TPC-B", "tpcb-like", false, Load::Idle),
+        ("SELECT only", "select-only", true, Load::Idle),
+        ("TPC-B", "tpcb-like", true, Load::Idle),
+        ("SELECT only", "select-only", false, Load::Busy),
+    ];
     out.note("fsync is off: the disk is not in question.");
-    for (name, script, across) in cases.into_iter().chain(across).take(lab.scope.of(4, 1, 1)) {
+    for (name, script, across, load) in cases.into_iter().take(lab.scope.of(5, 1, 1)) {
         let ways = if across { &WAYS[..2] } else { &WAYS[..] };
         let place = if across { "two namespaces" } else { "one host" };
         let servers = &servers;
         let alternatives =
             ways.iter().map(|way| Alternative::new(way.name(), move || turn(lab, servers, *way, across, script)));
         let metric = Metric::higher("transactions per second", "/s");
-        out.case(Load::Idle, &[("on", place), ("transaction", name)], metric, alternatives.collect());
+        let labels = [("on", place), ("beside", load.name()), ("transaction", name)];
+        out.case(load, &labels, metric, alternatives.collect());
     }
     Ok(())
 }
@@ -100,13 +110,10 @@ fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
 fn turn(lab: &Lab, servers: &Pool<Place, Postgres>, way: Way, across: bool, script: &str) -> Result<Sample> {
     let server = servers.get((way == Way::Shim, across))?;
     let mut command = lab.command(programs()?.join("pgbench"), way, Side::Client)?;
-    if across {
-        lab.namespaces()?.enter(&mut command, Side::Client)?;
-    }
-    match (way, across) {
-        (Way::Unix, _) => command.arg("-h").arg(&server.sockets),
-        (_, true) => command.args(["-h", SERVER_ADDRESS]),
-        (_, false) => command.args(["-h", "127.0.0.1"]),
+    lab.place(&mut command, across, Side::Client)?;
+    match way {
+        Way::Unix => command.arg("-h").arg(&server.sockets),
+        _ => command.args(["-h", lab.host(across)]),
     };
     command.args(["-p", &server.port.to_string(), "-U", "postgres", "-n", "-b", script, "-c", "8", "-T", "1"]);
     let said = output(command.arg("postgres"))?;

@@ -11,8 +11,8 @@ use crate::runner::{Load, Recorder};
 pub const QUESTION: Question = Question {
     name: "pingpong",
     title: "Round trip of one message between two processes",
-    seconds: 90,
-    quick: 15,
+    seconds: 100,
+    quick: 4,
     daemon: &[],
     run,
 };
@@ -29,7 +29,7 @@ fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
     for load in loads {
         for place in places {
             for size in sizes {
-                let spec = Spec::new(Kind::PingPong, *size, *place, lab.scope);
+                let spec = Spec::new(Kind::PingPong, *size, *place, lab.scope).beside(*load);
                 one(lab, out, *load, "blocking", &spec);
             }
         }

@@ -16,7 +16,7 @@ use crate::servers::{free_port, serve};
 
 /// The question.
 pub const QUESTION: Question =
-    Question { name: "redis", title: "redis-benchmark, GET", seconds: 120, quick: 20, daemon: &[], run };
+    Question { name: "redis", title: "redis-benchmark, GET", seconds: 100, quick: 4, daemon: &[], run };
 
 const WAYS: [Way; 4] = [Way::Tcp, Way::Shim, Way::Unix, Way::Sockmap];
 

@@ -14,7 +14,7 @@ use crate::runner::{Alternative, Load, Recorder, Sample};
 pub const QUESTION: Question = Question {
     name: "streams",
     title: "One server, one client, 1 to 512 streams at once, one message under way on each",
-    seconds: 50,
+    seconds: 48,
     quick: 0,
     daemon: &[],
     run,

@@ -21,7 +21,7 @@ use crate::skip::skip;
 pub const QUESTION: Question = Question {
     name: "web",
     title: "A page of nginx, php-fpm and MariaDB, asked for by wrk over 8 connections of plain TCP",
-    seconds: 75,
+    seconds: 56,
     quick: 0,
     daemon: &[],
     run,
