@@ -53,7 +53,8 @@ fn index(all: &[Results]) -> String {
     let mut text = String::from(
         "# Results\n\nMade by `make bench` from the JSON files here; [performance.md](../performance.md) ",
     );
-    text += "explains them. Values are medians of the rounds ± half the distance between their quartiles. A ratio above 1 is ";
+    text += "explains them. Values are medians of the rounds ± half the distance between their quartiles. ";
+    text += "A ratio above 1 is ";
     text += "better, whether the value is a rate or a time; it is the median of the rounds' ratios, with the 95% ";
     text += "interval of its bootstrap.\n\n## Targets\n\n";
     text += &targets::markdown(all);

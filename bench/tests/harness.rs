@@ -57,8 +57,8 @@ macro_rules! questions {
 }
 
 questions! {
-    pingpong oneway buffers alternatives messages duplex streams connect bystander netpipe iperf redis memcached pgbench nginx web
-    echo costs instructions daemon
+    pingpong oneway buffers alternatives messages duplex streams connect bystander netpipe iperf redis memcached pgbench
+    nginx web echo costs instructions daemon
 }
 
 #[test]

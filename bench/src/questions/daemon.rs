@@ -33,8 +33,9 @@ pub const MEMORY: &str = "memory of ipcd for each endpoint";
 fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
     out.only_once();
     out.note(
-        "The streams are opened one after the other, each as soon as the one before has moved; 5,000 for each pair of a \
-         client and a server. Memory is resident memory of the process; what the kernel needs for the sockets is not in it.",
+        "Live streams are opened one after the other, each as soon as the one before has moved; 5,000 for each pair of \
+         a client and a server. Memory is resident memory of the process; what the kernel needs for the sockets is not \
+         in it.",
     );
     let counts = lab.scope.of(&[1000, 10_000, 50_000][..], &[1000], &[100]);
     for streams in counts {
@@ -46,7 +47,6 @@ fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
         let heads = vec![
             head(HELD, "", true),
             head(TO_MOVE, "µs", false),
-            head(PAIRS, "/s", true),
             head(MEMORY, "bytes", false),
             head("memory of the client for each stream, more than without the shim", "bytes", false),
             head("CPU time of ipcd while nothing happens", "ms/s", false),
@@ -54,7 +54,26 @@ fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
         let turn = move || turn(lab, *streams);
         out.group(Load::Idle, heads, vec![Alternative::several(Way::Shim.name(), turn)]);
     }
+    let each = lab.scope.of(1000, 500, 50);
+    let clients = AT_ONCE.to_string();
+    let head = |what| Head::new(&[("clients at once", &*clients), ("measured", what)], Metric::higher(what, "/s"));
+    let heads = vec![head(PAIRS), head("pairs per second")];
+    out.group(Load::Idle, heads, vec![Alternative::several(Way::Shim.name(), move || burst(lab, each))]);
     Ok(())
+}
+
+/// Clients that open streams at the same time.
+const AT_ONCE: u32 = 8;
+
+/// All at once: how many pairs ipcd makes for the CPU time that it needs, and in the time that passes.
+fn burst(lab: &Lab, each: u32) -> Result<Vec<Sample>> {
+    let daemon = lab.daemon();
+    let (start, cpu, pairs) = (Instant::now(), cpu_time(daemon.pid())?, daemon.stats()?.pairs);
+    let mut all: Vec<Held> = (0..AT_ONCE).map(|_| begin(lab, Way::Shim, each)).collect::<Result<_>>()?;
+    all.iter_mut().try_for_each(Held::wait)?;
+    let (time, busy) = (start.elapsed(), cpu_time(daemon.pid())? - cpu);
+    let pairs = (daemon.stats()?.pairs - pairs) as f64;
+    Ok(vec![(pairs / busy.as_secs_f64()).into(), (pairs / time.as_secs_f64()).into()])
 }
 
 /// So many for each client, because a program may have only so many open files.
@@ -68,21 +87,32 @@ struct Held {
     times: Vec<u32>,
 }
 
-fn hold(lab: &Lab, way: Way, streams: u32) -> Result<Held> {
+fn begin(lab: &Lab, way: Way, streams: u32) -> Result<Held> {
     let mut server = Process::start(lab.command(artifacts::LIVE, way, Side::Server)?.arg("serve"))?;
     let port = server.line()?;
     let mut talk = lab.command(artifacts::LIVE, way, Side::Client)?;
     let verb = if way == Way::Shim { "talk" } else { "stay" };
-    let mut client = Process::start(talk.args([verb, &port, &streams.to_string()]))?;
-    let moved = client.number()?;
-    let times = client.words()?;
-    Ok(Held { client, _server: server, moved, times })
+    let client = Process::start(talk.args([verb, &port, &streams.to_string()]))?;
+    Ok(Held { client, _server: server, moved: 0, times: Vec::new() })
+}
+
+impl Held {
+    /// Until all its streams are there.
+    fn wait(&mut self) -> Result<()> {
+        self.moved = self.client.number()?;
+        self.times = self.client.words()?;
+        Ok(())
+    }
 }
 
 /// As many clients as are needed.
 fn hold_all(lab: &Lab, way: Way, streams: u32) -> Result<Vec<Held>> {
     let clients = streams.div_ceil(EACH);
-    (0..clients).map(|_| hold(lab, way, streams / clients)).collect()
+    let one = |_| {
+        let mut held = begin(lab, way, streams / clients)?;
+        held.wait().map(|()| held)
+    };
+    (0..clients).map(one).collect()
 }
 
 fn resident_clients(all: &[Held]) -> Result<i64> {
@@ -92,9 +122,8 @@ fn resident_clients(all: &[Held]) -> Result<i64> {
 fn turn(lab: &Lab, streams: u32) -> Result<Vec<Sample>> {
     let native = resident_clients(&hold_all(lab, Way::Tcp, streams)?)?;
     let daemon = lab.daemon().pid();
-    let (memory, cpu, pairs) = (resident(daemon)?, cpu_time(daemon)?, lab.daemon().stats()?.pairs);
+    let (memory, pairs) = (resident(daemon)?, lab.daemon().stats()?.pairs);
     let all = hold_all(lab, Way::Shim, streams)?;
-    let busy = cpu_time(daemon)? - cpu;
     let pairs = lab.daemon().stats()?.pairs - pairs;
     let moved: u32 = all.iter().map(|held| held.moved).sum();
     ensure!(pairs >= u64::from(moved), "{pairs} pairs for {moved} streams");
@@ -108,7 +137,6 @@ fn turn(lab: &Lab, streams: u32) -> Result<Vec<Sample>> {
     Ok(vec![
         f64::from(moved).into(),
         Sample { value: median_of(&times) / 1000.0, times, p99_us: None },
-        (pairs as f64 / busy.as_secs_f64().max(0.001)).into(),
         endpoints,
         clients,
         idle.into(),
