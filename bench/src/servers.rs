@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::lab::is_root;
 use crate::process::Server;
 use crate::skip::skip;
 
@@ -44,16 +45,24 @@ pub fn serve_until(command: &mut Command, what: &str, is_ready: impl Fn() -> boo
     Server::start(command)?.wait_until(what, is_ready)
 }
 
-/// The user and group that some servers want to be instead of root.
-pub fn user(name: &str) -> Result<(u32, u32)> {
+/// Somebody else than root.
+#[derive(Clone, Copy)]
+pub struct User(u32, u32);
+
+/// The user and group that some servers want to be instead of root; none if we are not root ourselves.
+pub fn user(name: &str) -> Result<Option<User>> {
+    if !is_root() {
+        return Ok(None);
+    }
     let users = fs::read_to_string("/etc/passwd").context("/etc/passwd")?;
     let found = users.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == name);
-    let ids = found.and_then(|f| Some((f.get(2)?.parse().ok()?, f.get(3)?.parse().ok()?)));
-    ids.ok_or_else(|| skip(format!("there is no user {name}")))
+    let ids = found.and_then(|f| Some(User(f.get(2)?.parse().ok()?, f.get(3)?.parse().ok()?)));
+    ids.map(Some).ok_or_else(|| skip(format!("there is no user {name}")))
 }
 
 /// Has a program start as this user, after whatever else was set up that may need root.
-pub fn run_as(command: &mut Command, (user, group): (u32, u32)) {
+pub fn run_as(command: &mut Command, user: Option<User>) {
+    let Some(User(user, group)) = user else { return };
     let change = move || {
         // SAFETY: plain system calls. A change of user clears the signal at our death, so it is set again.
         let done = unsafe {
@@ -69,6 +78,7 @@ pub fn run_as(command: &mut Command, (user, group): (u32, u32)) {
 }
 
 /// Gives a file or directory to this user.
-pub fn give(path: &Path, (user, group): (u32, u32)) -> Result<()> {
+pub fn give(path: &Path, user: Option<User>) -> Result<()> {
+    let Some(User(user, group)) = user else { return Ok(()) };
     Ok(std::os::unix::fs::chown(path, Some(user), Some(group))?)
 }

@@ -59,7 +59,7 @@ impl Nginx {
     /// Has wrk ask for this path for a second.
     pub fn ask(&self, lab: &Lab, way: Way, path: &str, connections: u32) -> Result<Sample> {
         let mut wrk = lab.command(artifacts::installed("wrk")?, way, Side::Client)?;
-        wrk.args(["-t", "1", "-d", "1", "--latency", "-c", &connections.to_string()]);
+        wrk.args(["-t", "1", "-d", "1", "--latency", "--timeout", "20", "-c", &connections.to_string()]);
         let said = output(wrk.arg(format!("http://127.0.0.1:{}/{path}", self.port)))?;
         anyhow::ensure!(!said.contains("Non-2xx") && !said.contains("Socket errors"), "wrk printed {said}");
         let after = |start: &str| said.lines().find_map(|l| Some(l.trim().strip_prefix(start)?.trim().to_owned()));

@@ -115,7 +115,8 @@ fn turn(lab: &Lab, servers: &Pool<Place, Postgres>, way: Way, across: bool, scri
         Way::Unix => command.arg("-h").arg(&server.sockets),
         _ => command.args(["-h", lab.host(across)]),
     };
-    command.args(["-p", &server.port.to_string(), "-U", "postgres", "-n", "-b", script, "-c", "8", "-T", "1"]);
+    command.args(["-p", &server.port.to_string(), "-U", "postgres", "-n", "-b", script, "-c", "8"]);
+    command.args(lab.scope.of(["-T", "1"], ["-T", "1"], ["-t", "20"]));
     let said = output(command.arg("postgres"))?;
     let tps = said.lines().find_map(|l| l.strip_prefix("tps = ")?.split(' ').next()?.parse::<f64>().ok());
     Ok(tps.with_context(|| format!("pgbench printed {said:?}"))?.into())
