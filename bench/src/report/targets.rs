@@ -267,3 +267,35 @@ pub fn text(all: &[Results]) -> String {
     let line = |o: Outcome| format!("{:<26}{} ({})\n{:26}{}\n", o.verdict, o.target.what, o.target.wanted, "", o.worst);
     outcomes(all).into_iter().filter(|o| o.verdict != "not measured").map(line).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{All, TARGETS, outcome};
+    use crate::machine::Machine;
+    use crate::questions::pingpong;
+    use crate::record::{Case, Metric, Results, Series};
+
+    /// Round trips of one case, TCP and the shim.
+    fn measured(tcp: &[f64], shim: &[f64]) -> [Results; 1] {
+        let series = |name: &str, values: &[f64]| Series { name: name.into(), values: values.into(), p99_us: None };
+        let labels = vec![("bytes".to_owned(), "64".to_owned())];
+        let series = vec![series("TCP", tcp), series("shim", shim)];
+        let case = Case { labels, metric: Metric::lower("round trip", "µs"), series };
+        let (question, title) = (pingpong::QUESTION.name.into(), String::new());
+        let (machine, cases, seconds) = (Machine::describe(), vec![case], 0.0);
+        [Results { question, title, machine, cases, seconds, notes: vec![], skipped: vec![], failed: vec![] }]
+    }
+
+    fn verdict(results: &[Results]) -> &'static str {
+        let target = TARGETS.iter().find(|t| t.what.starts_with("round trip against TCP")).expect("the target");
+        outcome(target, &All(results)).verdict
+    }
+
+    #[test]
+    fn verdicts() {
+        assert_eq!(verdict(&measured(&[20.0, 21.0, 22.0], &[10.0, 10.0, 10.0])), "met");
+        assert_eq!(verdict(&measured(&[10.0, 10.0, 10.0], &[20.0, 21.0, 22.0])), "NOT MET");
+        assert_eq!(verdict(&measured(&[10.0, 10.0, 10.0], &[11.0, 12.0, 5.0])), "not met, within the noise");
+        assert_eq!(verdict(&[]), "not measured");
+    }
+}
