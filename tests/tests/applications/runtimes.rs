@@ -58,7 +58,11 @@ fn python_servers_of_every_kind() {
             scene.serve(&python("servers.py", &["server", kind, &port.to_string()]), &[port]);
             let results = scene.run(&python("servers.py", &["client", kind, &port.to_string()]));
             // What has not moved stays on TCP when it is executed with; what has moved goes along.
-            scene.expect_final(match kind { "child" => 0, "executed" => 1, _ => 3 });
+            scene.expect_final(match kind {
+                "child" => 0,
+                "executed" => 1,
+                _ => 3,
+            });
             results
         });
     }
