@@ -85,6 +85,8 @@ fn keep_for_calls(id: Id, fd: c_int) -> bool {
     {
         id.local().tcp.store(tcp, SeqCst);
     }
+    // Who sleeps on the number looks again, at the socket.
+    crate::park::kick(id);
     true
 }
 

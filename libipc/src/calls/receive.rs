@@ -40,6 +40,8 @@ struct Call<'a> {
     flags: c_int,
     cursor: Cursor<'static>,
     deadline: Option<Option<u64>>,
+    /// Whether the descriptor was non-blocking when the call began.
+    nonblocking: Option<bool>,
 }
 
 /// What one attempt gave.
@@ -59,7 +61,7 @@ fn active(id: Pinned, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
     }
     // SAFETY: the header is the program's, and outlives this call.
     let cursor = unsafe { Cursor::of(msg) };
-    let mut call = Call { id: *id, fd, msg, flags, cursor, deadline: None };
+    let mut call = Call { id: *id, fd, msg, flags, cursor, deadline: None, nonblocking: None };
     let r = call.run();
     adopt::attend(*id, fd);
     r
@@ -75,7 +77,8 @@ impl Call<'_> {
                 Attempt::Again => continue,
                 Attempt::Empty => {}
             }
-            if self.flags & libc::MSG_DONTWAIT != 0 || sys::is_nonblocking(tcp_fd(self.id, self.fd)) {
+            let asked = || sys::is_nonblocking(tcp_fd(self.id, self.fd));
+            if self.flags & libc::MSG_DONTWAIT != 0 || *self.nonblocking.get_or_insert_with(asked) {
                 return self.or_progress(EAGAIN);
             }
             match self.block(phase) {
@@ -188,10 +191,28 @@ impl Call<'_> {
             self.msg.msg_controllen = 0;
             r
         };
-        if r > 0 && self.flags & libc::MSG_PEEK == 0 {
-            self.account(rx, r as usize);
+        match r {
+            r if r <= 0 => r,
+            r if self.flags & libc::MSG_PEEK != 0 => r + self.peek_beyond(rx, r as usize),
+            r => {
+                self.account(rx, r as usize);
+                r
+            }
         }
-        r
+    }
+
+    /// A look at the last bytes on TCP goes on with the first ones on the new transport.
+    fn peek_beyond(&mut self, rx: &Guard<'_, Receiver>, seen: usize) -> sys::Ret {
+        if rx.state.on != Transport::Tcp || rx.state.left_on_tcp() != Some(seen as u64) {
+            return 0;
+        }
+        let unix = self.id.local().unix.load(core::sync::atomic::Ordering::Acquire);
+        self.cursor.done += seen;
+        let mut window = self.cursor.window(usize::MAX);
+        let mut header = without_control(&window.header(self.msg));
+        let r = sys::recvmsg(unix, &raw mut header, self.flags | libc::MSG_DONTWAIT);
+        self.cursor.done -= seen;
+        r.max(0)
     }
 
     fn account(&self, rx: &mut Guard<'_, Receiver>, n: usize) {
@@ -360,11 +381,12 @@ fn without_control(msg: &msghdr) -> msghdr {
     msghdr { msg_control: core::ptr::null_mut(), msg_controllen: 0, ..*msg }
 }
 
-/// The end of the new transport is the end of the stream, unless TCP says that it was a reset.
+/// The end of the new transport is the end of the stream, unless TCP says that it was a reset. TCP is drained, so it is
+/// asked as the program asks: a reader is not told of errors that are for writers.
 fn end_of_stream(id: Id) -> sys::Ret {
     let tcp = id.local().tcp.load(core::sync::atomic::Ordering::Acquire);
-    match sys::getsockopt::<c_int>(tcp, libc::SOL_SOCKET, libc::SO_ERROR) {
-        Ok(error) if error != 0 => -(error as sys::Ret),
+    match sys::recv(tcp, &mut [0], libc::MSG_DONTWAIT) {
+        r if r < 0 && r != EAGAIN && tcp >= 0 => r,
         _ => 0,
     }
 }

@@ -87,6 +87,8 @@ struct Call<'a> {
     cursor: Cursor<'static>,
     total: usize,
     deadline: Option<Option<u64>>,
+    /// Whether the descriptor was non-blocking when the call began.
+    nonblocking: Option<bool>,
 }
 
 /// What one attempt gave.
@@ -104,7 +106,7 @@ fn active(id: Pinned, fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
     // SAFETY: the header is the program's, and outlives this call.
     let cursor = unsafe { Cursor::of(msg) };
     let total = cursor.len();
-    let mut call = Call { id: *id, fd, msg, flags, cursor, total, deadline: None };
+    let mut call = Call { id: *id, fd, msg, flags, cursor, total, deadline: None, nonblocking: None };
     let r = call.run();
     adopt::attend(*id, fd);
     if r == EPIPE && flags & libc::MSG_NOSIGNAL == 0 {
@@ -123,7 +125,8 @@ impl Call<'_> {
                 Attempt::Again => continue,
                 Attempt::Full => {}
             }
-            if self.flags & libc::MSG_DONTWAIT != 0 || sys::is_nonblocking(tcp_fd(self.id, self.fd)) {
+            let asked = || sys::is_nonblocking(tcp_fd(self.id, self.fd));
+            if self.flags & libc::MSG_DONTWAIT != 0 || *self.nonblocking.get_or_insert_with(asked) {
                 return self.or_progress(EAGAIN);
             }
             if let Some(r) = self.block(phase) {
