@@ -39,14 +39,19 @@ fn symbols(library: &[u8]) -> Vec<(String, Option<String>, bool)> {
     described.collect()
 }
 
-/// The names in the table of libipc/src/hooks.rs: what stands before the first parenthesis of each row.
+/// The names in libipc/src/hooks.rs: what stands before the first parenthesis of each row of the table, and in those of
+/// the macros for functions with a variable number of arguments.
 fn interposed() -> BTreeSet<String> {
     let source = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../libipc/src/hooks.rs")).expect("hooks.rs");
+    let variadic = source.lines().filter_map(|line| {
+        let arguments = line.trim().strip_prefix("crate::listed!(").or(line.trim().strip_prefix("crate::forwarded!("))?;
+        arguments.split([' ', ',']).next().map(str::to_owned)
+    });
     let table = source.split_once("\nhooks! {\n").expect("the table").1;
     let table = table.split_once("\n}").expect("the table's end").0;
     let rows: String = table.lines().filter(|l| !l.trim_start().starts_with("//")).collect();
     let names = rows.split(';').filter_map(|row| Some(row.trim().split_once('(')?.0.to_owned()));
-    names.collect()
+    names.chain(variadic).collect()
 }
 
 #[test]
