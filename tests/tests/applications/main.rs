@@ -10,6 +10,7 @@ mod memcached;
 mod messages;
 mod network_tools;
 mod nginx;
+mod openssh;
 mod postgres;
 mod redis;
 mod runtimes;
