@@ -109,7 +109,10 @@ fn copies_both_ways() {
                     psql -qX -v ON_ERROR_STOP=1 -h 127.0.0.1 -p $1 -U test test";
         scene.run(&shell(dump, &[&port]));
         results.extend(psql(scene, &port, &["select count(*), sum(length(words)) from again"]));
-        scene.expect_final(2);
+        // A second connection, of a process of its own, streams the log meanwhile.
+        let backup = "pg_basebackup -h 127.0.0.1 -p $1 -U test -D $2 -X stream -c fast && $3 -n $2";
+        results.extend(scene.run(&shell(backup, &[&port, &scene.path("backup"), &program("pg_verifybackup")])));
+        scene.expect_final(3);
         results
     });
 }

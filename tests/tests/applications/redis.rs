@@ -39,7 +39,7 @@ fn benchmark_has_all_its_streams_final() {
 #[test]
 fn benchmark_with_pipelines_and_large_values() {
     check("redis-benchmark with pipelines", |scene| {
-        let port = server(scene, "data", &[]);
+        let port = server(scene, "data", &["--io-threads", "3", "--io-threads-do-reads", "yes"]);
         let pipelines = ["-n", "2000", "-t", "set,get,lpush,lrange_100", "-P", "8", "-d", "2000"];
         let mut results = kinds(&scene.run(&benchmark(port, &pipelines)));
         results.extend(kinds(&scene.run(&benchmark(port, &["-n", "60", "-t", "set,get", "-d", "300000"]))));
