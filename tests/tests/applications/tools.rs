@@ -45,7 +45,7 @@ pub fn as_user(user: &str, command: &[&str]) -> Program {
         return tool("setpriv", &become_user.iter().chain(command).copied().collect::<Vec<_>>());
     }
     let [program, args @ ..] = command else { panic!("no program") };
-    Program::new(program, args)
+    tool(program, args)
 }
 
 /// Gives a directory to this user, if we are root.
