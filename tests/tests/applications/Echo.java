@@ -145,7 +145,7 @@ public class Echo {
                 ByteBuffer out = ByteBuffer.wrap(message(number, i)), in = ByteBuffer.allocate(out.remaining());
                 while (in.hasRemaining()) {
                     channel.write(out);
-                    key.interestOps(out.hasRemaining() ? SelectionKey.OP_READ | SelectionKey.OP_WRITE : SelectionKey.OP_READ);
+                    key.interestOps(SelectionKey.OP_READ | (out.hasRemaining() ? SelectionKey.OP_WRITE : 0));
                     selector.select();
                     selector.selectedKeys().clear();
                     channel.read(in);

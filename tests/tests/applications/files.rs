@@ -5,8 +5,8 @@ use tests::scene::{check, free_port};
 use crate::tools::{is_root, shell, tool};
 
 /// A tree with small and large files.
-const TREE: &str = "mkdir -p $1 && cd $1 && for i in $(seq 60); do mkdir -p dir$((i % 7)); seq $i $((i * 97)) >dir$((i % 7))/file$i; done
-    && seq 400000 >large && ln -s large link";
+const TREE: &str = "mkdir -p $1 && cd $1 && for i in $(seq 60); do
+    d=dir$((i % 7)); mkdir -p $d; seq $i $((i * 97)) >$d/file$i; done && seq 400000 >large && ln -s large link";
 
 #[test]
 fn rsync_daemon() {
@@ -58,7 +58,8 @@ fn git_daemon() {
             fixed.iter().fold(program, |program, (name, value)| program.env(name, value))
         };
         let repository = format!(
-            "set -e; ({}); cd $1/work; git init -q -b main .; git add .; git commit -qm one; git clone -q --bare . $1/base/r.git",
+            "set -e; ({}); cd $1/work; git init -q -b main .; git add .; git commit -qm one; \
+             git clone -q --bare . $1/base/r.git",
             TREE.replace('\n', " ").replace("$1", "$1/work")
         );
         scene.prepare(&git(&repository));
@@ -71,14 +72,17 @@ fn git_daemon() {
             set -e; cd $1; url=git://127.0.0.1:$2/r.git
             git ls-remote $url
             git clone -q $url a; git clone -q $url b
-            cd a; for i in 1 2 3; do seq $i 100000 >new$i; git add .; git commit -qm "new $i"; git push -q origin main; done
+            cd a; for i in 1 2 3; do
+                seq $i 100000 >new$i; git add .; git commit -qm "new $i"; git push -q origin main
+            done
             cd ../b; for i in $(seq 2000); do
                 printf 'commit refs/heads/main\ncommitter A <a@localhost> %d +0000\ndata 3\nown\n' $((1600000000 + i))
                 [ $i != 1 ] || printf 'from refs/heads/main^0\n'
             done | git fast-import --quiet
             git fetch -q origin; git merge -q -m merged origin/main
             git checkout -q -b other; seq 7 200000 >other; git add .; git commit -qm other; git push -q origin other
-            cd ../a; git fetch -q origin; git fsck --no-progress; git rev-parse HEAD origin/other; git count-objects -v | grep -v size"#;
+            cd ../a; git fetch -q origin; git fsck --no-progress; git rev-parse HEAD origin/other
+            git count-objects -v | grep -v size"#;
         let results = scene.run(&git(script));
         // git-daemon executes what serves: a stream that has not moved by then stays on TCP.
         scene.expect_final(0);

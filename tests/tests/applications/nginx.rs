@@ -41,7 +41,8 @@ fn proxy(scene: &Scene, behind: u16) -> u16 {
     let servers = format!(
         "upstream behind {{ server 127.0.0.1:{behind}; keepalive 8; keepalive_requests 100000; }}
          server {{ listen 127.0.0.1:{port}; client_max_body_size 20m;
-                   location / {{ proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Connection ''; }} }}"
+                   location / {{ proxy_pass http://behind; proxy_http_version 1.1;
+                                 proxy_set_header Connection ''; }} }}"
     );
     start(scene, "proxy", &servers, port);
     port

@@ -64,7 +64,8 @@ cd "$1"; conf=ssh/ssh.conf
 scp -q -F $conf site/large there:$1/scp-there
 scp -q -F $conf there:$1/scp-there scp-back
 scp -q -O -F $conf there:$1/site/large rcp-back
-printf 'put site/large %s/put\nget %s/put get\nls -1 %s/site\nrename %s/put %s/renamed\n' $1 $1 $1 $1 $1 | sftp -q -b - -F $conf there | grep -v '^sftp>' | sed "s|$1||"
+printf 'put site/large %s/put\nget %s/put get\nls -1 %s/site\nrename %s/put %s/renamed\n' $1 $1 $1 $1 $1 |
+    sftp -q -b - -F $conf there | grep -v '^sftp>' | sed "s|$1||"
 sha256sum scp-there scp-back rcp-back get renamed
 "#;
 

@@ -1,4 +1,5 @@
-//! PostgreSQL: a process for each client, bulk copies both ways, prepared statements, a connection for each transaction.
+//! PostgreSQL: a process for each client, bulk copies both ways, prepared statements, a connection for each
+//! transaction.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,7 +19,8 @@ fn program(name: &str) -> String {
     programs.pop().expect("a PostgreSQL server").display().to_string()
 }
 
-/// A cluster of its own, which the play uses in every setting: making one takes seconds. The server does not run as root.
+/// A cluster of its own, which the play uses in every setting: making one takes seconds. The server does not run as
+/// root.
 fn cluster() -> PrivateDir {
     let dir = PrivateDir::new();
     chown(dir.path(), "postgres");

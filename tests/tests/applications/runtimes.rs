@@ -55,7 +55,10 @@ fn python_servers_of_every_kind() {
     for kind in ["threads", "forks", "http", "manager", "queues", "child", "executed"] {
         check(&format!("Python, {kind}"), |scene| {
             let port = free_port();
-            scene.serve(&python("servers.py", &["server", kind, &port.to_string()]), &[port]);
+            // What is executed is looked for in a place where it is not, first.
+            let server =
+                python("servers.py", &["server", kind, &port.to_string()]).env("PATH", "/nonexistent:/usr/bin");
+            scene.serve(&server, &[port]);
             let results = scene.run(&python("servers.py", &["client", kind, &port.to_string()]));
             // What has not moved stays on TCP when it is executed with; what has moved goes along.
             scene.expect_final(match kind {

@@ -1,4 +1,5 @@
-// An HTTP server and a client that keeps its connections, with large bodies both ways. `server` or `client`, and a port.
+// An HTTP server and a client that keeps its connections, with large bodies both ways. `server` or `client`, and a
+// port.
 'use strict';
 const http = require('http');
 const crypto = require('crypto');
