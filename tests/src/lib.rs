@@ -9,6 +9,7 @@ pub mod case;
 pub mod containers;
 pub mod daemon;
 pub mod diagnose;
+pub mod differential;
 pub mod run;
 pub mod scene;
 pub mod server;

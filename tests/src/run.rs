@@ -38,6 +38,11 @@ impl<'a> Mode<'a> {
         }
     }
 
+    /// Makes a command run in this mode.
+    pub fn apply(self, command: &mut Command) {
+        command.env_remove("LD_PRELOAD").env_remove("IPCD_SOCKET").envs(self.environment());
+    }
+
     fn environment(self) -> Vec<(&'static str, OsString)> {
         let shim = || ("LD_PRELOAD", artifacts::libipc().into_os_string());
         match self {
@@ -82,8 +87,8 @@ impl Program {
 
     pub(crate) fn command(&self, mode: Mode) -> Command {
         let mut command = Command::new(&self.path);
-        command.args(&self.args).env_remove("LD_PRELOAD").env_remove("IPCD_SOCKET");
-        command.envs(mode.environment()).envs(self.env.iter().cloned());
+        mode.apply(command.args(&self.args));
+        command.envs(self.env.iter().cloned());
         command
     }
 

@@ -35,6 +35,8 @@ int main(int argc, char **argv) {
     }
     if (argc >= 2 && strcmp(argv[1], "exact") == 0)
         return exact_main(argc - 1, argv + 1);
+    if (argc >= 2 && strcmp(argv[1], "differential") == 0)
+        return differential_main(argc - 1, argv + 1);
     if (argc >= 5 && strcmp(argv[1], "continue") == 0) {
         far_inherit(argv[2], argv[3]);
         opt.cold = strcmp(argv[4], "cold") == 0;

@@ -1,0 +1,54 @@
+//! The differential tester: programs of socket calls for the two ends of a connection, made from a seed, carried out in
+//! lock-step natively and under the shim. Every result, error, byte and readiness must be the same, but for the
+//! differences that `compare` names.
+//!
+//! The calls are made by the victim (`tests/victims/differential*.c`), one or two processes of it. A call that would
+//! block is left in progress: that it blocks is its result, and what comes of it is looked at after each further call.
+
+pub mod compare;
+pub mod execute;
+pub mod generate;
+pub mod interpreter;
+pub mod program;
+pub mod shrink;
+
+use crate::{Daemon, Mode};
+use execute::{Trace, execute};
+use program::Program;
+
+/// What came of one program.
+#[derive(Debug)]
+pub enum Verdict {
+    /// The same natively and under the shim, with these named differences.
+    Same(Vec<&'static str>),
+    /// Two native runs differ: it says nothing.
+    Unclear(String),
+    /// A difference that has no name.
+    Differs(Difference),
+}
+
+/// Where a run under the shim left the native one.
+#[derive(Debug, Clone)]
+pub struct Difference {
+    /// The step, counted from 0.
+    pub step: usize,
+    /// What happened natively.
+    pub native: String,
+    /// What happened under the shim.
+    pub shim: String,
+}
+
+/// Runs a program natively, twice, and then under the shim.
+pub fn try_program(program: &Program, daemon: &Daemon) -> Verdict {
+    let native: Trace = match execute(program, Mode::Native, None) {
+        Ok(run) => run.trace,
+        Err(e) => return Verdict::Unclear(e.shim),
+    };
+    if let Err(e) = execute(program, Mode::Native, Some(&native)) {
+        return Verdict::Unclear(format!("step {}: {} and then {}", e.step, e.native, e.shim));
+    }
+    match execute(program, Mode::Shim(daemon), Some(&native)) {
+        Ok(run) => Verdict::Same(run.excused),
+        Err(difference) => Verdict::Differs(difference),
+    }
+}

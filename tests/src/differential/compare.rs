@@ -1,0 +1,230 @@
+//! Which results are the same, and the differences that have a name.
+
+use super::execute::BLOCKED;
+use super::program::{End, Program, Step};
+
+/// One result beside the native one.
+pub struct Case<'a> {
+    /// The program.
+    pub program: &'a Program,
+    /// The step that was made last; the call may be an earlier one that it ended.
+    pub at: usize,
+    /// The end that made the call.
+    pub end: End,
+    /// The call.
+    pub words: Vec<&'a str>,
+    /// Its result natively.
+    pub native: &'a str,
+    /// What came of it so far.
+    pub shim: &'a str,
+    /// Whether it is the call of the step.
+    pub own: bool,
+}
+
+/// What a result is, beside the native one.
+pub enum Judgement {
+    /// The same.
+    Same,
+    /// The same in the end, in a way that has a name.
+    Named(&'static str),
+    /// It may become the same: bytes and ends take their time. What to call.
+    Again(String),
+    /// Another.
+    Other,
+}
+
+/// A difference that has a name. Nothing that follows it can be compared.
+struct Rule {
+    name: &'static str,
+    holds: fn(&Case) -> bool,
+}
+
+/// What docs/limits.md says of streams that move.
+const RULES: &[Rule] = &[
+    Rule {
+        name: "a write after the peer has closed fails at once",
+        holds: |c| {
+            let wrote = c.is("send") && number(c.native) > Some(0) && says(c.shim, "EPIPE");
+            c.peer_closed() && (wrote || !c.own && c.step_is(c.end, &["send", "fill", "bulk"]))
+        },
+    },
+    Rule {
+        name: "how much fits",
+        holds: |c| {
+            let blocks = c.is("send") && (c.native == BLOCKED) != (c.shim == BLOCKED);
+            c.before(c.end, &["fill", "bulk"]) && (blocks || c.looks())
+        },
+    },
+    Rule {
+        name: "the end of the stream is seen before TCP would have sent it",
+        holds: |c| c.peer_closed() && c.looks() && says(c.shim, "RDHUP") && !says(c.native, "RDHUP"),
+    },
+    Rule {
+        name: "an edge more than TCP has",
+        holds: |c| c.is("epwait") && c.has_edges() && number(c.shim) > number(c.native),
+    },
+    Rule {
+        name: "a blocked reader may wake in the middle of what is sent",
+        holds: |c| !c.own && c.is("recv") && number(c.native) > Some(0) && number(c.shim) > Some(0),
+    },
+];
+
+/// What is to be mended in libipc. A rule goes when its defect does.
+const DEFECTS: &[Rule] = &[
+    Rule {
+        name: "defect: a call that began to block ends when the descriptor is made non-blocking",
+        holds: |c| !c.own && c.native == BLOCKED && c.before(c.end, &["nonblock"]),
+    },
+    Rule {
+        name: "defect: recvmmsg does not look for an error first",
+        holds: |c| c.how("recvmmsg") && c.native.starts_with("messages -1") && c.shim.starts_with("messages 1"),
+    },
+    Rule {
+        name: "defect: a reset comes when ipcd closes its copy",
+        holds: |c| c.peer_closed() && c.is("send") && says(c.native, "EPIPE") && number(c.shim) > Some(0),
+    },
+    Rule {
+        name: "defect: a reset is told otherwise, or not at all",
+        holds: |c| {
+            let native = ["ECONNRESET", "ERR", "HUP", "ENOTCONN"].iter().any(|word| says(c.native, word));
+            let shim = ["ECONNRESET", "EPIPE"].iter().any(|word| says(c.shim, word));
+            c.peer_closed() && c.native != BLOCKED && c.shim != BLOCKED && (native || shim)
+        },
+    },
+    Rule {
+        name: "defect: HUP is missing while one direction has moved",
+        holds: |c| {
+            c.looks()
+                && says(c.native, "HUP")
+                && c.before(c.end, &["shutdown"])
+                && c.before(c.end.peer(), &["shutdown"])
+        },
+    },
+    Rule {
+        name: "defect: a peek sees one of two sockets",
+        holds: |c| c.peeks() && number(c.shim) > Some(0) && number(c.shim) < number(c.native),
+    },
+];
+
+/// Reads that are complete in two parts.
+const IN_PARTS: &str = "a read ends where the stream moves";
+
+impl Case<'_> {
+    fn is(&self, call: &str) -> bool {
+        self.words[0] == call
+    }
+
+    fn how(&self, how: &str) -> bool {
+        self.words.get(1) == Some(&how)
+    }
+
+    /// A look at readiness, without waiting.
+    fn looks(&self) -> bool {
+        matches!(self.words[0], "poll" | "select" | "epwait") && self.shim != BLOCKED
+    }
+
+    /// Whether the call reads without taking.
+    fn peeks(&self) -> bool {
+        let flags = self.words.get(4).and_then(|word| word.parse::<i32>().ok()).unwrap_or_default();
+        self.is("recv") && self.words[1].starts_with("recv") && flags & libc::MSG_PEEK != 0
+    }
+
+    fn step_is(&self, end: End, calls: &[&str]) -> bool {
+        is_one_of(&self.program.steps[self.at], end, calls)
+    }
+
+    /// Whether an end has made one of these calls by now.
+    fn before(&self, end: End, calls: &[&str]) -> bool {
+        self.program.steps[..=self.at].iter().any(|step| is_one_of(step, end, calls))
+    }
+
+    fn peer_closed(&self) -> bool {
+        self.before(self.end.peer(), &["close"])
+    }
+
+    fn has_edges(&self) -> bool {
+        let mask = |step: &Step| step.words().get(4).and_then(|mask| mask.parse::<u32>().ok());
+        self.program.steps[..self.at].iter().filter_map(mask).any(|mask| mask >> 31 != 0)
+    }
+
+    /// The call that completes a result which may only be early.
+    fn again(&self) -> Option<String> {
+        let at = |at: usize| self.words.get(at).and_then(|word| word.parse::<i64>().ok());
+        let call = self.words.join(" ");
+        match self.words[0] {
+            "poll" | "select" if at(1) == Some(0) => Some(call),
+            "epwait" if at(2) == Some(0) => Some(call),
+            "inq" | "mark" | "drain" => Some(call),
+            "recv" if says(self.shim, "EAGAIN") => Some(call),
+            "recv" if !self.peeks() => {
+                let (wanted, has) = (number(self.native)?, number(self.shim)?);
+                let [_, how, slot, _, flags] = self.words[..] else { return None };
+                (has > 0 && has < wanted).then(|| format!("recv {how} {slot} {} {flags}", wanted - has))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn is_one_of(step: &Step, end: End, calls: &[&str]) -> bool {
+    let call = match step {
+        Step::Call { end: e, call, .. } if *e == end => call.split(' ').next().unwrap_or_default(),
+        Step::Bulk { end: e, .. } if *e == end => "bulk",
+        _ => return false,
+    };
+    calls.contains(&call.trim_start_matches('!'))
+}
+
+/// The number that a result has: what the call returned.
+fn number(result: &str) -> Option<i64> {
+    result.split("= ").nth(1)?.split(' ').next()?.parse().ok()
+}
+
+/// Whether a result has a word.
+fn says(result: &str, word: &str) -> bool {
+    result.split([' ', '|', ':']).any(|w| w == word)
+}
+
+/// What two results of one call are together: bytes that came in parts, events that were reported one after the other.
+pub fn join(call: &str, so_far: &str, next: &str) -> String {
+    match (call.split(' ').next(), number(so_far), number(next)) {
+        (Some("recv"), Some(a), Some(b)) if a > 0 && b > 0 && !next.contains("WRONG") => {
+            let (head, tail) = next.split_once("= ").unwrap_or_default();
+            let rest = tail.split_once(' ').map_or(String::new(), |(_, rest)| format!(" {rest}"));
+            format!("{head}= {}{rest}", a + b)
+        }
+        (Some("recv"), Some(a), _) if a > 0 => so_far.to_owned(),
+        (Some("drain"), ..) => {
+            let total = |text: &str| text.split(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or_default();
+            let then = next.split_once(' ').map_or("", |(_, then)| then);
+            format!("{} {then}", total(so_far) + total(next))
+        }
+        _ => next.to_owned(),
+    }
+}
+
+/// Judges what came of a call so far, of which the last part is `last`.
+pub fn judge(case: &Case, last: &str) -> Judgement {
+    if case.native == case.shim {
+        return if case.shim == last { Judgement::Same } else { Judgement::Named(IN_PARTS) };
+    }
+    if case.how("recvmmsg") && number(case.native) == number(case.shim) {
+        return match number(case.native) {
+            Some(0) => Judgement::Named("defect: recvmmsg stops at a message of 0 bytes"),
+            _ => Judgement::Named(IN_PARTS),
+        };
+    }
+    case.again().map_or(Judgement::Other, Judgement::Again)
+}
+
+/// The name of a difference after which nothing can be compared.
+pub fn name(case: &Case) -> Option<&'static str> {
+    RULES.iter().chain(DEFECTS).find(|rule| (rule.holds)(case)).map(|rule| rule.name)
+}
+
+/// The same for a step of several calls.
+pub fn name_of_composed(program: &Program, at: usize, native: &str, shim: &str) -> Option<&'static str> {
+    let closed = End::BOTH.iter().any(|end| program.steps[..=at].iter().any(|step| is_one_of(step, *end, &["close"])));
+    (closed && !shim.contains(BLOCKED) && !native.contains(BLOCKED))
+        .then_some("what is written after an end has closed")
+}
