@@ -44,7 +44,8 @@ fn symbols(library: &[u8]) -> Vec<(String, Option<String>, bool)> {
 fn interposed() -> BTreeSet<String> {
     let source = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../libipc/src/hooks.rs")).expect("hooks.rs");
     let variadic = source.lines().filter_map(|line| {
-        let arguments = line.trim().strip_prefix("crate::listed!(").or(line.trim().strip_prefix("crate::forwarded!("))?;
+        let arguments =
+            line.trim().strip_prefix("crate::listed!(").or(line.trim().strip_prefix("crate::forwarded!("))?;
         arguments.split([' ', ',']).next().map(str::to_owned)
     });
     let table = source.split_once("\nhooks! {\n").expect("the table").1;

@@ -32,7 +32,7 @@ fn report(seed: Option<u64>, program: &Program, difference: &Difference, daemon:
 
 /// The seeds to try, and whether there is no limit of time.
 fn seeds() -> (std::ops::Range<u64>, bool) {
-    let Ok(text) = std::env::var("IPC_SEEDS") else { return (0..400, false) };
+    let Ok(text) = std::env::var("IPC_SEEDS") else { return (0..60, false) };
     let (from, to) = text.split_once("..").unwrap_or(("0", &text));
     let number = |n: &str| n.parse().unwrap_or_else(|e| panic!("IPC_SEEDS={text}: {e}"));
     (number(from)..number(to), true)
