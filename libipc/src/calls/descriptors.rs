@@ -4,12 +4,12 @@ use core::sync::atomic::Ordering::*;
 
 use libc::{FILE, c_int, c_uint, linger};
 
-use crate::endpoint::{Id, sides};
+use crate::endpoint::Id;
 use crate::fds::{self, Kind};
 use crate::guard::{Errno, NoSignals, set_errno};
 use crate::hooks::real;
 use crate::switch::Phase;
-use crate::{confine, dual, process, sys};
+use crate::{confine, process, sys};
 
 fn bad_descriptor() -> c_int {
     set_errno(libc::EBADF);
@@ -39,24 +39,17 @@ fn leaving(fd: c_int) {
     if used || l.fds.load(SeqCst) != 1 || !e.holders.is_sole() {
         return;
     }
-    let phase = e.phase();
-    if phase == Phase::Waiting && l.grant.load(Acquire) < 0 {
+    if e.phase() == Phase::Waiting && l.grant.load(Acquire) < 0 {
         // ipcd may still have a copy of the socket (it asked the kernel about it and has not answered): the end must
         // not wait for ipcd.
         match aborts(fd) || has_unread(fd) {
             true => drop(sys::disconnect(fd)),
             false => drop(sys::shutdown(fd, libc::SHUT_WR)),
         }
-    } else if matches!(phase, Phase::Dual | Phase::Final) {
-        let unix = if kind == Kind::Final { fd } else { l.unix.load(Acquire) };
-        if e.sides() & sides::CONTROL != 0 {
-            dual::discard_control(unix);
-        }
+    } else if kind == Kind::Final && has_unread(fd) {
         // A TCP that is closed with unread bytes resets (RFC 2525, section 2.17); these are not on TCP.
-        if has_unread(unix) {
-            let now = linger { l_onoff: 1, l_linger: 0 };
-            sys::setsockopt(l.tcp.load(Acquire), libc::SOL_SOCKET, libc::SO_LINGER, &now);
-        }
+        let now = linger { l_onoff: 1, l_linger: 0 };
+        sys::setsockopt(l.tcp.load(Acquire), libc::SOL_SOCKET, libc::SO_LINGER, &now);
     }
 }
 

@@ -193,17 +193,20 @@ impl Call<'_> {
         };
         match r {
             r if r <= 0 => r,
-            r if self.flags & libc::MSG_PEEK != 0 => r + self.peek_beyond(rx, r as usize),
             r => {
-                self.account(rx, r as usize);
-                r
+                // The last bytes on TCP: what follows is on the new transport.
+                let moves = rx.state.on == Transport::Tcp && rx.state.left_on_tcp() == Some(r as u64);
+                if self.flags & libc::MSG_PEEK == 0 {
+                    self.account(rx, r as usize);
+                }
+                if moves && self.flags & libc::MSG_TRUNC == 0 { r + self.beyond(r as usize) } else { r }
             }
         }
     }
 
-    /// A look at the last bytes on TCP goes on with the first ones on the new transport.
-    fn peek_beyond(&mut self, rx: &Guard<'_, Receiver>, seen: usize) -> sys::Ret {
-        if rx.state.on != Transport::Tcp || rx.state.left_on_tcp() != Some(seen as u64) {
+    /// A call that came to the end of TCP goes on with what is on the new transport.
+    fn beyond(&mut self, seen: usize) -> sys::Ret {
+        if self.cursor.done + seen >= self.cursor.len() {
             return 0;
         }
         let unix = self.id.local().unix.load(core::sync::atomic::Ordering::Acquire);
