@@ -5,6 +5,7 @@ use core::ptr::null_mut;
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec};
 
 use super::receive::{nothing_read, receive};
+use super::send::{PLAIN, finished, on_final, send as send_message};
 use crate::confine::{self, is_confined};
 use crate::cursor::Cursor;
 use crate::fds::{is_ours, needs_us, still_socket};
@@ -15,6 +16,8 @@ use crate::sys;
 
 /// Flags of recv that mean something else on a Unix-domain socket.
 const DIFFERS: c_int = libc::MSG_TRUNC | libc::MSG_ERRQUEUE;
+
+const NOT_A_SOCKET: sys::Ret = -(libc::ENOTSOCK as sys::Ret);
 
 /// Ignored by recv and send, refused by recvmsg and sendmsg, which are what becomes of them here.
 const COMPAT: c_int = c_int::MIN;
@@ -43,7 +46,7 @@ fn read_into(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> ssize_t 
 #[inline(never)]
 fn write_from(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t {
     let mut iov = iovec { iov_base: buf.cast_mut(), iov_len: len };
-    as_libc(super::send::send(fd, &header(&raw mut iov, 1), flags & !COMPAT))
+    as_libc(send_message(fd, &header(&raw mut iov, 1), flags & !COMPAT))
 }
 
 /// A list that the kernel would refuse is the kernel's to refuse.
@@ -277,6 +280,11 @@ unsafe fn list_of<'a>(msg: *const msghdr) -> &'a [iovec] {
     }
 }
 
+/// A write where the descriptor is the new socket and its flags mean the same there: the kernel's own call.
+fn on_new_socket(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> Option<ssize_t> {
+    if is_ours(fd) && !needs_us(fd) && flags & !PLAIN == 0 { finished(fd, buf, len, flags) } else { None }
+}
+
 #[cold]
 #[inline(never)]
 unsafe fn slow_write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t {
@@ -288,10 +296,8 @@ unsafe fn slow_write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t {
     if needs_us(fd) && still_socket(fd) {
         return write_from(fd, buf, len, 0);
     }
-    if is_ours(fd)
-        && let Some(r) = super::send::finished(fd, &mut iovec { iov_base: buf.cast_mut(), iov_len: len }, 1, 0)
-    {
-        return as_libc(r);
+    if let Some(r) = on_new_socket(fd, buf, len, 0) {
+        return r;
     }
     // SAFETY: the program's own call.
     unsafe { real::write()(fd, buf, len) }
@@ -307,13 +313,13 @@ unsafe fn slow_writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
         return counted_write(fd, pieces, || unsafe { real::writev()(fd, iov, count) });
     }
     if needs_us(fd) && is_list(iov, count as usize) && still_socket(fd) {
-        return as_libc(super::send::send(fd, &header(iov.cast_mut(), count as usize), 0));
+        return as_libc(send_message(fd, &header(iov.cast_mut(), count as usize), 0));
     }
-    if is_ours(fd)
-        && is_list(iov, count as usize)
-        && let Some(r) = super::send::finished(fd, iov.cast_mut(), count as usize, 0)
-    {
-        return as_libc(r);
+    if is_ours(fd) && is_list(iov, count as usize) {
+        match on_final(fd, &header(iov.cast_mut(), count as usize), 0) {
+            NOT_A_SOCKET => {}
+            r => return as_libc(r),
+        }
     }
     // SAFETY: the program's own call.
     unsafe { real::writev()(fd, iov, count) }
@@ -326,6 +332,9 @@ unsafe fn slow_send(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) ->
         let pieces = [iovec { iov_base: buf.cast_mut(), iov_len: len }];
         // SAFETY: the program's own call.
         return counted_write(fd, &pieces, || unsafe { real::send()(fd, buf, len, flags) });
+    }
+    if let Some(r) = on_new_socket(fd, buf, len, flags) {
+        return r;
     }
     if is_ours(fd) {
         return write_from(fd, buf, len, flags);
@@ -351,11 +360,14 @@ pub unsafe fn sendto(
         // SAFETY: the program's own call.
         return unsafe { real::sendto()(fd, buf, len, flags, addr, addr_len) };
     }
+    if let Some(r) = on_new_socket(fd, buf, len, flags & !COMPAT) {
+        return r;
+    }
     let mut iov = iovec { iov_base: buf.cast_mut(), iov_len: len };
     let mut msg = header(&raw mut iov, 1);
     msg.msg_name = addr.cast_mut().cast();
     msg.msg_namelen = if addr.is_null() { 0 } else { addr_len };
-    as_libc(super::send::send(fd, &msg, flags & !COMPAT))
+    as_libc(send_message(fd, &msg, flags & !COMPAT))
 }
 
 pub unsafe fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
@@ -366,7 +378,7 @@ pub unsafe fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
     // SAFETY: null or the program's header.
     if let Some(msg) = unsafe { msg.as_ref() } {
         if is_ours(fd) && is_list(msg.msg_iov, msg.msg_iovlen) {
-            return as_libc(super::send::send(fd, msg, flags));
+            return as_libc(send_message(fd, msg, flags));
         }
         if msg.msg_controllen > 0 {
             super::rights::passing(msg);

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering::*;
 
-use libc::{c_int, c_void, msghdr};
+use libc::{c_int, c_void, iovec, msghdr, ssize_t};
 use matcher::reason::Reason;
 use matcher::wire::Direction;
 
@@ -10,7 +10,7 @@ use super::receive::{deadline, wait};
 use crate::cursor::Cursor;
 use crate::endpoint::{self, Guard, Id, Pinned, tcp_fd};
 use crate::fds::{self, Kind};
-use crate::guard::NoSignals;
+use crate::guard::{NoSignals, as_libc};
 use crate::hooks::real;
 use crate::park::{self, Woken};
 use crate::switch::{Phase, Sender, Transport};
@@ -19,8 +19,14 @@ use crate::{adopt, daemon, dual, offsets, process, sys};
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 const EPIPE: sys::Ret = -(libc::EPIPE as sys::Ret);
 
+/// Flags that mean the same on a Unix-domain socket, or nothing on either.
+pub const PLAIN: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE | libc::MSG_EOR;
+
 /// Writes the buffers of `msg` as sendmsg(2) does.
 pub fn send(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
+    if flags & !PLAIN == 0 && fds::kind(fd) == Kind::Final {
+        return on_final(fd, msg, flags);
+    }
     let known = fds::lookup(fd);
     if let Some((id, Kind::Active | Kind::Final)) = &known
         && flags & libc::MSG_FASTOPEN != 0
@@ -36,33 +42,57 @@ pub fn send(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
     }
     match known {
         Some((id, Kind::Active)) => active(id, fd, msg, flags),
-        Some((id, Kind::Final)) => on_final(*id, fd, msg, flags),
+        Some((_, Kind::Final)) => on_final(fd, msg, flags),
         _ => native(fd, msg, flags),
     }
 }
 
-/// A write to a descriptor that is the new socket; `None` if it is none any more (closed unseen).
-pub fn finished(fd: c_int, list: *mut libc::iovec, count: usize, flags: c_int) -> Option<sys::Ret> {
-    let (id, _) = fds::lookup(fd).filter(|(_, kind)| *kind == Kind::Final)?;
-    // SAFETY: msghdr is plain data, valid when zeroed.
-    let mut msg: msghdr = unsafe { core::mem::zeroed() };
-    (msg.msg_iov, msg.msg_iovlen) = (list, count as _);
-    Some(on_final(*id, fd, &msg, flags)).filter(|r| *r != -(libc::ENOTSOCK as sys::Ret))
+/// A write of one buffer to a descriptor that was the new socket a moment ago, by the kernel's shortest call; flags are
+/// [`PLAIN`]. `None` if it is no socket any more (closed unseen).
+pub fn finished(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> Option<ssize_t> {
+    // SAFETY: the program's own arguments.
+    let r = unsafe { real::send()(fd, buf, len, flags | libc::MSG_NOSIGNAL) };
+    if r >= 0 {
+        return Some(r);
+    }
+    // SAFETY: libc's errno of this thread, just set.
+    match unsafe { *libc::__errno_location() } {
+        libc::ENOTSOCK => None,
+        libc::EPIPE => {
+            let mut iov = iovec { iov_base: buf.cast_mut(), iov_len: len };
+            // SAFETY: msghdr is plain data, valid when zeroed.
+            let mut msg: msghdr = unsafe { core::mem::zeroed() };
+            (msg.msg_iov, msg.msg_iovlen) = (&raw mut iov, 1);
+            Some(as_libc(refused(fd, &msg, flags)))
+        }
+        _ => Some(r),
+    }
+}
+
+/// A write to a descriptor that is the new socket.
+pub fn on_final(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
+    let (msg, flags) = (for_unix(msg), flags & !libc::MSG_ZEROCOPY);
+    match native(fd, &msg, flags | libc::MSG_NOSIGNAL) {
+        EPIPE => refused(fd, &msg, flags),
+        r => r,
+    }
 }
 
 /// A Unix-domain socket refuses what is written after the peer has closed; TCP takes it, and learns from the answer. So
 /// TCP is given it.
-fn on_final(id: Id, fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
-    let r = native(fd, &for_unix(msg), flags & !libc::MSG_ZEROCOPY | libc::MSG_NOSIGNAL);
-    match id.local().tcp.load(Acquire) {
-        tcp if r == EPIPE && tcp >= 0 => native(tcp, &for_unix(msg), flags & !libc::MSG_ZEROCOPY),
-        _ => {
-            if r == EPIPE && flags & libc::MSG_NOSIGNAL == 0 {
-                sys::raise_sigpipe();
-            }
-            r
-        }
+#[cold]
+fn refused(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
+    if let Some((id, Kind::Final)) = fds::lookup(fd)
+        && let tcp = id.local().tcp.load(Acquire)
+        && tcp >= 0
+        && fds::is_final_now(fd, *id)
+    {
+        return native(tcp, msg, flags);
     }
+    if flags & libc::MSG_NOSIGNAL == 0 {
+        sys::raise_sigpipe();
+    }
+    EPIPE
 }
 
 /// What TCP ignores and a Unix-domain socket would not: an address, control messages.
@@ -156,7 +186,7 @@ impl Call<'_> {
         let rest = if self.cursor.done > 0 { window.header(self.msg) } else { *self.msg };
         let r = match fds::kind(self.fd) {
             _ if !fds::is_number_of(self.fd, self.id) => native(tcp_fd(self.id, self.fd), &rest, flags),
-            Kind::Final => on_final(self.id, self.fd, &rest, flags),
+            Kind::Final => on_final(self.fd, &rest, flags),
             _ => native(self.fd, &rest, flags),
         };
         if r >= 0 { r + self.cursor.done as sys::Ret } else { self.or_progress(r) }
