@@ -10,6 +10,7 @@ use crate::calls::stdio::is_standard;
 use crate::daemon::Link;
 use crate::endpoint::{self, Id};
 use crate::guard::NoSignals;
+use crate::inherit::is_settling;
 use crate::offsets::Answer;
 use crate::switch::{Control, Phase};
 use crate::{daemon, dual, epoll, fdinfo, fds, offsets, park, process, sys};
@@ -68,7 +69,7 @@ fn tell(id: Id, fd: c_int) {
 
 fn take_up(id: Id, fd: c_int) {
     let e = id.endpoint();
-    if e.deaf_readers.load(SeqCst) > 0 || !process::is_announced() || !e.holders.is_sole() {
+    if e.deaf_readers.load(SeqCst) > 0 || !process::is_announced() || !e.holders.is_sole() || is_settling(id) {
         return;
     }
     let _no_signals = NoSignals::hold();

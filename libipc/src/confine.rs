@@ -19,8 +19,6 @@ use crate::switch::Phase;
 use crate::{daemon, dual};
 
 static CONFINED: AtomicBool = AtomicBool::new(false);
-/// How long streams between both transports may hold up the program's step, in nanoseconds. They need the peer's answer.
-const LANDING_NS: u64 = 1_000_000_000;
 
 /// Whether the shim may make no system call of its own any more.
 #[inline(always)]
@@ -77,10 +75,10 @@ pub fn begin() {
     let _errno = Errno::keep();
     if crate::process::is_announced() {
         for id in endpoint::held() {
-            dual::land(id, LANDING_NS);
+            dual::land(id, Reason::Confined);
             match id.endpoint().phase() {
                 Phase::Tracking | Phase::Waiting => fds::settle(id, Kind::Counted),
-                Phase::Connecting => drop(endpoint::stay(id, Reason::UnseenIo)),
+                Phase::Connecting => drop(endpoint::stay(id, Reason::Confined)),
                 _ => {}
             }
         }

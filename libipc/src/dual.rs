@@ -12,6 +12,14 @@ use crate::offsets::Answer;
 use crate::switch::{self, CONTROL_LEN, Control, Phase, Receiver, Sender, Transport};
 use crate::{adopt, daemon, epoll, finish, offsets, park, sys};
 
+const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
+const EINTR: sys::Ret = -(libc::EINTR as sys::Ret);
+
+/// How long a peer may take that is busy, but not idle.
+const ANSWER_NS: u64 = 100_000_000;
+/// How long the program is held up where the peer's answer is needed.
+const LANDING_NS: u64 = 1_000_000_000;
+
 /// Drives the switch as far as it goes now. Called before every call on the endpoint and after every wait; never
 /// waits itself.
 pub fn pump(id: Id) {
@@ -50,11 +58,24 @@ pub fn hear_locked(id: Id, rx: &mut Receiver) {
                 Some((_, Ok(()))) => {}
                 _ => rx.lost(),
             },
-            n if n == -(libc::EAGAIN as isize) || n == -(libc::EINTR as isize) => break,
+            EAGAIN | EINTR => break,
             _ => rx.lost(),
         }
     }
+    let tx = if id.endpoint().sides() & sides::TX_UNIX != 0 { Transport::Unix } else { Transport::Tcp };
+    // Asked in this order: the answer is no nearly always, and costs nothing.
+    if rx.is_taken_back(tx, || false)
+        && has_ended(unix)
+        && rx.is_taken_back(tx, || has_ended(id.local().tcp.load(Acquire)))
+    {
+        rx.lost();
+    }
     note_rx(id, rx);
+}
+
+/// Whether the next thing to read is the end of the stream, or an error.
+fn has_ended(socket: c_int) -> bool {
+    !matches!(sys::recv(socket, &mut [0], libc::MSG_PEEK | libc::MSG_DONTWAIT), EAGAIN | 1)
 }
 
 /// Counts anew what a call left uncounted whose process died in it. `fd` is the program's descriptor.
@@ -84,6 +105,14 @@ pub fn mend(id: Id, fd: c_int, rx: Option<&mut Half<Receiver>>, tx: Option<&mut 
 /// Publishes what the locked receiving half says. Who waits on the transport that it was on must look again.
 pub fn note_rx(id: Id, rx: &Receiver) {
     if id.endpoint().note_rx(rx) {
+        epoll::update_dual(id);
+        park::kick(id);
+    }
+}
+
+/// Publishes what the locked sending half says. Who waits for room on the transport that it was on must look again.
+pub fn note_tx(id: Id, tx: &Sender) {
+    if id.endpoint().note_tx(tx) {
         epoll::update_dual(id);
         park::kick(id);
     }
@@ -131,8 +160,7 @@ fn leave(id: Id) {
     if tx.shut {
         sys::shutdown(unix, libc::SHUT_WR);
     }
-    e.note_tx(tx);
-    epoll::update_dual(id);
+    note_tx(id, tx);
     daemon::switched(id, Direction::Sent, tx.written);
 }
 
@@ -161,42 +189,71 @@ fn settle(id: Id) {
         }
     } else if switch::may_fall_back(&tx.state, &rx.state) && epoll::leave_dual(id, Phase::Stay) {
         drop((rx, tx));
-        adopt::give_up(id);
-        endpoint::stayed(id, Reason::PeerDeclined, Phase::Dual);
-        park::kick(id);
+        stays(id, Reason::PeerDeclined);
     }
 }
 
-/// Waits for the switch to come to its end, as far as the peer's answer can bring that about; at most `limit`
-/// nanoseconds.
-pub fn land(id: Id, limit: u64) {
-    let deadline = sys::now() + limit;
-    loop {
-        pump(id);
-        let answer = id.endpoint().sides() & sides::CONTROL != 0;
-        let left = deadline.saturating_sub(sys::now());
-        if id.endpoint().phase() != Phase::Dual || !answer {
+/// Brings an endpoint out of Dual, onto the new transport or back onto TCP, because somebody comes who knows TCP alone. A
+/// peer that is in a call answers at once; for one that is not, the promise is taken back. Only where bytes are under way
+/// on the new transport there is nothing but to wait, for as long as can be answered for.
+pub fn land(id: Id, reason: Reason) {
+    let began = sys::now();
+    for patience in [ANSWER_NS, LANDING_NS] {
+        while await_answer(id, began + patience) {}
+        if id.endpoint().phase() != Phase::Dual || retract(id, reason) {
             return;
         }
-        if left == 0 {
-            return withdraw(id);
-        }
-        let mut control = [pollfd { fd: id.local().unix.load(Acquire), events: libc::POLLIN, revents: 0 }];
-        sys::ppoll(&mut control, Some(left), None);
     }
 }
 
-/// Takes the promise back, if the peer has promised nothing: it cannot have left TCP, and finds the new transport ended.
-fn withdraw(id: Id) {
-    let _no_signals = NoSignals::hold();
-    if let Some(mut rx) = id.endpoint().lock_rx() {
-        hear_locked(id, &mut rx.state);
-        if !rx.state.promised {
-            rx.state.lost();
-            note_rx(id, &rx.state);
-        }
+/// Goes on with the switch; true if the peer may bring it further before the deadline.
+fn await_answer(id: Id, deadline: u64) -> bool {
+    pump(id);
+    let left = deadline.saturating_sub(sys::now());
+    if id.endpoint().phase() != Phase::Dual || id.endpoint().sides() & sides::CONTROL == 0 || left == 0 {
+        return false;
     }
-    settle(id);
+    let mut control = [pollfd { fd: id.local().unix.load(Acquire), events: libc::POLLIN, revents: 0 }];
+    sys::ppoll(&mut control, Some(left), None);
+    true
+}
+
+/// Takes the promise back. The peer finds the new transport ended, and TCP not; what it had left to say there is refused.
+/// False if bytes of the application went over the new transport.
+fn retract(id: Id, reason: Reason) -> bool {
+    let _no_signals = NoSignals::hold();
+    let e = id.endpoint();
+    let (Some(mut rx), Some(mut tx)) = (e.lock_rx(), e.lock_tx()) else { return false };
+    let unix = id.local().unix.load(Acquire);
+    if e.phase() != Phase::Dual || unix < 0 {
+        return false;
+    }
+    let waiting = |rx: &mut Receiver| {
+        hear_locked(id, rx);
+        !rx.expects_control() && sys::ioctl_int(unix, libc::FIONREAD as u32).is_ok_and(|n| n > 0)
+    };
+    let bytes = waiting(&mut rx.state);
+    if !switch::may_retract(&tx.state, &rx.state, bytes) {
+        return false;
+    }
+    // From here on the peer can say nothing more, and so it cannot leave TCP if it has not.
+    sys::shutdown(unix, libc::SHUT_RD);
+    let bytes = waiting(&mut rx.state);
+    let done = switch::retract(&mut tx.state, &mut rx.state, bytes);
+    note_rx(id, &rx.state);
+    note_tx(id, &tx.state);
+    if done && epoll::leave_dual(id, Phase::Stay) {
+        drop((rx, tx));
+        stays(id, reason);
+    }
+    done
+}
+
+/// What follows the step back to Stay.
+fn stays(id: Id, reason: Reason) {
+    adopt::give_up(id);
+    endpoint::stayed(id, reason, Phase::Dual);
+    park::kick(id);
 }
 
 /// Events of poll(2) that concern reading.

@@ -17,6 +17,17 @@ use crate::{family, fdinfo, finish, sys};
 
 /// Endpoints that one program can hand to the next.
 const MOST: usize = 64;
+/// How long a program settles in that was executed with connections: it may give up privileges, fork, forbid itself system
+/// calls (sshd does all three). What it was given makes no promise in that time, in nanoseconds.
+const SETTLING_NS: u64 = 1_000_000_000;
+/// CLOCK_MONOTONIC nanoseconds when this program was given its connections; 0: it was given none.
+static RESUMED: AtomicU64 = AtomicU64::new(0);
+
+/// Whether the endpoint came along through exec a moment ago.
+pub fn is_settling(id: Id) -> bool {
+    let resumed = RESUMED.load(Relaxed);
+    resumed > id.endpoint().birth().opened && sys::now() < resumed + SETTLING_NS
+}
 
 /// One endpoint on its way. Descriptor numbers are -1 where there is none.
 #[repr(C)]
@@ -187,6 +198,7 @@ pub unsafe fn take_up(environment: *mut *const c_char) {
 }
 
 fn resume(slot: usize) {
+    RESUMED.store(sys::now(), Relaxed);
     let mut kept = [const { None }; MOST];
     for (to, entry) in kept.iter_mut().zip(carried(slot)) {
         *to = entry.read();

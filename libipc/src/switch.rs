@@ -5,7 +5,7 @@
 //!                 N-th byte          grant, HELLO        both directions on Unix
 //!   Connecting ─► Tracking ─► Waiting ─► Dual ───────────► Final
 //!        │           │           │        │ the new transport ended without a SWITCH,
-//!        └───────────┴───────────┴────────┴─► Stay        and we had not left TCP
+//!        └───────────┴───────────┴────────┴─► Stay        or was taken back, and we are on TCP
 //! ```
 //!
 //! Each direction leaves TCP at an offset that its sender chooses. On the new transport a side first says HELLO ("from
@@ -124,11 +124,13 @@ pub struct Sender {
     pub shut: bool,
     /// This direction must not leave TCP any more (an option that only TCP has, the descriptor passed away).
     pub barred: bool,
+    /// Bytes of the application were written to the new transport.
+    pub used: bool,
 }
 
 impl Sender {
     /// Nothing written, on TCP.
-    pub const NEW: Sender = Sender { on: Transport::Tcp, written: 0, shut: false, barred: false };
+    pub const NEW: Sender = Sender { on: Transport::Tcp, written: 0, shut: false, barred: false, used: false };
 
     /// Leaves TCP, if the promise of the peer allows it: the SWITCH to send before any byte of the application, and
     /// before the end of the stream if that was written already.
@@ -141,6 +143,12 @@ impl Sender {
         Some(Control::Switch(self.written))
     }
 
+    /// The new transport takes nothing any more: what follows goes to TCP, for ever.
+    pub fn returns(&mut self) {
+        self.on = Transport::Tcp;
+        self.barred = true;
+    }
+
     /// The kernel says how many bytes were written to TCP: somebody died who had not counted his.
     pub fn recount(&mut self, written: u64) {
         if self.on == Transport::Tcp {
@@ -150,8 +158,9 @@ impl Sender {
 
     /// `n` bytes of the application were written to where the direction is.
     pub fn wrote(&mut self, n: u64) {
-        if self.on == Transport::Tcp {
-            self.written = self.written.wrapping_add(n);
+        match self.on {
+            Transport::Tcp => self.written = self.written.wrapping_add(n),
+            Transport::Unix => self.used |= n > 0,
         }
     }
 }
@@ -167,13 +176,25 @@ pub struct Receiver {
     pub promised: bool,
     /// The peer's offset, once its SWITCH was seen.
     pub leaves_at: Option<u64>,
-    /// The new transport ended before a SWITCH.
+    /// The new transport ended before a SWITCH, or was taken back: the direction is on TCP, for ever.
     pub ended: bool,
+    /// Bytes of the application were read from the new transport.
+    pub used: bool,
+    /// This side has shut the new transport's reading half: its end is not the end of the stream.
+    pub closed: bool,
 }
 
 impl Receiver {
     /// Nothing read, on TCP.
-    pub const NEW: Receiver = Receiver { on: Transport::Tcp, read: 0, promised: false, leaves_at: None, ended: false };
+    pub const NEW: Receiver = Receiver {
+        on: Transport::Tcp,
+        read: 0,
+        promised: false,
+        leaves_at: None,
+        ended: false,
+        used: false,
+        closed: false,
+    };
 
     /// Whether the new transport carries control messages still: what is next on it is not for the application.
     pub fn expects_control(&self) -> bool {
@@ -193,9 +214,18 @@ impl Receiver {
         Ok(())
     }
 
-    /// The new transport ended, or cannot be trusted, before a SWITCH was heard: the direction stays where it is.
+    /// The new transport ended before a SWITCH was heard, cannot be trusted, or was taken back: what follows is on TCP.
     pub fn lost(&mut self) {
         self.ended = true;
+        self.on = Transport::Tcp;
+        self.leaves_at = None;
+    }
+
+    /// Whether an end of the new transport is no end of the stream: this side shut it, or the peer has taken its SWITCH
+    /// back. That it does only before the first byte and only if this side has not left TCP; and whoever ends
+    /// the stream ends TCP first.
+    pub fn is_taken_back(&self, tx: Transport, tcp_is_over: impl FnOnce() -> bool) -> bool {
+        self.on == Transport::Unix && (self.closed || (!self.used && tx == Transport::Tcp && !tcp_is_over()))
     }
 
     /// How many bytes may be taken from TCP; `None` while the peer's offset is not known: whatever is there is below.
@@ -205,9 +235,12 @@ impl Receiver {
 
     /// `n` bytes of the application were read from where the direction is.
     pub fn took(&mut self, n: u64) {
-        if self.on == Transport::Tcp {
-            self.read = self.read.wrapping_add(n);
-            self.settle();
+        match self.on {
+            Transport::Tcp => {
+                self.read = self.read.wrapping_add(n);
+                self.settle();
+            }
+            Transport::Unix => self.used |= n > 0,
         }
     }
 
@@ -228,7 +261,7 @@ impl Receiver {
 
 /// Both directions are on the new transport and TCP is drained.
 pub fn is_final(tx: &Sender, rx: &Receiver) -> bool {
-    tx.on == Transport::Unix && rx.on == Transport::Unix
+    tx.on == Transport::Unix && rx.on == Transport::Unix && !rx.closed
 }
 
 /// After the new transport ended: whether the stream can go on over TCP as if nothing had been.
@@ -236,5 +269,30 @@ pub fn may_fall_back(tx: &Sender, rx: &Receiver) -> bool {
     rx.ended && rx.on == Transport::Tcp && tx.on == Transport::Tcp
 }
 
+/// Whether a promise can be taken back as far as this side knows. `waiting`: bytes of the application lie on the new
+/// transport.
+pub fn may_retract(tx: &Sender, rx: &Receiver, waiting: bool) -> bool {
+    let peer_left = rx.leaves_at.is_some();
+    let moved = tx.used || rx.used || waiting;
+    !moved && !(peer_left && tx.on == Transport::Unix)
+}
+
+/// The promise is taken back, once the new transport's reading half is shut and what the peer had said was heard: true if
+/// the stream is on TCP again. Otherwise the peer left TCP in the last moment: what it has written is read, and
+/// then comes TCP again.
+#[must_use]
+pub fn retract(tx: &mut Sender, rx: &mut Receiver, waiting: bool) -> bool {
+    if !may_retract(tx, rx, waiting) {
+        rx.closed = true;
+        tx.barred = true;
+        return false;
+    }
+    tx.returns();
+    rx.lost();
+    true
+}
+
 #[cfg(test)]
 mod explore;
+#[cfg(test)]
+mod tests;

@@ -63,6 +63,8 @@ reasons! {
     Closed = 15, "closed";
     /// The C library's streams (stdin, stdout, fdopen) may read and write the descriptor where libipc does not see it.
     Stdio = 16, "stdio";
+    /// The program has forbidden itself system calls (seccomp) while the stream was between the transports.
+    Confined = 17, "confined";
 
     // Decided by ipcd.
     /// No endpoint of this host reported the mirrored four-tuple in time: the peer is remote or has no libipc.

@@ -45,8 +45,7 @@ fn a_program_without_the_shim_on_the_stream() {
 
 #[test]
 fn a_descriptor_passed_in_a_message() {
-    // Between the transports bytes can be lost (docs/limits.md).
-    Case::new("passed").only(&[Layout::Warm]).check();
+    Case::new("passed").only(&[Layout::Warm, Layout::Cold]).check();
 }
 
 #[test]

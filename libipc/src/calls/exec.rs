@@ -18,9 +18,6 @@ unsafe extern "C" {
     static environ: List;
 }
 
-/// How long a stream that is between both transports may hold up an exec, in nanoseconds. It needs the peer's answer.
-const LANDING_NS: u64 = 1_000_000_000;
-
 /// The program's environment as it is now.
 pub fn environment() -> List {
     // SAFETY: libc's variable; the program's own threads change it at their own risk.
@@ -35,7 +32,7 @@ pub fn concerns_us() -> bool {
 /// Endpoints that a program inherits which will not know of them go on over TCP, as far as they still can.
 fn keep_on_tcp() {
     for id in inherit::inherited() {
-        dual::land(id, LANDING_NS);
+        dual::land(id, Reason::Executed);
         endpoint::stay(id, Reason::Executed);
     }
 }
@@ -90,11 +87,6 @@ unsafe fn execute(program: Program, list: List, call: impl Fn(List) -> c_int) ->
         }
         drop(errno);
         return call(list);
-    }
-    // One that has not moved stays: the next program may confine itself at any moment (sshd does), also between the
-    // transports.
-    for id in inherit::inherited() {
-        endpoint::stay(id, Reason::Executed);
     }
     let packed = Packed::new(family::slot(), inherit::inherited());
     // SAFETY: the program's own environment.

@@ -141,9 +141,11 @@ impl Call<'_> {
         }
         dual::mend(self.id, self.fd, Some(&mut rx), None);
         let mut r = self.read_once(&mut rx);
-        if r <= 0 && r != EAGAIN && rx.state.on == Transport::Tcp && now == Phase::Dual && rx.state.expects_control() {
+        let on = rx.state.on;
+        if r <= 0 && r != EAGAIN && now == Phase::Dual {
+            // The end of one transport is the end of the stream only if the other one does not go on.
             dual::hear_locked(self.id, &mut rx.state);
-            if rx.state.on == Transport::Unix {
+            if rx.state.on != on {
                 r = self.read_once(&mut rx);
             }
         }

@@ -7,10 +7,6 @@ use crate::fds::{self, Kind};
 use crate::guard::Errno;
 use crate::{dual, endpoint};
 
-/// How long a stream that is between both transports may hold up the message, in nanoseconds. It needs the peer's
-/// answer.
-const LANDING_NS: u64 = 1_000_000_000;
-
 /// Before a message goes out: the receiver gets what is behind the number, and knows nothing of what is hidden. So an
 /// endpoint stays on TCP, or if it has left it is the new socket first.
 pub fn passing(msg: &msghdr) {
@@ -40,6 +36,6 @@ fn leaves(fd: c_int) {
     if let Some((id, Kind::Active)) = fds::lookup(fd)
         && !endpoint::stay(*id, Reason::Passed)
     {
-        dual::land(*id, LANDING_NS);
+        dual::land(*id, Reason::Passed);
     }
 }

@@ -236,13 +236,18 @@ impl Call<'_> {
         let flags = self.flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         let mut window = self.cursor.window(usize::MAX);
         let header = if self.cursor.done > 0 { window.header(self.msg) } else { *self.msg };
-        let r = match tx.state.on {
-            Transport::Tcp => sys::sendmsg(tcp_fd(self.id, self.fd), &header, flags),
-            Transport::Unix => {
-                let unix = self.id.local().unix.load(Acquire);
-                sys::sendmsg(unix, &for_unix(&header), flags & !libc::MSG_ZEROCOPY)
+        if tx.state.on == Transport::Unix {
+            let unix = self.id.local().unix.load(Acquire);
+            let r = sys::sendmsg(unix, &for_unix(&header), flags & !libc::MSG_ZEROCOPY);
+            if r != EPIPE {
+                self.account(tx, r.max(0) as usize);
+                return r;
             }
-        };
+            // The peer reads nothing there any more. Whether it reads TCP, TCP knows.
+            tx.state.returns();
+            dual::note_tx(self.id, &tx.state);
+        }
+        let r = sys::sendmsg(tcp_fd(self.id, self.fd), &header, flags);
         if r > 0 {
             self.account(tx, r as usize);
         }

@@ -14,9 +14,6 @@ use crate::guard::Errno;
 use crate::hooks::real;
 use crate::process;
 
-/// How long a stream that is between both transports may hold up the call, in nanoseconds. It needs the peer's answer.
-const LANDING_NS: u64 = 1_000_000_000;
-
 /// Whether the endpoint is one of the three that a program finds open in `stdin`, `stdout` and `stderr`.
 pub fn is_standard(id: Id) -> bool {
     fds::numbers_of(id).any(|fd| fd <= libc::STDERR_FILENO)
@@ -31,7 +28,7 @@ pub extern "C" fn takes(fd: c_int) {
     if let Some((id, Kind::Active)) = fds::lookup(fd)
         && !endpoint::stay(*id, Reason::Stdio)
     {
-        crate::dual::land(*id, LANDING_NS);
+        crate::dual::land(*id, Reason::Stdio);
     }
 }
 

@@ -190,10 +190,11 @@ fn take(id: Id, fd: c_int, len: usize, step: impl Fn(c_int, usize) -> sys::Ret) 
     let glimpse = Glimpse::of(&rx.prefix, |room| sys::recv(from, room, libc::MSG_PEEK | libc::MSG_DONTWAIT));
     let limit = len.min(rx.state.left_on_tcp().map_or(len, |n| n.max(1) as usize));
     let r = step(from, limit);
-    if r == 0 && rx.state.on == Transport::Tcp && e.phase() == Phase::Dual && rx.state.expects_control() {
-        // The end of TCP is the end of the stream only if the peer has not switched.
+    if r == 0 && e.phase() == Phase::Dual {
+        // The end of one transport is the end of the stream only if the other one does not go on.
+        let on = rx.state.on;
         dual::hear_locked(id, &mut rx.state);
-        if rx.state.on == Transport::Unix {
+        if rx.state.on != on {
             return None;
         }
     }
