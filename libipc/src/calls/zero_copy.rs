@@ -19,6 +19,7 @@ use crate::{adopt, daemon, dual, sys};
 /// The longest look; a longer prefix is lost if it moves this way.
 const GLIMPSE: usize = 256;
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
+const EINTR: sys::Ret = -(libc::EINTR as sys::Ret);
 
 fn kernel(r: ssize_t) -> sys::Ret {
     // SAFETY: libc's errno of this thread, just set.
@@ -76,23 +77,32 @@ impl Glimpse {
     }
 }
 
-/// Moves `len` bytes to the endpoint with `step(socket, bytes)`, which is the real call; `look` copies the first of
-/// them without moving them.
+/// Where bytes come from that move to an endpoint.
+#[derive(Clone, Copy)]
+enum Source {
+    File,
+    /// A pipe, and whether the call waits for it.
+    Pipe(c_int, bool),
+}
+
+/// Moves `len` bytes to the endpoint with `step(socket, bytes, waits)`, which is the real call; it waits for the source
+/// only where `waits` says so. `look` copies the first of the bytes without moving them.
 fn outward(
     id: &Pinned,
     fd: c_int,
     len: usize,
+    source: Source,
     look: impl Fn(&mut [u8]) -> sys::Ret,
-    step: impl Fn(c_int, usize) -> sys::Ret,
+    step: impl Fn(c_int, usize, bool) -> sys::Ret,
 ) -> sys::Ret {
     let e = id.endpoint();
     let until = deadline(tcp_fd(**id, fd), libc::SO_SNDTIMEO);
     let mut done = 0;
     loop {
         if prepare(**id, fd) > Phase::Dual {
-            return after(done, step(fd, len - done));
+            return after(done, step(fd, len - done, done == 0));
         }
-        let Some(tx) = e.lock_tx() else { return after(done, step(fd, len - done)) };
+        let Some(tx) = e.lock_tx() else { return after(done, step(fd, len - done, done == 0)) };
         if e.phase() > Phase::Dual {
             continue;
         }
@@ -101,7 +111,7 @@ fn outward(
             // The direction cannot leave TCP until the call is back.
             e.deaf_writers.fetch_add(1, SeqCst);
             drop(tx);
-            let r = step(tcp_fd(**id, fd), len - done);
+            let r = step(tcp_fd(**id, fd), len - done, done == 0);
             if let Some(mut tx) = e.lock_tx()
                 && r > 0
             {
@@ -112,16 +122,48 @@ fn outward(
             e.deaf_writers.fetch_sub(1, SeqCst);
             return after(done, r);
         }
-        let r = step(id.local().unix.load(Acquire), len - done);
+        let mut tx = tx;
+        let r = step(id.local().unix.load(Acquire), len - done, false);
+        tx.state.wrote(r.max(0) as u64);
         drop(tx);
         done += r.max(0) as usize;
-        let stuck = r == EAGAIN && sys::is_nonblocking(tcp_fd(**id, fd));
-        if r == 0 || (r < 0 && r != EAGAIN) || done >= len || stuck {
+        if r == 0 || (r < 0 && r != EAGAIN) || done >= len {
             return after(done, r.min(0));
         }
-        if let Err(r) = block(**id, fd, libc::POLLOUT, until) {
+        if let Err(r) = wait_to_go_on(**id, fd, source, done, until) {
             return after(done, r);
         }
+    }
+}
+
+/// A step on the new transport has moved less than it was to: waits for what was missing, room or bytes. `Err` is how the
+/// call ends, if nothing had moved.
+fn wait_to_go_on(id: Id, fd: c_int, source: Source, done: usize, until: Option<u64>) -> Result<(), sys::Ret> {
+    let empty = |pipe| {
+        let mut bytes = [libc::pollfd { fd: pipe, events: libc::POLLIN, revents: 0 }];
+        sys::ppoll(&mut bytes, Some(0), None) == 0
+    };
+    if let Source::Pipe(pipe, waits) = source
+        && empty(pipe)
+    {
+        // What the pipe had has moved: that is all that splice(2) moves.
+        return match done > 0 || !waits || sys::is_nonblocking(pipe) {
+            true => Err(EAGAIN),
+            false => await_pipe(pipe, libc::POLLIN),
+        };
+    }
+    match sys::is_nonblocking(tcp_fd(id, fd)) {
+        true => Err(EAGAIN),
+        false => block(id, fd, libc::POLLOUT, until),
+    }
+}
+
+/// Waits for a pipe, nothing locked.
+fn await_pipe(pipe: c_int, events: i16) -> Result<(), sys::Ret> {
+    let mut set = [libc::pollfd { fd: pipe, events, revents: 0 }];
+    match sys::ppoll(&mut set, None, None) {
+        EINTR => Err(EINTR),
+        _ => Ok(()),
     }
 }
 
@@ -156,13 +198,10 @@ fn inward(
         };
         if readable {
             match take(**id, fd, len, &step) {
-                Some(EAGAIN) if waits && !sys::is_nonblocking(pipe) => {
-                    let mut room = [libc::pollfd { fd: pipe, events: libc::POLLOUT, revents: 0 }];
-                    if sys::ppoll(&mut room, None, None) == -(libc::EINTR as sys::Ret) {
-                        return -(libc::EINTR as sys::Ret);
-                    }
-                    continue;
-                }
+                Some(EAGAIN) if waits && !sys::is_nonblocking(pipe) => match await_pipe(pipe, libc::POLLOUT) {
+                    Ok(()) => continue,
+                    Err(r) => return r,
+                },
                 Some(r) => return r,
                 None => continue,
             }
@@ -241,7 +280,8 @@ pub unsafe fn sendfile(out: c_int, from: c_int, offset: *mut off_t, count: size_
         Some((id, Kind::Active)) => {
             // SAFETY: null or the program's offset.
             let at = unsafe { offset.as_ref() }.copied();
-            as_libc(outward(&id, out, count, |room| look_at_file(from, at, room), |fd, n| kernel(step(fd, n))))
+            let look = |room: &mut [u8]| look_at_file(from, at, room);
+            as_libc(outward(&id, out, count, Source::File, look, |fd, n, _| kernel(step(fd, n))))
         }
         _ => step(out, count),
     }
@@ -265,7 +305,10 @@ pub unsafe fn splice(
     let step = |from, to, n| with(from, to, n, flags);
     if let Some((id, Kind::Active)) = fds::lookup(to) {
         let look = |room: &mut [u8]| look_at_pipe(from, room);
-        return as_libc(outward(&id, to, len, look, |fd, n| kernel(step(from, fd, n))));
+        let source = Source::Pipe(from, flags & libc::SPLICE_F_NONBLOCK == 0);
+        let step =
+            |fd, n, waits| kernel(with(from, fd, n, if waits { flags } else { flags | libc::SPLICE_F_NONBLOCK }));
+        return as_libc(outward(&id, to, len, source, look, step));
     }
     if let Some((id, Kind::Active)) = fds::lookup(from) {
         let waits = flags & libc::SPLICE_F_NONBLOCK == 0;
