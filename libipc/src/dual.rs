@@ -243,6 +243,8 @@ fn retract(id: Id, reason: Reason) -> bool {
     note_rx(id, &rx.state);
     note_tx(id, &tx.state);
     if done && epoll::leave_dual(id, Phase::Stay) {
+        // Other processes of the family have it open, too.
+        sys::shutdown(unix, libc::SHUT_RDWR);
         drop((rx, tx));
         stays(id, reason);
     }
