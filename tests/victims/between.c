@@ -31,6 +31,10 @@ static void nudge(struct stream *s, bool far) {
  * left TCP. Or far has not taken up its grant (promised). */
 static struct stream *between(void) {
     const char *state = opt.argc > 0 ? opt.argv[0] : "left";
+    /* Both ends have spoken to ipcd by then, and know how long a prefix is. */
+    struct stream *first = stream_open(AF_INET);
+    warm();
+    stream_close(first);
     struct stream *s = stream_open(AF_INET);
     bool left = strcmp(state, "left") == 0, promised = strcmp(state, "promised") == 0;
     /* One call of each end completes a prefix; only the next one can take up a grant. */
