@@ -1,9 +1,15 @@
-//! Asks the kernel for the sequence numbers of a socket. What one end of a stream sends first is what the other
-//! receives first: 64 bits that the kernel draws at random, that stay for the life of a stream, and that survive the
-//! translation of addresses. Two sockets whose numbers agree in both directions are one stream, wherever they are.
+//! Asks the kernel for the numbers by which the two ends of a stream are known:
+//!
+//! - sequence numbers: what one end sends first is what the other receives first. 64 bits that stay for the life of a
+//!   stream and survive the translation of addresses. The kernel makes them of the addresses and the time, so two
+//!   networks with equal addresses may have the same, if two streams begin within the same 64 nanoseconds twice.
+//! - flow hashes: a random number that each end marks its segments with inside the machine, and the last one that
+//!   arrived at the other. It changes after a loss.
+//!
+//! Two sockets of which both agree are one stream, wherever they are.
 //!
 //! ```text
-//!   socket ──> sk_storage map <── iterator: for each socket in the map, write four numbers of its tcp_sock
+//!   socket ──> sk_storage map <── iterator: for each socket in the map, write six numbers of its tcp_sock
 //! ```
 //!
 //! The map is ipcd's own and holds one socket for the moment of the question, so the program runs for nobody else, is
@@ -15,7 +21,7 @@ mod program;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use matcher::endpoint::Sequence;
+use matcher::endpoint::{Flow, Sequence};
 use matcher::wire::Role;
 
 use btf::Btf;
@@ -59,8 +65,8 @@ impl Proof {
         Ok(Proof { map, link })
     }
 
-    /// The first sequence numbers of a socket that the caller knows to be TCP.
-    pub fn ask(&self, socket: BorrowedFd<'_>, role: Role) -> io::Result<Sequence> {
+    /// The numbers of a socket that the caller knows to be TCP.
+    pub fn ask(&self, socket: BorrowedFd<'_>, role: Role) -> io::Result<(Sequence, Flow)> {
         let (map, key, value) = (self.map.as_raw_fd() as u64, socket.as_raw_fd(), 0u64);
         bpf_call(MAP_UPDATE_ELEM, &[map, (&raw const key) as u64, (&raw const value) as u64, 0])?;
         let result = self.read_settled(role);
@@ -68,10 +74,11 @@ impl Proof {
         result
     }
 
-    fn read_settled(&self, role: Role) -> io::Result<Sequence> {
-        let mut before = self.read()?.first(role);
+    fn read_settled(&self, role: Role) -> io::Result<(Sequence, Flow)> {
+        let read = || self.read().map(|numbers| (numbers.first(role), numbers.flow));
+        let mut before = read()?;
         for _ in 0..READINGS {
-            let after = self.read()?.first(role);
+            let after = read()?;
             if before == after {
                 return Ok(after);
             }

@@ -72,9 +72,9 @@ pub fn verify(fd: BorrowedFd<'_>, claim: &Opened, proof: Option<&Proof>) -> Resu
     if !matches!(state, ESTABLISHED | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT) {
         return Err(Doubt::NotConnected);
     }
-    let sequence = proof.and_then(|p| p.ask(fd, claim.role).ok());
+    let (sequence, flow) = proof.and_then(|p| p.ask(fd, claim.role).ok()).unzip();
     let tuple = Tuple { local: Addr::from(local), peer: Addr::from(peer) };
-    Ok(Facts { netns, tuple, counters, sequence })
+    Ok(Facts { netns, tuple, counters, sequence, flow: flow.unwrap_or_default() })
 }
 
 /// One reading: the state, and `bytes_acked` and `bytes_received`.

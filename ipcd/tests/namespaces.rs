@@ -4,6 +4,7 @@ mod shim;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -91,7 +92,6 @@ fn loopback(port: u16) -> SocketAddr {
 
 /// Both directions known.
 fn tell_all(shim: &Shim, e: &End, up: u8, down: u8) {
-    use std::os::fd::AsFd;
     let (sent, received) = if e.opened.role == Role::Connected { (up, down) } else { (down, up) };
     shim.open(e);
     shim.prefix(e, Direction::Sent, sent, Some(e.tcp.as_fd()));
@@ -269,6 +269,81 @@ fn with_proof_half_a_deployment_is_never_taken_for_a_whole() {
     for _ in 0..2 {
         assert!(matches!(shim.hear(), Some(ToShim::Refuse { reason: Reason::NoPeer, .. })));
     }
+}
+
+/// Reads or sets one number of a socket in repair mode, tcp(7).
+fn tcp_option(socket: &impl AsFd, name: libc::c_int, set: Option<u32>) -> u32 {
+    let (mut value, mut len) = (set.unwrap_or(0), size_of::<u32>() as libc::socklen_t);
+    let (fd, at) = (socket.as_fd().as_raw_fd(), (&raw mut value).cast());
+    // SAFETY: the value is four bytes, and outlives the call.
+    let done = unsafe {
+        match set {
+            Some(_) => libc::setsockopt(fd, libc::IPPROTO_TCP, name, at, len),
+            None => libc::getsockopt(fd, libc::IPPROTO_TCP, name, at, &raw mut len),
+        }
+    };
+    assert_eq!(done, 0, "option {name}: {}", std::io::Error::last_os_error());
+    value
+}
+
+const TCP_REPAIR: libc::c_int = 19;
+const TCP_REPAIR_QUEUE: libc::c_int = 20;
+const TCP_QUEUE_SEQ: libc::c_int = 21;
+/// Ends repair mode without a word to the peer.
+const QUIETLY: u32 = -1i32 as u32;
+const RECEIVED: u32 = 1;
+const SENT: u32 = 2;
+
+/// The next number to send and to receive.
+fn numbers(socket: &impl AsFd) -> (u32, u32) {
+    tcp_option(socket, TCP_REPAIR, Some(1));
+    let [sent, received] = [SENT, RECEIVED].map(|queue| {
+        tcp_option(socket, TCP_REPAIR_QUEUE, Some(queue));
+        tcp_option(socket, TCP_QUEUE_SEQ, None)
+    });
+    tcp_option(socket, TCP_REPAIR, Some(QUIETLY));
+    (sent, received)
+}
+
+/// Somebody who knows, or has guessed, a stream's sequence numbers makes himself a socket with them.
+#[test]
+fn with_proof_forged_sequence_numbers_are_not_enough() {
+    let (Some(one), Some(two), Some(three)) = (Namespace::new(), Namespace::new(), Namespace::new()) else { return };
+    if !can_prove() {
+        return;
+    }
+    let (here, there): (SocketAddr, SocketAddr) = ("10.1.1.1:40000".parse().unwrap(), "10.1.1.2:80".parse().unwrap());
+    let tid = two.tid.clone();
+    assert!(one.run(move || ip(&format!("link add v type veth peer name p netns {tid}"))));
+    assert!(one.run(|| ip("addr add 10.1.1.1/24 dev v") && ip("link set v up")));
+    assert!(two.run(|| ip("addr add 10.1.1.2/24 dev p") && ip("link set p up")));
+    assert!(three.run(|| ip("addr add 10.1.1.2/24 dev lo")));
+    let listener = two.run(move || listen(there));
+    let c = one.run(move || connect(here, there));
+    let (sent, received) = numbers(&c.tcp);
+    let forged = three.run(move || {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        tcp_option(&socket, TCP_REPAIR, Some(1));
+        for (queue, number) in [(SENT, received), (RECEIVED, sent)] {
+            tcp_option(&socket, TCP_REPAIR_QUEUE, Some(queue));
+            tcp_option(&socket, TCP_QUEUE_SEQ, Some(number));
+        }
+        rustix::net::bind(&socket, &there).unwrap();
+        rustix::net::connect(&socket, &here).unwrap();
+        tcp_option(&socket, TCP_REPAIR, Some(QUIETLY));
+        end(TcpStream::from(socket), Role::Accepted, now(), 2000)
+    });
+    assert_eq!(numbers(&forged.tcp), (received, sent));
+    for order in [[&c, &forged], [&forged, &c]] {
+        let daemon = Daemon::start(&["--proof", "--wait-peer", "0.1"]);
+        let shim = Shim::new(&daemon, "all");
+        order.iter().for_each(|e| tell_all(&shim, e, 1, 2));
+        for _ in order {
+            let heard = shim.hear();
+            assert!(matches!(heard, Some(ToShim::Refuse { reason: Reason::Unproven, .. })), "{heard:?}");
+        }
+    }
+    drop(listener);
 }
 
 /// As above, but one stream has carried more than the other when the two are looked at.

@@ -3,7 +3,7 @@
 
 use core::cmp::Ordering;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Sequence};
 use crate::wire::{Direction, Role};
 
 /// How far the prefix hashes of two endpoints agree.
@@ -35,18 +35,37 @@ pub fn mirrors(a: &Endpoint, b: &Endpoint) -> bool {
     opposite(a, b) && a.tuple == b.tuple.mirrored()
 }
 
-/// Whether the kernel proves that they are one stream: by their sequence numbers, which say yes or no, or by the
-/// namespace and the tuple, which is unique there.
+/// Whether the kernel proves that they are one stream: by their numbers, which say yes or no, or by the namespace and
+/// the tuple, which is unique there.
 pub fn are_kin(a: &Endpoint, b: &Endpoint) -> bool {
-    match same_numbers(a, b) {
+    match same_stream(a, b) {
         Some(same) => same && opposite(a, b),
-        None => same_namespace(a, b) && mirrors(a, b),
+        None => at_home(a, b),
     }
 }
 
-/// What their sequence numbers say, if both are known.
-fn same_numbers(a: &Endpoint, b: &Endpoint) -> Option<bool> {
-    Some(a.sequence? == b.sequence?.mirrored())
+/// The kernel has one such socket at a time.
+fn at_home(a: &Endpoint, b: &Endpoint) -> bool {
+    same_namespace(a, b) && mirrors(a, b)
+}
+
+/// What the kernel's numbers say, if they are known. Sequence numbers alone are no proof across namespaces: the kernel
+/// makes them of the tuple and the time.
+fn same_stream(a: &Endpoint, b: &Endpoint) -> Option<bool> {
+    Some(a.sequence? == b.sequence?.mirrored() && (at_home(a, b) || same_flow(a, b)))
+}
+
+/// Whether what has arrived at one end came from the other, as far as anything has, and something has.
+fn same_flow(a: &Endpoint, b: &Endpoint) -> bool {
+    let directions = [(a.flow.sent, b.flow.received), (b.flow.sent, a.flow.received)];
+    let arrived = directions.into_iter().filter(|(_, received)| *received != 0);
+    arrived.map(|(sent, received)| sent == received).reduce(|one, other| one && other).unwrap_or(false)
+}
+
+/// Whether the sequence numbers would be those of one stream, and nothing else proves it.
+pub fn is_unproven(a: &Endpoint, b: &Endpoint) -> bool {
+    let mirrored = a.sequence.is_some() && a.sequence == b.sequence.map(Sequence::mirrored);
+    mirrored && opposite(a, b) && !are_kin(a, b)
 }
 
 /// Whether everything was seen alike at both ends, though they see other addresses.
@@ -115,7 +134,7 @@ fn reachable(a: &Endpoint, b: &Endpoint) -> bool {
 /// endpoint that has not reached N bytes, or that was not verified, is a candidate too.
 pub fn possible(a: &Endpoint, b: &Endpoint) -> bool {
     let free = |x: &Endpoint, y: &Endpoint| x.kin == 0 || x.kin == y.cookie;
-    let excluded = same_numbers(a, b) == Some(false);
+    let excluded = same_stream(a, b) == Some(false);
     mirrors(a, b) && !excluded && reachable(a, b) && free(a, b) && free(b, a) && evidence(a, b) != Evidence::Differs
 }
 

@@ -15,9 +15,12 @@ pub struct Facts {
     pub counters: Option<Counters>,
     /// The first sequence numbers, if the kernel was asked for proof.
     pub sequence: Option<Sequence>,
+    /// The flow hashes of the same moment.
+    pub flow: Flow,
 }
 
-/// The sequence number of the first byte of each direction: the same at both ends, and at no other stream's.
+/// The sequence number of the first byte of each direction: the same at both ends. Streams between other addresses have
+/// others; one between the same addresses on another network may have the same, if it began at the same moment.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Sequence {
     /// Of what this end sends.
@@ -31,6 +34,16 @@ impl Sequence {
     pub fn mirrored(self) -> Sequence {
         Sequence { sent: self.received, received: self.sent }
     }
+}
+
+/// The random number that the kernel gives each end, sends along with its segments inside the machine, and keeps at the
+/// other end. 0 where there is none yet.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Flow {
+    /// This end's own.
+    pub sent: u32,
+    /// The one that the last segment brought.
+    pub received: u32,
 }
 
 /// Stream offsets of a socket, as its application sees them.
@@ -72,6 +85,8 @@ pub struct Endpoint {
     pub netns: u64,
     /// The first sequence numbers, if the kernel was asked for them.
     pub sequence: Option<Sequence>,
+    /// The flow hashes of the same moment.
+    pub flow: Flow,
     /// Whether the kernel was asked at least once.
     pub known: bool,
     /// Whether somebody who proved possession speaks for it now.
@@ -98,6 +113,7 @@ impl Endpoint {
             opened: claim.opened,
             netns: 0,
             sequence: None,
+            flow: Flow::default(),
             known: false,
             verified: false,
             phase: Phase::Open,
@@ -120,6 +136,7 @@ impl Endpoint {
         self.tuple = facts.tuple;
         self.netns = facts.netns;
         self.sequence = facts.sequence;
+        self.flow = facts.flow;
         self.sample = facts.counters.map(|c| (now, c));
         self.known = true;
         self.verified = true;

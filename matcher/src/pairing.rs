@@ -17,7 +17,9 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use crate::candidate::{Evidence, are_kin, counters_agree, evidence, looks_translated, mirrors, shown_across};
+use crate::candidate::{
+    Evidence, are_kin, counters_agree, evidence, is_unproven, looks_translated, mirrors, shown_across,
+};
 use crate::endpoint::{Endpoint, Facts, Phase};
 use crate::reason::Reason;
 use crate::registry::Registry;
@@ -213,7 +215,7 @@ impl Matcher {
     /// Joins an endpoint to the one that the kernel proves to be its other end.
     fn find_kin(&mut self, endpoint: &Endpoint) {
         let by_tuple = self.registry.in_namespace(endpoint.netns, endpoint.tuple.mirrored());
-        let by_numbers = endpoint.sequence.and_then(|s| self.registry.with_numbers(s.mirrored()));
+        let by_numbers = self.registry.proven(endpoint);
         let Some(kin) = by_numbers.or(by_tuple) else { return };
         let Some(other) = self.registry.get_mut(kin) else { return };
         let free = |x: &Endpoint, y: &Endpoint| x.kin == 0 || x.kin == y.cookie;
@@ -372,6 +374,8 @@ impl Matcher {
             Reason::HashDiffers
         } else if self.registry.same_bytes(endpoint).any(translated) {
             Reason::Translated
+        } else if self.registry.same_numbers(endpoint).any(|other| is_unproven(endpoint, other)) {
+            Reason::Unproven
         } else {
             Reason::NoPeer
         }

@@ -85,6 +85,8 @@ reasons! {
     OtherUser = 71, "other-user";
     /// One with other addresses carried the same bytes: if addresses are translated on the way, `ipcd serve --proof` can tell.
     Translated = 72, "translated";
+    /// One has the peer's sequence numbers, but the network does not carry the flow hashes that would prove it.
+    Unproven = 73, "unproven";
 }
 
 #[cfg(test)]

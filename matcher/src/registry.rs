@@ -5,12 +5,12 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use crate::addr::Tuple;
-use crate::candidate::possible;
+use crate::candidate::{are_kin, possible};
 use crate::endpoint::{Endpoint, Phase, Sequence};
 use crate::wire::{Direction, Hash, Role};
 
-/// How many endpoints with the same bytes are looked at.
-const SAME_BYTES: usize = 64;
+/// How many endpoints with the same bytes, or the same numbers, are looked at.
+const ALIKE: usize = 64;
 
 /// Under what an endpoint is found by its bytes, once they are known.
 fn bytes_key(of: &Endpoint) -> Option<(Hash, Role, u64)> {
@@ -94,9 +94,16 @@ impl Registry {
         news
     }
 
-    /// The only endpoint whose sequence numbers mirror these, if there is exactly one.
-    pub fn with_numbers(&self, sequence: Sequence) -> Option<u64> {
-        let mut all = self.by_sequence.range((sequence, 0)..=(sequence, u64::MAX)).map(|(_, cookie)| *cookie);
+    /// Some endpoints whose sequence numbers mirror those of this one.
+    pub fn same_numbers(&self, of: &Endpoint) -> impl Iterator<Item = &Endpoint> {
+        let range = of.sequence.map(Sequence::mirrored).map(|s| (s, 0)..=(s, u64::MAX));
+        let all = range.into_iter().flat_map(|range| self.by_sequence.range(range));
+        all.take(ALIKE).filter_map(|(_, cookie)| self.get(*cookie))
+    }
+
+    /// The one of these that is proven to be the other end, if there is exactly one.
+    pub fn proven(&self, of: &Endpoint) -> Option<u64> {
+        let mut all = self.same_numbers(of).filter(|other| are_kin(of, other)).map(|other| other.cookie);
         all.next().filter(|_| all.next().is_none())
     }
 
@@ -105,7 +112,7 @@ impl Registry {
         let other = if of.role == Role::Connected { Role::Accepted } else { Role::Connected };
         let range = bytes_key(of).map(|(hash, _, _)| (hash, other, 0)..=(hash, other, u64::MAX));
         let all = range.into_iter().flat_map(|range| self.by_bytes.range(range));
-        all.take(SAME_BYTES).filter_map(|(_, _, cookie)| self.get(*cookie))
+        all.take(ALIKE).filter_map(|(_, _, cookie)| self.get(*cookie))
     }
 
     /// The endpoint that the kernel gave this tuple in this namespace.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use matcher::addr::{Addr, Tuple};
-use matcher::endpoint::{Counters, Facts, Sequence};
+use matcher::endpoint::{Counters, Facts, Flow, Sequence};
 use matcher::pairing::{Config, Effect, Event, Matcher};
 use matcher::wire::{Direction, Opened, Role};
 use naive::Oracle;
@@ -24,6 +24,7 @@ struct Socket {
     netns: u64,
     bytes: (u8, u8),
     numbers: Option<(u32, u32)>,
+    flow: (u32, u32),
 }
 
 fn tuple(loopback: bool, role: Role) -> Tuple {
@@ -64,8 +65,11 @@ fn world() -> impl Strategy<Value = Vec<Socket>> {
     let byte = || prop_oneof![8 => Just(0u8), 1 => Just(1u8)];
     // Few numbers, so that some mirror each other; most worlds have none.
     let numbers = prop::option::weighted(0.4, (0..2u32, 0..2u32));
-    let socket = (prop::bool::weighted(0.4), role, 0..4u64, byte(), byte(), numbers)
-        .prop_map(|(loopback, role, netns, s, r, numbers)| Socket { loopback, role, netns, bytes: (s, r), numbers });
+    let flow = || prop_oneof![4 => Just(1u32), 1 => Just(2u32), 1 => Just(0u32)];
+    let numbers = (numbers, (1..3u32, flow()));
+    let socket = (prop::bool::weighted(0.4), role, 0..4u64, byte(), byte(), numbers).prop_map(
+        |(loopback, role, netns, s, r, (numbers, flow))| Socket { loopback, role, netns, bytes: (s, r), numbers, flow },
+    );
     prop::collection::vec(socket, 2..7)
 }
 
@@ -84,6 +88,7 @@ fn event(world: &[Socket], now: u64, which: u64, step: Step) -> Event {
                 tuple,
                 counters: counters.map(|(written, read)| Counters { written, read }),
                 sequence: socket.numbers.map(|(sent, received)| Sequence { sent, received }),
+                flow: Flow { sent: socket.flow.0, received: socket.flow.1 },
             },
         },
         Step::Prefix(direction) => {

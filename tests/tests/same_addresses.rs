@@ -253,3 +253,19 @@ fn with_proof_all_four_find_their_own() {
     // A stream can be over before it is decided, when the machine is busy.
     assert!(!seen.contains_key("ambiguous") && seen["paired"].len() > 20 && joined.len() == 2, "{seen:?}");
 }
+
+/// Only one end of each stream takes part: a client of one network and the server of the other.
+#[test]
+fn with_proof_half_a_deployment_is_never_paired() {
+    if !namespaces_can_be_made() {
+        return;
+    }
+    if let Some(why) = no_proof() {
+        return skipped(why);
+    }
+    let ipcd = Ipcd::start(&["--proof", "--wait-peer", "0.05"]);
+    let mut networks = [Network::new('A', Some(&ipcd), None), Network::new('B', None, Some(&ipcd))];
+    let mut seen = BTreeMap::new();
+    play(3, runs(60), &mut networks, || count(&ipcd, &mut seen));
+    assert!(!seen.contains_key("paired") && !seen.is_empty(), "{seen:?}");
+}

@@ -19,6 +19,9 @@ const DATASEC: u32 = 15;
 const DECL_TAG: u32 = 17;
 const ENUM64: u32 = 19;
 
+/// How deep structures without a name may lie in one another.
+const DEPTH: usize = 8;
+
 /// All types of a kernel, by their number.
 pub struct Btf<'a> {
     types: Vec<Type<'a>>,
@@ -82,11 +85,23 @@ impl<'a> Btf<'a> {
     /// The byte at which a member of a structure begins.
     pub fn member(&self, of: &str, name: &str) -> Option<u32> {
         let of = self.types.iter().find(|t| t.kind == STRUCT && self.is_named(t.name, of))?;
-        let mut members = of.rest.chunks_exact(12);
-        let member = members.find(|m| word(m, 0).is_some_and(|n| self.is_named(n, name)))?;
-        let offset = word(member, 8)?;
-        let bits = if of.bit_fields { offset & 0x00ff_ffff } else { offset };
+        let bits = self.member_bits(of, name, DEPTH)?;
         bits.is_multiple_of(8).then_some(bits / 8)
+    }
+
+    /// Members of members that have no name belong to the structure itself.
+    fn member_bits(&self, of: &Type<'_>, name: &str, depth: usize) -> Option<u32> {
+        of.rest.chunks_exact(12).find_map(|m| {
+            let (named, number, offset) = (word(m, 0)?, word(m, 4)?, word(m, 8)?);
+            let offset = if of.bit_fields { offset & 0x00ff_ffff } else { offset };
+            if named != 0 {
+                return self.is_named(named, name).then_some(offset);
+            }
+            let inner = self.types.get((number as usize).checked_sub(1)?)?;
+            let nested = matches!(inner.kind, STRUCT | UNION);
+            let depth = depth.checked_sub(1).filter(|_| nested)?;
+            offset.checked_add(self.member_bits(inner, name, depth)?)
+        })
     }
 }
 

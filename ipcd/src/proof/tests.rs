@@ -39,7 +39,7 @@ fn stream(host: &str) -> Stream {
 
 impl Stream {
     fn numbers(&self, proof: &Proof) -> (Sequence, Sequence) {
-        let ask = |s: &TcpStream, role| proof.ask(s.as_fd(), role).unwrap();
+        let ask = |s: &TcpStream, role| proof.ask(s.as_fd(), role).unwrap().0;
         (ask(&self.connected, Role::Connected), ask(&self.accepted, Role::Accepted))
     }
 }
@@ -78,10 +78,10 @@ fn first_numbers_mirror_and_stay_for_the_life_of_a_stream() {
 fn numbers_that_have_wrapped_around() {
     let number = |rcv_nxt: u32, snd_una: u32, received: u64, acked: u64| {
         let mut bytes = [0; Numbers::LEN];
-        bytes[..4].copy_from_slice(&rcv_nxt.to_ne_bytes());
-        bytes[4..8].copy_from_slice(&snd_una.to_ne_bytes());
-        bytes[8..16].copy_from_slice(&received.to_ne_bytes());
-        bytes[16..].copy_from_slice(&acked.to_ne_bytes());
+        bytes[8..12].copy_from_slice(&rcv_nxt.to_ne_bytes());
+        bytes[12..16].copy_from_slice(&snd_una.to_ne_bytes());
+        bytes[16..24].copy_from_slice(&received.to_ne_bytes());
+        bytes[24..].copy_from_slice(&acked.to_ne_bytes());
         Numbers::decode(&bytes)
     };
     let first = number(5, 9, 10, (1 << 33) + 10).first(Role::Accepted);
@@ -90,11 +90,77 @@ fn numbers_that_have_wrapped_around() {
 }
 
 #[test]
-fn no_two_streams_have_the_same_numbers() {
+fn streams_between_other_ports_have_other_numbers() {
     let Some(proof) = proof() else { return };
     let streams: Vec<Stream> = (0..200).map(|_| stream("127.0.0.1")).collect();
     let all: std::collections::BTreeSet<_> = streams.iter().map(|s| s.numbers(&proof).0).collect();
     assert_eq!(all.len(), streams.len());
+}
+
+/// Sequence numbers and flow hashes of the two ends of one stream.
+type Ends = [(Sequence, Flow); 2];
+
+/// Streams from these ports to one, in a network namespace of the calling thread's own. Whoever else does it has the
+/// same four-tuples, and with `meet` at the same time.
+fn streams_in_a_namespace(proof: &Proof, ports: std::ops::Range<u16>, meet: impl Fn()) -> Vec<Ends> {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
+    // SAFETY: unshare takes flags only, and changes this thread alone.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0);
+    let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
+    assert!(up.is_ok_and(|status| status.success()), "this takes ip(8)");
+    let at = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let listener = TcpListener::bind(at(80)).unwrap();
+    let ends = |port: u16| {
+        let connected = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        sockopt::set_socket_reuseaddr(&connected, true).unwrap();
+        bind(&connected, &at(port)).unwrap();
+        meet();
+        connect(&connected, &at(80)).unwrap();
+        let (mut accepted, mut connected) = (listener.accept().unwrap().0, TcpStream::from(connected));
+        connected.write_all(b"question").unwrap();
+        accepted.read_exact(&mut [0; 8]).unwrap();
+        let ask = |s: &TcpStream, role| proof.ask(s.as_fd(), role).unwrap();
+        [ask(&connected, Role::Connected), ask(&accepted, Role::Accepted)]
+    };
+    ports.map(ends).collect()
+}
+
+/// The kernel makes sequence numbers of the tuple and the time: that two networks have the same is rare, but not rare
+/// enough. Flow hashes are random.
+#[test]
+fn flow_hashes_tell_equal_sequence_numbers_of_two_networks_apart() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    if proof().is_none() {
+        return;
+    }
+    const STREAMS: u16 = 1000;
+    let met = AtomicUsize::new(0);
+    let run = || {
+        let proof = Proof::new().unwrap();
+        streams_in_a_namespace(&proof, 20_000..20_000 + STREAMS, || {
+            let both = met.fetch_add(1, Ordering::Relaxed) / 2 * 2 + 2;
+            let came = || met.load(Ordering::Relaxed) >= both;
+            // Exactly at once, where there are two processors; and not for ever.
+            for i in 0..101_000 {
+                match came() {
+                    true => break,
+                    false if i < 100_000 => std::hint::spin_loop(),
+                    false => std::thread::yield_now(),
+                }
+            }
+        })
+    };
+    let (one, two) = std::thread::scope(|scope| {
+        let (one, two) = (scope.spawn(run), scope.spawn(run));
+        (one.join().unwrap(), two.join().unwrap())
+    });
+    let mut alike = 0;
+    for ([(c, c_flow), (a, a_flow)], [(other, _), (_, other_flow)]) in one.iter().zip(&two) {
+        assert_eq!((*c, c_flow.sent, c_flow.received), (a.mirrored(), a_flow.received, a_flow.sent));
+        alike += usize::from(c == other);
+        assert!(c_flow.sent != other_flow.received && c_flow.received != other_flow.sent);
+    }
+    println!("{alike} of {STREAMS} streams had the sequence numbers of the other network's");
 }
 
 #[test]

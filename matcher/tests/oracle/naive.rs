@@ -29,6 +29,7 @@ struct End {
     due: Option<u64>,
     kin: Option<u64>,
     numbers: Option<(u32, u32)>,
+    flow: (u32, u32),
 }
 
 /// Everything that ever happened, nothing sorted.
@@ -58,10 +59,23 @@ fn could_be(a: &End, b: &End) -> bool {
     in_turn(a, b) && mirrored(a, b)
 }
 
-/// What the numbers say, if both are known.
-fn same_stream(a: &End, b: &End) -> Option<bool> {
+fn same_place(a: &End, b: &End) -> bool {
+    a.netns.is_some() && a.netns == b.netns
+}
+
+/// Whether the sequence numbers are those of one stream, if both are known.
+fn same_numbers(a: &End, b: &End) -> Option<bool> {
     let (a, b) = (a.numbers?, b.numbers?);
     Some(a == (b.1, b.0))
+}
+
+/// What all of the kernel's numbers say.
+fn same_stream(a: &End, b: &End) -> Option<bool> {
+    let contradicts = |(sent, _): (u32, u32), (_, received): (u32, u32)| received != 0 && received != sent;
+    let contradicted = contradicts(a.flow, b.flow) || contradicts(b.flow, a.flow);
+    let silent = a.flow.1 == 0 && b.flow.1 == 0;
+    let at_home = same_place(a, b) && could_be(a, b);
+    Some(same_numbers(a, b)? && (at_home || !(contradicted || silent)))
 }
 
 fn differ(a: Option<u8>, b: Option<u8>) -> bool {
@@ -187,29 +201,22 @@ impl Oracle {
         e.claim = Opened { tuple: facts.tuple, ..claim };
         e.netns = Some(facts.netns).filter(|n| *n != 0);
         e.numbers = facts.sequence.map(|s| (s.sent, s.received));
+        e.flow = (facts.flow.sent, facts.flow.received);
         e.sample = facts.counters.map(|c| (now, c.written, c.read));
         let me = e.clone();
-        let same_place = |o: &&End| o.netns.is_some() && o.netns == me.netns && o.claim.cookie != me.claim.cookie;
-        let stale: Vec<u64> = self
-            .live
-            .iter()
-            .filter(same_place)
-            .filter(|o| o.claim.tuple == me.claim.tuple)
-            .map(|o| o.claim.cookie)
-            .collect();
+        let near = |o: &&End| same_place(o, &me) && o.claim.cookie != me.claim.cookie;
+        let stale: Vec<u64> =
+            self.live.iter().filter(near).filter(|o| o.claim.tuple == me.claim.tuple).map(|o| o.claim.cookie).collect();
         for cookie in stale {
             self.refuse(cookie, Reason::Unverified);
             self.end(cookie);
         }
-        let with_mine = |o: &&End| me.numbers.is_some() && same_stream(&me, o) == Some(true);
+        let with_mine = |o: &&End| same_stream(&me, o) == Some(true) && in_turn(&me, o);
         let kin = match self.live.iter().filter(with_mine).collect::<Vec<_>>().as_slice() {
-            [one] => Some((*one).clone()).filter(|o| in_turn(&me, o)),
-            _ => self
-                .live
-                .iter()
-                .filter(same_place)
-                .find(|o| could_be(&me, o) && same_stream(&me, o) != Some(false))
-                .cloned(),
+            [one] => Some((*one).clone()),
+            _ => {
+                self.live.iter().filter(near).find(|o| could_be(&me, o) && same_stream(&me, o) != Some(false)).cloned()
+            }
         };
         if let Some(kin) = kin
             && me.kin.is_none_or(|k| k == kin.claim.cookie)
@@ -246,6 +253,10 @@ impl Oracle {
                 let same = e.sent.is_some() && e.received.is_some() && e.sent == o.received && e.received == o.sent;
                 same && in_turn(&e, o) && !mirrored(&e, o) && e.numbers.is_none() && o.state != State::Paired
             };
+            let unproven = |o: &End| {
+                let alike = same_numbers(&e, o) == Some(true) && in_turn(&e, o);
+                alike && same_stream(&e, o) == Some(false)
+            };
             // Which of several that will not come is named first follows their cookies.
             let reason = match there.iter().min_by_key(|o| o.claim.cookie).map(|o| o.state) {
                 Some(State::Refused(reason)) => reason,
@@ -253,6 +264,7 @@ impl Oracle {
                 Some(_) => Reason::PeerDeclined,
                 None if self.live.iter().any(unlike) => Reason::HashDiffers,
                 None if self.live.iter().any(alike) => Reason::Translated,
+                None if self.live.iter().any(unproven) => Reason::Unproven,
                 None => Reason::NoPeer,
             };
             self.refuse(e.claim.cookie, reason);
@@ -273,6 +285,7 @@ impl Oracle {
                 due: None,
                 kin: None,
                 numbers: None,
+                flow: (0, 0),
             }),
             Event::Opened(_) => {}
             Event::Verified { claim, facts } => self.verified(now, claim, facts),

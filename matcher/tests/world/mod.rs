@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use matcher::addr::{Addr, Tuple};
-use matcher::endpoint::{Counters, Facts, Sequence};
+use matcher::endpoint::{Counters, Facts, Flow, Sequence};
 use matcher::pairing::{Config, Effect, Event, Matcher};
 use matcher::reason::Reason;
 use matcher::wire::{Direction, Opened, Role};
@@ -29,6 +29,7 @@ pub struct End {
     pub netns: u64,
     pub counters: Counters,
     pub sequence: Option<Sequence>,
+    pub flow: Flow,
 }
 
 pub fn addr(host: &str, port: u16) -> Addr {
@@ -40,7 +41,8 @@ pub fn end(cookie: u64, role: Role, host: &str, netns: u64) -> End {
     let tuple = if role == Role::Connected { tuple } else { tuple.mirrored() };
     let (began, opened) = if role == Role::Connected { (100, 110) } else { (50, 120) };
     let counters = Counters { written: 100, read: 100 };
-    End { claim: Opened { cookie, token: cookie, role, tuple, began, opened }, netns, counters, sequence: None }
+    let claim = Opened { cookie, token: cookie, role, tuple, began, opened };
+    End { claim, netns, counters, sequence: None, flow: Flow::default() }
 }
 
 pub fn client(cookie: u64, host: &str, netns: u64) -> End {
@@ -83,7 +85,8 @@ impl World {
     }
 
     pub fn verify(&mut self, e: End) -> &mut World {
-        let facts = Facts { netns: e.netns, tuple: e.claim.tuple, counters: Some(e.counters), sequence: e.sequence };
+        let (tuple, counters) = (e.claim.tuple, Some(e.counters));
+        let facts = Facts { netns: e.netns, tuple, counters, sequence: e.sequence, flow: e.flow };
         self.say(Event::Verified { claim: e.claim, facts })
     }
 
