@@ -185,15 +185,28 @@ fn namespaces_can_be_made() -> bool {
     can
 }
 
+/// How the two networks go about the same streams.
+#[derive(Clone, Copy)]
+enum Pace {
+    /// Each at its own times.
+    Own,
+    /// At the same times, as far as the machine lets them.
+    Alike,
+}
+
 /// Runs both networks side by side again and again.
-fn play(seed: u64, count_of_runs: u32, networks: &mut [Network; 2], mut after: impl FnMut()) {
+fn play(seed: u64, pace: Pace, count_of_runs: u32, networks: &mut [Network; 2], mut after: impl FnMut()) {
     for run in 0..count_of_runs {
         let port = 20_000 + run % 40_000;
         let mut dice = Dice(seed + u64::from(run));
         let same = 3 + dice.roll(12);
+        let both = dice.roll(u64::MAX >> 33);
         std::thread::scope(|scope| {
             for network in networks.iter_mut() {
-                let dice = Dice(dice.roll(u64::MAX >> 33));
+                let dice = match pace {
+                    Pace::Own => Dice(dice.roll(u64::MAX >> 33)),
+                    Pace::Alike => Dice(both),
+                };
                 scope.spawn(move || network.run(port, same, dice));
             }
         });
@@ -226,7 +239,7 @@ fn with_all_four_under_the_shim() {
     let ipcd = Ipcd::start(&[]);
     let mut networks = ['A', 'B'].map(|letter| Network::new(letter, Some(&ipcd), Some(&ipcd)));
     let (mut seen, mut joined) = (BTreeMap::new(), BTreeMap::new());
-    play(1, runs(200), &mut networks, || {
+    play(1, Pace::Own, runs(200), &mut networks, || {
         count(&ipcd, &mut seen);
         assert_pairs_are_right(&ipcd, &mut joined);
     });
@@ -246,7 +259,7 @@ fn with_proof_all_four_find_their_own() {
     let ipcd = Ipcd::start(&["--proof"]);
     let mut networks = ['A', 'B'].map(|letter| Network::new(letter, Some(&ipcd), Some(&ipcd)));
     let (mut seen, mut joined) = (BTreeMap::new(), BTreeMap::new());
-    play(2, runs(60), &mut networks, || {
+    play(2, Pace::Own, runs(60), &mut networks, || {
         count(&ipcd, &mut seen);
         assert_pairs_are_right(&ipcd, &mut joined);
     });
@@ -266,6 +279,26 @@ fn with_proof_half_a_deployment_is_never_paired() {
     let ipcd = Ipcd::start(&["--proof", "--wait-peer", "0.05"]);
     let mut networks = [Network::new('A', Some(&ipcd), None), Network::new('B', None, Some(&ipcd))];
     let mut seen = BTreeMap::new();
-    play(3, runs(60), &mut networks, || count(&ipcd, &mut seen));
+    for pace in [Pace::Own, Pace::Alike] {
+        play(3, pace, runs(30), &mut networks, || count(&ipcd, &mut seen));
+    }
     assert!(!seen.contains_key("paired") && !seen.is_empty(), "{seen:?}");
+}
+
+/// Without proof the two can be taken for one stream: how often that is tried on purpose with success, and that a policy
+/// forbids it.
+#[test]
+fn with_a_policy_half_a_deployment_is_never_paired() {
+    if !namespaces_can_be_made() {
+        return;
+    }
+    for (seed, pace, name) in [(4, Pace::Own, "paces of their own"), (5, Pace::Alike, "one pace")] {
+        let ipcd = Ipcd::start(&["--deny", "namespaces=different", "--wait-peer", "0.05"]);
+        let mut networks = [Network::new('A', Some(&ipcd), None), Network::new('B', None, Some(&ipcd))];
+        let mut seen = BTreeMap::new();
+        play(seed, pace, runs(30), &mut networks, || count(&ipcd, &mut seen));
+        let mistaken = seen.get("policy").map_or(0, BTreeMap::len) / 2;
+        println!("{name}: the policy has kept {mistaken} wrong pairs of {} from moving", runs(30));
+        assert!(!seen.contains_key("paired") && !seen.is_empty(), "{seen:?}");
+    }
 }
