@@ -8,7 +8,7 @@ use libc::{c_int, c_void, iovec, msghdr};
 use matcher::reason::Reason;
 use matcher::wire::{Direction, GRANT_PAGE_LEN, MAX_MESSAGE, Opened, ToDaemon, ToShim, VERSION};
 
-use crate::endpoint::{self, Id};
+use crate::endpoint::{self, Id, tcp_fd};
 use crate::switch::Phase;
 use crate::{daemon_path, family, fds, names, sys};
 
@@ -277,13 +277,15 @@ fn granted(cookie: u64, token: u64, fd: c_int) {
 
 /// Tells ipcd of a new endpoint. Nothing is lost if it cannot be told now: the prefix says it again. An ipcd that has
 /// died is found out here, and its successor told.
-pub fn opened(id: Id) {
-    if greet() == Link::Up && !tell_opened(id) && greet() == Link::Up {
-        tell_opened(id);
+/// `fd` is the program's descriptor.
+pub fn opened(id: Id, fd: c_int) {
+    if greet() == Link::Up && !tell_opened(id, fd) && greet() == Link::Up {
+        tell_opened(id, fd);
     }
 }
 
-fn tell_opened(id: Id) -> bool {
+fn tell_opened(id: Id, fd: c_int) -> bool {
+    let Some(tuple) = names::tuple(tcp_fd(id, fd)) else { return true };
     flush_closed();
     let e = id.endpoint();
     let b = e.birth();
@@ -291,9 +293,9 @@ fn tell_opened(id: Id) -> bool {
         cookie: b.cookie,
         token: id.token(),
         role: b.role,
-        tuple: names::tuple(b),
-        began: b.began,
-        opened: b.opened,
+        tuple,
+        began: b.at,
+        opened: b.at,
     });
     let connection = connection();
     let told = send(&message, None);
@@ -311,7 +313,7 @@ pub fn tell_prefixes(id: Id, fd: c_int) {
     let e = id.endpoint();
     if e.told_on.load(Relaxed) != connection() {
         // Another ipcd by now, or a child that has a connection of its own: everything is told again.
-        opened(id);
+        opened(id, fd);
     }
     for direction in [Direction::Sent, Direction::Received] {
         let bit = 1u8 << direction as u8;
@@ -390,9 +392,10 @@ fn flush_closed() -> bool {
 
 /// Tells ipcd that the endpoint stays on TCP.
 pub fn stayed(id: Id, reason: Reason) {
-    if id.local().claimed.load(Relaxed) != connection() && id.endpoint().told_on.load(Relaxed) != 0 {
-        // Only the process that it came from has spoken of it yet.
-        tell_opened(id);
+    let fd = id.local().fd.load(Relaxed);
+    if id.local().claimed.load(Relaxed) != connection() && fds::is_number_of(fd, id) {
+        // Nobody has spoken of it yet, or only the process that it came from.
+        tell_opened(id, fd);
     }
     send(&ToDaemon::Stayed { cookie: id.endpoint().birth().cookie, reason }, None);
 }

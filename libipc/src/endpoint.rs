@@ -12,7 +12,7 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
-use libc::{c_int, sockaddr_storage};
+use libc::c_int;
 use matcher::reason::Reason;
 use matcher::wire::{Direction, Role};
 
@@ -52,11 +52,8 @@ impl<S> Half<S> {
 pub struct Birth {
     pub cookie: u64,
     pub role: Role,
-    /// CLOCK_MONOTONIC nanoseconds when the connect or accept call began and returned.
-    pub began: u64,
-    pub opened: u64,
-    pub local: sockaddr_storage,
-    pub peer: sockaddr_storage,
+    /// CLOCK_MONOTONIC nanoseconds when connect was first called, or when accept returned.
+    pub at: u64,
 }
 
 /// One kernel TCP socket.

@@ -156,13 +156,19 @@ pub fn mark(fd: c_int, kind: Kind) {
 /// Takes a number out of the table, because the program closes it or the kernel has handed it out anew. If it was the
 /// endpoint's last in this process, the endpoint is let go.
 pub fn forget(fd: c_int) {
-    let Some(slot) = slot(fd) else { return };
-    if slot.load(Relaxed) == 0 || !process::is_announced() {
-        return;
+    if slot(fd).is_some_and(|slot| slot.load(Relaxed) != 0) && process::is_announced() {
+        forget_ours(fd);
     }
+}
+
+/// The same where it is known that the tables are this process's own.
+pub fn forget_ours(fd: c_int) {
+    let Some(slot) = slot(fd) else { return };
     let entry = loop {
         let entry = slot.load(Acquire);
-        if Kind::of(entry) == Kind::Busy {
+        if entry == 0 {
+            return;
+        } else if Kind::of(entry) == Kind::Busy {
             sys::yield_now();
         } else if slot.compare_exchange(entry, 0, SeqCst, SeqCst).is_ok() {
             break entry;
@@ -311,21 +317,29 @@ pub fn clear() {
     }
 }
 
+/// Whether a call on the number may go to the endpoint. Where a hidden descriptor stands for it, only if the number is the
+/// endpoint's socket still; otherwise the call goes to the number itself, and to whatever that is by now.
+#[cold]
+pub fn is_callable(fd: c_int) -> bool {
+    let Some((id, kind)) = lookup(fd) else { return false };
+    kind != Kind::Active || id.local().tcp.load(Acquire) < 0 || is_socket_of(fd, &id)
+}
+
 /// Whether an active number is the endpoint's socket still. Where a descriptor was closed unseen (fclose, a raw system
 /// call) and the number is another file by now, the entry is forgotten.
 #[cold]
 pub fn still_socket(fd: c_int) -> bool {
-    let Some((id, kind)) = lookup(fd) else { return false };
-    if kind != Kind::Active {
-        return true;
-    }
+    lookup(fd).is_some_and(|(id, kind)| kind != Kind::Active || is_socket_of(fd, &id))
+}
+
+fn is_socket_of(fd: c_int, id: &Pinned) -> bool {
     let birth = id.endpoint().phase() > crate::switch::Phase::Connecting;
     match sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE) {
         Ok(cookie) if !birth || cookie == id.endpoint().birth().cookie => true,
         // Another thread has replaced it since.
         Ok(_) if id.endpoint().phase() == crate::switch::Phase::Final => true,
         _ => {
-            forget_exact(fd, word(*id, Kind::Active));
+            forget_exact(fd, word(**id, Kind::Active));
             false
         }
     }

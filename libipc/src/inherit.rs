@@ -26,7 +26,7 @@ static RESUMED: AtomicU64 = AtomicU64::new(0);
 /// Whether the endpoint came along through exec a moment ago.
 pub fn is_settling(id: Id) -> bool {
     let resumed = RESUMED.load(Relaxed);
-    resumed > id.endpoint().birth().opened && sys::now() < resumed + SETTLING_NS
+    resumed > id.endpoint().birth().at && sys::now() < resumed + SETTLING_NS
 }
 
 /// One endpoint on its way. Descriptor numbers are -1 where there is none.

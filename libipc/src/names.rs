@@ -2,16 +2,38 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use libc::{c_int, sockaddr_in, sockaddr_in6, sockaddr_storage};
+use libc::{c_int, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t};
 use matcher::addr::{Addr, Tuple};
 use matcher::wire::NAME_LEN;
 
-use crate::endpoint::Birth;
 use crate::sys;
 
-/// The four-tuple of an endpoint.
-pub fn tuple(birth: &Birth) -> Tuple {
-    Tuple { local: addr(&birth.local), peer: addr(&birth.peer) }
+/// The four-tuple of a connected socket.
+pub fn tuple(tcp: c_int) -> Option<Tuple> {
+    Some(Tuple { local: addr(&sys::name(tcp, false).ok()?), peer: addr(&sys::name(tcp, true).ok()?) })
+}
+
+/// The program's address; `None` if it is shorter than its family asks for, or of another family.
+///
+/// # Safety
+/// `addr` points to `len` readable bytes.
+pub unsafe fn copied(addr: *const sockaddr, len: socklen_t) -> Option<sockaddr_storage> {
+    // SAFETY: sockaddr_storage is plain data, valid when zeroed.
+    let mut copy: sockaddr_storage = unsafe { core::mem::zeroed() };
+    let len = (len as usize).min(size_of::<sockaddr_storage>());
+    // SAFETY: as the caller promises, and no longer than the copy.
+    unsafe { core::ptr::copy_nonoverlapping(addr.cast::<u8>(), (&raw mut copy).cast(), len) };
+    let whole = match i32::from(copy.ss_family) {
+        libc::AF_INET => size_of::<sockaddr_in>(),
+        libc::AF_INET6 => core::mem::offset_of!(sockaddr_in6, sin6_scope_id),
+        _ => usize::MAX,
+    };
+    (len >= whole).then_some(copy)
+}
+
+/// Whether it is an address that no packet of another host, or namespace, has.
+pub fn is_loopback(name: &sockaddr_storage) -> bool {
+    addr(name).is_loopback()
 }
 
 fn addr(from: &sockaddr_storage) -> Addr {

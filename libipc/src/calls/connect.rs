@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering::*;
 
-use libc::{c_int, sockaddr, socklen_t};
+use libc::{c_int, sockaddr, sockaddr_storage, socklen_t};
 use matcher::reason::Reason;
 use matcher::wire::Role;
 
@@ -11,7 +11,7 @@ use crate::fds::{self, Kind};
 use crate::guard::{Errno, NoSignals, as_libc};
 use crate::hooks::real;
 use crate::switch::{Phase, Transport};
-use crate::{daemon, dual, offsets, sys};
+use crate::{daemon, dual, names, offsets, sys};
 
 const KIND_BITS: c_int = 0xf;
 
@@ -57,7 +57,11 @@ pub unsafe fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int
     let r = unsafe { real::connect()(fd, addr, len) };
     if fresh && (r == 0 || is_connected_error()) {
         let _errno = Errno::keep();
-        completed(*id, fd);
+        match r {
+            // SAFETY: the kernel has just read the program's address.
+            0 => drop(connected(*id, fd, unsafe { names::copied(addr, len) })),
+            _ => completed(*id, fd),
+        }
     }
     r
 }
@@ -88,50 +92,72 @@ fn is_connected_error() -> bool {
 
 /// Records a connection that connect has made, now or some time ago.
 pub fn completed(id: Id, fd: c_int) {
-    let e = id.endpoint();
-    if e.phase() == Phase::Connecting && offsets::is_connected(fd) {
-        open(id, fd, Role::Connected, e.connect_began.load(Relaxed));
+    if id.endpoint().phase() == Phase::Connecting && offsets::is_connected(fd) {
+        connected(id, fd, sys::name(fd, true).ok());
     }
 }
 
-fn open(id: Id, fd: c_int, role: Role, began: u64) -> bool {
+fn connected(id: Id, fd: c_int, peer: Option<sockaddr_storage>) -> bool {
+    let began = id.endpoint().connect_began.load(Relaxed);
+    open(id, fd, peer, Role::Connected, began)
+}
+
+/// Starts to track a connection. ipcd is told at once where other namespaces have to be reckoned with: what pairs across
+/// them must have been known before its first byte (docs/pairing.md). On the loopback its first N bytes are early enough,
+/// and a connection that is over before costs nothing.
+///
+/// `at` is when the connect call began, or accept returned.
+fn open(id: Id, fd: c_int, peer: Option<sockaddr_storage>, role: Role, at: u64) -> bool {
     let cookie = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE);
-    let (Ok(cookie), Ok(local), Ok(peer)) = (cookie, sys::name(fd, false), sys::name(fd, true)) else {
+    let (Ok(cookie), Some(peer)) = (cookie, peer) else {
         endpoint::stay(id, Reason::Kernel);
         return false;
     };
-    let opened = id.endpoint().open(Birth { cookie, role, began, opened: sys::now(), local, peer });
-    if opened {
-        daemon::opened(id);
+    let opened = id.endpoint().open(Birth { cookie, role, at });
+    if opened && !names::is_loopback(&peer) {
+        daemon::opened(id, fd);
     }
     opened
 }
 
 pub unsafe fn accept(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
-    let began = sys::now();
     // SAFETY: the program's own call.
-    accepted(unsafe { real::accept()(fd, addr, len) }, began)
+    unsafe { accept_by(addr, len, |addr, len| real::accept()(fd, addr, len)) }
 }
 
 pub unsafe fn accept4(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int {
-    let began = sys::now();
     // SAFETY: the program's own call.
-    accepted(unsafe { real::accept4()(fd, addr, len, flags) }, began)
+    unsafe { accept_by(addr, len, |addr, len| real::accept4()(fd, addr, len, flags)) }
 }
 
-fn accepted(fd: c_int, began: u64) -> c_int {
+/// Accepts with `call`, which is given room for the peer's name where the program has none.
+unsafe fn accept_by(
+    addr: *mut sockaddr,
+    len: *mut socklen_t,
+    call: impl FnOnce(*mut sockaddr, *mut socklen_t) -> c_int,
+) -> c_int {
+    if !addr.is_null() {
+        return accepted(call(addr, len), |fd| sys::name(fd, true).ok());
+    }
+    // SAFETY: sockaddr_storage is plain data, valid when zeroed.
+    let mut own: sockaddr_storage = unsafe { core::mem::zeroed() };
+    let mut room = size_of::<sockaddr_storage>() as socklen_t;
+    let fd = call((&raw mut own).cast(), &raw mut room);
+    accepted(fd, |_| Some(own))
+}
+
+fn accepted(fd: c_int, peer: impl FnOnce(c_int) -> Option<sockaddr_storage>) -> c_int {
     if fd < 0 {
         return fd;
     }
     fds::forget(fd);
     let _errno = Errno::keep();
-    let protocol = sys::getsockopt::<c_int>(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL);
-    let domain = sys::getsockopt::<c_int>(fd, libc::SOL_SOCKET, libc::SO_DOMAIN);
-    if protocol == Ok(libc::IPPROTO_TCP)
-        && matches!(domain, Ok(libc::AF_INET | libc::AF_INET6))
+    let at = sys::now();
+    if let Some(peer) = peer(fd).filter(|p| matches!(i32::from(p.ss_family), libc::AF_INET | libc::AF_INET6))
+        && sys::getsockopt::<c_int>(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) == Ok(libc::IPPROTO_TCP)
         && let Some(id) = begin(fd)
     {
-        open(*id, fd, Role::Accepted, began);
+        open(*id, fd, Some(peer), Role::Accepted, at);
     }
     fd
 }

@@ -25,7 +25,7 @@ pub unsafe fn close(fd: c_int) -> c_int {
         if !confine::is_confined() {
             leaving(fd);
         }
-        fds::forget(fd);
+        fds::forget_ours(fd);
     }
     // SAFETY: the program's own call.
     unsafe { real::close()(fd) }

@@ -8,7 +8,7 @@ use super::receive::{nothing_read, receive};
 use super::send::{PLAIN, finished, on_final, send as send_message};
 use crate::confine::{self, is_confined};
 use crate::cursor::Cursor;
-use crate::fds::{is_ours, needs_us, still_socket};
+use crate::fds::{is_callable, is_ours, needs_us, still_socket};
 use crate::guard::as_libc;
 use crate::hooks::{known, real};
 use crate::park;
@@ -107,10 +107,19 @@ fn counted_write(fd: c_int, pieces: &[iovec], real: impl FnOnce() -> ssize_t) ->
 #[cold]
 #[inline(never)]
 fn ours_read(fd: c_int, len: usize, active: impl FnOnce() -> ssize_t, real: impl FnOnce() -> ssize_t) -> ssize_t {
-    if needs_us(fd) && still_socket(fd) {
-        return active();
+    if needs_us(fd) && is_callable(fd) {
+        let r = active();
+        if !is_no_socket(fd, r) {
+            return r;
+        }
     }
     ended(fd, len, real())
+}
+
+/// Whether a call on an endpoint failed because its number is no socket any more (closed unseen).
+fn is_no_socket(fd: c_int, r: ssize_t) -> bool {
+    // SAFETY: libc's errno of this thread, just set.
+    r == -1 && unsafe { *libc::__errno_location() } == libc::ENOTSOCK && !still_socket(fd)
 }
 
 /// What the program is told of the result of a real reading call: 0 may be a reset, and a reset is told once.
@@ -293,8 +302,11 @@ unsafe fn slow_write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t {
         // SAFETY: the program's own call.
         return counted_write(fd, &pieces, || unsafe { real::write()(fd, buf, len) });
     }
-    if needs_us(fd) && still_socket(fd) {
-        return write_from(fd, buf, len, 0);
+    if needs_us(fd) && is_callable(fd) {
+        let r = write_from(fd, buf, len, 0);
+        if !is_no_socket(fd, r) {
+            return r;
+        }
     }
     if let Some(r) = on_new_socket(fd, buf, len, 0) {
         return r;
@@ -312,8 +324,11 @@ unsafe fn slow_writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
         // SAFETY: the program's own call.
         return counted_write(fd, pieces, || unsafe { real::writev()(fd, iov, count) });
     }
-    if needs_us(fd) && is_list(iov, count as usize) && still_socket(fd) {
-        return as_libc(send_message(fd, &header(iov.cast_mut(), count as usize), 0));
+    if needs_us(fd) && is_list(iov, count as usize) && is_callable(fd) {
+        let r = as_libc(send_message(fd, &header(iov.cast_mut(), count as usize), 0));
+        if !is_no_socket(fd, r) {
+            return r;
+        }
     }
     if is_ours(fd) && is_list(iov, count as usize) {
         match on_final(fd, &header(iov.cast_mut(), count as usize), 0) {

@@ -71,6 +71,11 @@ impl Call<'_> {
     fn run(&mut self) -> sys::Ret {
         loop {
             let phase = self.prepare();
+            if self.is_native(phase)
+                && let Some(r) = self.block(phase)
+            {
+                return r;
+            }
             match self.attempt(phase) {
                 Attempt::Done(r) => return r,
                 Attempt::Settled => return self.settled(),
@@ -86,6 +91,12 @@ impl Call<'_> {
                 None => continue,
             }
         }
+    }
+
+    /// Whether the real call does all that is needed: on TCP alone, and nobody to be woken by.
+    fn is_native(&self, phase: Phase) -> bool {
+        let on_tcp = matches!(phase, Phase::Tracking | Phase::Waiting);
+        on_tcp && self.cursor.done == 0 && self.flags & libc::MSG_OOB == 0 && process::blocks_natively()
     }
 
     fn prepare(&self) -> Phase {
