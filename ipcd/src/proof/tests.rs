@@ -57,6 +57,9 @@ fn first_numbers_mirror_and_stay_for_the_life_of_a_stream() {
         (&s.accepted).read_exact(&mut [0; 1000]).unwrap();
         (&s.accepted).write_all(&[1; 10]).unwrap();
         check("read, and 10 back");
+        let flow = |s: &TcpStream| proof.ask(s.as_fd(), Role::Accepted).unwrap().1;
+        let (c_flow, a_flow) = (flow(&s.connected), flow(&s.accepted));
+        assert_eq!((c_flow.sent, c_flow.received), (a_flow.received, a_flow.sent), "{host}");
         const MUCH: u64 = 32 << 20;
         std::thread::scope(|scope| {
             scope.spawn(|| std::io::copy(&mut std::io::repeat(7).take(MUCH), &mut &s.connected).unwrap());
