@@ -174,6 +174,18 @@ fn what_is_no_tcp_socket_has_none() {
     assert!(proof.ask(std::fs::File::open("/dev/null").unwrap().as_fd(), Role::Connected).is_err());
 }
 
+/// What an earlier question has left behind must not answer this one.
+#[test]
+fn two_sockets_in_the_map_are_no_answer() {
+    let Some(proof) = proof() else { return };
+    let (one, other) = (stream("127.0.0.1"), stream("127.0.0.1"));
+    let (map, key, value) = (proof.map.as_raw_fd() as u64, one.connected.as_raw_fd(), 0u64);
+    bpf_call(MAP_UPDATE_ELEM, &[map, (&raw const key) as u64, (&raw const value) as u64, 0]).unwrap();
+    assert!(proof.ask(other.connected.as_fd(), Role::Connected).is_err());
+    bpf_call(MAP_DELETE_ELEM, &[map, (&raw const key) as u64, 0, 0]).unwrap();
+    other.numbers(&proof);
+}
+
 #[test]
 fn types_that_make_no_sense_are_refused() {
     let blob = btf::two_integers();
