@@ -1,0 +1,98 @@
+//! One suite, twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+
+use serde_json::Value;
+use tests::containers::skipped;
+use tests::daemon::Options;
+use tests::run::Outcome;
+use tests::{Daemon, Mode};
+
+/// What each test came to: "ok" if it passed.
+pub type Results = BTreeMap<String, String>;
+
+/// How often a suite with a difference is run again.
+const AGAIN: usize = 3;
+
+/// Whether suites are run whole; if not, says so.
+pub fn whole(suite: &str) -> bool {
+    let long = std::env::var_os("IPC_LONG").is_some();
+    if !long {
+        skipped(&format!("the whole of {suite} takes minutes: by hand, with IPC_LONG=1"));
+    }
+    long
+}
+
+/// A line that is shown whatever comes of the test.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "\n{text}");
+}
+
+/// Short streams shall move, too.
+fn daemon() -> Daemon {
+    Daemon::start(Options { prefix: Some(1), ..Options::default() })
+}
+
+fn passed(results: &Results, name: &str) -> bool {
+    results.get(name).is_some_and(|r| r == "ok")
+}
+
+fn count(results: &Results) -> usize {
+    results.values().filter(|r| *r == "ok").count()
+}
+
+/// The tests that passed in `native` and not in `here`.
+fn worse(native: &Results, here: &Results) -> Vec<String> {
+    native.keys().filter(|name| passed(native, name) && !passed(here, name)).cloned().collect()
+}
+
+/// Runs a suite natively and under the shim. Panics if a test passes natively only. Returns how many streams moved.
+///
+/// Suites have tests that fail now and then by themselves. So what differs is run again, natively, too: it counts if it
+/// fails under the shim again, and never natively.
+pub fn compare(suite: &str, run: impl Fn(Mode) -> Results) -> usize {
+    let native = run(Mode::Native);
+    assert!(count(&native) > 0, "{suite}: nothing of {} passed natively", native.len());
+    let daemon = daemon();
+    let here = run(Mode::Shim(&daemon));
+    let stats = daemon.stats();
+    let pairs = stats.get("pairs").and_then(Value::as_u64).unwrap_or_default();
+    let finals = daemon.finals();
+    say(&format!(
+        "{suite}: {} tests passed natively, {} under the shim; {finals} of {pairs} pairs final",
+        count(&native),
+        count(&here)
+    ));
+    let mut suspects = worse(&native, &here);
+    let mut confirmed = BTreeSet::new();
+    for _ in 0..AGAIN {
+        if suspects.is_empty() {
+            break;
+        }
+        say(&format!("{suite}: passed natively, not under the shim, is run again: {suspects:?}"));
+        let native = run(Mode::Native);
+        suspects.retain(|name| passed(&native, name));
+        let here = run(Mode::Shim(&self::daemon()));
+        confirmed.extend(suspects.iter().filter(|name| !passed(&here, name)).cloned());
+    }
+    confirmed.retain(|name| suspects.contains(name));
+    let unclear: Vec<_> = worse(&native, &here).into_iter().filter(|name| !confirmed.contains(name)).collect();
+    if !unclear.is_empty() {
+        say(&format!("{suite}: UNCLEAR, failed natively as well or did not fail again: {unclear:?}"));
+    }
+    assert!(confirmed.is_empty(), "{suite}: these pass natively and fail under the shim: {confirmed:?}");
+    finals
+}
+
+/// The end of what a program printed, for a message.
+pub fn tail(outcome: &Outcome) -> String {
+    let lines: Vec<_> = outcome.lines.iter().map(String::as_str).chain(outcome.stderr.lines()).collect();
+    let skip = lines.len().saturating_sub(60);
+    format!("{:?}\n{}\n{}", outcome.status, lines.get(skip..).unwrap_or_default().join("\n"), outcome.hang)
+}
+
+/// Lines of a name, a space and a result.
+pub fn read<'a>(lines: impl IntoIterator<Item = &'a str>) -> Results {
+    lines.into_iter().filter_map(|line| line.rsplit_once(' ')).map(|(name, r)| (name.into(), r.into())).collect()
+}

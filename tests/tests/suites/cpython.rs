@@ -1,0 +1,104 @@
+//! CPython's own tests of what uses sockets: `python3 -m test`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tests::containers::skipped;
+use tests::daemon::PrivateDir;
+use tests::{Mode, Program, case, run};
+
+use super::compare::{Results, compare, read, tail, whole};
+
+/// Debian's own python; its package libpython3.11-testsuite has the tests.
+const PYTHON: &str = "/usr/bin/python3";
+
+const MODULES: [&str; 17] = [
+    "test_socket",
+    "test_asyncio",
+    "test_ssl",
+    "test_selectors",
+    "test_socketserver",
+    "test_httplib",
+    "test_httpservers",
+    "test_ftplib",
+    "test_smtplib",
+    "test_poplib",
+    "test_imaplib",
+    "test_telnetlib",
+    "test_xmlrpc",
+    "test_asyncore",
+    "test_subprocess",
+    "test_multiprocessing_fork",
+    "test_urllib2_localnet",
+];
+
+/// Whether the tests are installed; if not, says so.
+fn is_there() -> bool {
+    let dir = Path::new("/usr/lib");
+    let there = std::fs::read_dir(dir).is_ok_and(|entries| {
+        entries.flatten().any(|entry| {
+            let python = entry.file_name().to_string_lossy().starts_with("python3.");
+            python && entry.path().join("test/test_socket.py").is_file()
+        })
+    });
+    if !there {
+        skipped("CPython's tests are not installed: Debian's libpython3.11-testsuite has them");
+    }
+    there
+}
+
+/// `python3 -m test` with these arguments. AF_VSOCK is left out: its test waits for ever where the kernel has the
+/// family and nobody answers, natively.
+fn regrtest(args: &[&str], mode: Mode) -> Results {
+    let dir = PrivateDir::new();
+    let file = dir.path().join("results.xml").display().to_string();
+    let common = ["-m", "test", "-v", "--timeout", "300", "-i", "*VSOCK*", "--junit-xml", &file];
+    let all: Vec<&str> = common.iter().chain(args).copied().collect();
+    let program = Program::new(PYTHON, &all).limit(Duration::from_secs(1200));
+    let outcome = run(&program, mode, |_| Ok(()));
+    if !Path::new(&file).is_file() {
+        panic!("came to no result: {}\n{}", program.by_hand(mode), tail(&outcome));
+    }
+    let script = format!("{}/tests/suites/results.py", env!("CARGO_MANIFEST_DIR"));
+    let program = Program::new(PYTHON, &[&script, &file]);
+    let outcome = run(&program, Mode::Native, |_| Ok(()));
+    case::assert_passed(&outcome, &program, Mode::Native);
+    read(outcome.lines.iter().map(String::as_str))
+}
+
+#[test]
+fn cpython_protocols() {
+    if !is_there() {
+        return;
+    }
+    // test_socketserver asks for this resource, although it talks to this host only.
+    let args = ["-u", "network", "test_ftplib", "test_smtplib", "test_socketserver", "test_asyncore", "test_telnetlib"];
+    let more = ["test_httpservers", "test_urllib2_localnet"];
+    let args: Vec<&str> = args.into_iter().chain(more).collect();
+    let finals = compare("CPython, protocols", |mode| regrtest(&args, mode));
+    assert!(finals >= 10, "only {finals} streams moved");
+}
+
+#[test]
+fn cpython_sockets() {
+    if !is_there() {
+        return;
+    }
+    let only = ["*TCP*", "*Sendfile*", "*test_sendfile*", "*test_streams*", "*test_sock_lowlevel*"];
+    let mut args = vec!["test_socket", "test_asyncio"];
+    args.extend(only.into_iter().flat_map(|pattern| ["-m", pattern]));
+    let finals = compare("CPython, sockets", |mode| regrtest(&args, mode));
+    assert!(finals >= 10, "only {finals} streams moved");
+}
+
+#[test]
+fn cpython_whole() {
+    if !whole("CPython's tests of sockets") || !is_there() {
+        return;
+    }
+    let mut finals = 0;
+    for module in MODULES {
+        finals += compare(module, |mode| regrtest(&["-u", "network", module], mode));
+    }
+    assert!(finals >= 200, "only {finals} streams moved");
+}
