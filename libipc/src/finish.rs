@@ -78,7 +78,10 @@ pub fn released(id: Id) {
     epoll::drop_registrations(id, last);
     if last && e.sides() & sides::CONTROL != 0 {
         for slot in [&l.unix, &l.grant] {
-            dual::discard_control(slot.load(Acquire));
+            let unix = slot.load(Acquire);
+            // Nothing more arrives from here on.
+            sys::shutdown(unix, libc::SHUT_RD);
+            dual::discard_control(unix);
         }
     }
     for slot in [&l.tcp, &l.unix, &l.grant] {
