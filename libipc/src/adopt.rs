@@ -62,14 +62,14 @@ fn tell(id: Id, fd: c_int) {
         endpoint::stay(id, Reason::UnseenIo);
     } else if is_standard(id) {
         endpoint::stay(id, Reason::Stdio);
-    } else if e.holders.is_sole() {
+    } else if id.holders().is_sole() {
         daemon::tell_prefixes(id, fd);
     }
 }
 
 fn take_up(id: Id, fd: c_int) {
     let e = id.endpoint();
-    if e.deaf_readers.load(SeqCst) > 0 || !process::is_announced() || !e.holders.is_sole() || is_settling(id) {
+    if e.deaf_readers.load(SeqCst) > 0 || !process::is_announced() || !id.holders().is_sole() || is_settling(id) {
         return;
     }
     let _no_signals = NoSignals::hold();
@@ -144,7 +144,7 @@ fn promise(id: Id, fd: c_int, read: u64, written: u64) -> Result<(), Option<Reas
 /// Makes both sockets known to the process and gives the promise; what stands against it, if something does.
 fn say_hello(id: Id, fd: c_int) -> Option<Option<Reason>> {
     let l = id.local();
-    if !id.endpoint().holders.is_sole() {
+    if !id.holders().is_sole() {
         return Some(None);
     }
     if l.tcp.load(Acquire) < 0 {

@@ -74,8 +74,8 @@ pub fn begin() {
     }
     let _errno = Errno::keep();
     if crate::process::is_announced() {
+        dual::land_all(|_| true, Reason::Confined);
         for id in endpoint::held() {
-            dual::land(id, Reason::Confined);
             match id.endpoint().phase() {
                 Phase::Tracking | Phase::Waiting => fds::settle(id, Kind::Counted),
                 Phase::Connecting => drop(endpoint::stay(id, Reason::Confined)),

@@ -193,15 +193,22 @@ fn settle(id: Id) {
     }
 }
 
-/// Brings an endpoint out of Dual, onto the new transport or back onto TCP, because somebody comes who knows TCP alone. A
-/// peer that is in a call answers at once; for one that is not, the promise is taken back. Only where bytes are under way
-/// on the new transport there is nothing but to wait, for as long as can be answered for.
+/// Brings an endpoint out of Dual, onto the new transport or back onto TCP, because somebody comes who knows TCP alone.
 pub fn land(id: Id, reason: Reason) {
+    land_all(|other| other == id, reason);
+}
+
+/// The same for many at a time. Peers that are in a call answer at once; for those that are not, the promise is taken back.
+/// Only where bytes are under way on the new transport there is nothing but to wait, for as long as can be answered for.
+pub fn land_all(concerned: impl Fn(Id) -> bool, reason: Reason) {
     let began = sys::now();
     for patience in [ANSWER_NS, LANDING_NS] {
-        while await_answer(id, began + patience) {}
-        if id.endpoint().phase() != Phase::Dual || retract(id, reason) {
-            return;
+        let between = |id: &Id| id.endpoint().phase() == Phase::Dual && concerned(*id);
+        for id in endpoint::held().filter(between) {
+            while await_answer(id, began + patience) {}
+            if id.endpoint().phase() == Phase::Dual {
+                retract(id, reason);
+            }
         }
     }
 }

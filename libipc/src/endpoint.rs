@@ -4,8 +4,8 @@
 //!   shared by fork                              private to each process (copied by fork)
 //!   ┌────────────────────────────┐              ┌─────────────────────────────────────────┐
 //!   │ Endpoint[0..MAX_ENDPOINTS] │ ◄── index ── │ fds: [kind | generation | index] by fd  │
-//!   │  phase, holders, locks,    │              │ Local[index]: descriptors of this       │
-//!   │  both halves, prefixes     │              │  process for the endpoint               │
+//!   │  phase, locks, both halves,│              │ Local[index]: descriptors of this       │
+//!   │  prefixes; Holders[index]  │              │  process for the endpoint               │
 //!   └────────────────────────────┘              └─────────────────────────────────────────┘
 //! ```
 
@@ -72,8 +72,6 @@ pub struct Endpoint {
     generation: AtomicU32,
     /// CLOCK_MONOTONIC nanoseconds when connect was first called; 0: not yet.
     pub connect_began: AtomicU64,
-    /// The processes that hold descriptors of it. Empty: the memory is free.
-    pub holders: Holders,
     /// Calls that wait on TCP alone and cannot be woken by us.
     pub deaf_readers: AtomicU32,
     pub deaf_writers: AtomicU32,
@@ -130,6 +128,7 @@ pub struct Id {
 }
 
 static TABLE: AtomicPtr<Endpoint> = AtomicPtr::new(core::ptr::null_mut());
+static HOLDERS: AtomicPtr<Holders> = AtomicPtr::new(core::ptr::null_mut());
 static LOCALS: AtomicPtr<Local> = AtomicPtr::new(core::ptr::null_mut());
 
 /// Makes the tables if they are not there; false if there is no memory for them.
@@ -145,6 +144,8 @@ pub fn prepare() -> bool {
     // Two threads may come here at once: the table of the one that loses stays mapped, untouched.
     let _ = LOCALS.compare_exchange(core::ptr::null_mut(), private, AcqRel, Acquire);
     // SAFETY: just mapped.
+    HOLDERS.store(unsafe { &raw mut (*shared).holders }.cast(), Release);
+    // SAFETY: as above.
     TABLE.store(unsafe { &raw mut (*shared).endpoints }.cast(), Release);
     crate::hooks::real::find_all();
     true
@@ -162,6 +163,13 @@ impl Id {
         // SAFETY: an Id exists only after `prepare` mapped the tables, which are never unmapped; zeroed memory is a
         // valid Endpoint except for its cells, which are written before the endpoint is put in the table.
         unsafe { &*TABLE.load(Relaxed).add(at) }
+    }
+
+    /// The processes that hold descriptors of the endpoint. None: its memory is free.
+    pub fn holders(self) -> &'static Holders {
+        let at = self.index as usize % MAX_ENDPOINTS;
+        // SAFETY: as above; Holders is made of atomics.
+        unsafe { &*HOLDERS.load(Relaxed).add(at) }
     }
 
     pub fn local(self) -> &'static Local {
@@ -409,7 +417,7 @@ pub fn allocate() -> Option<Pinned> {
     for step in 0..MAX_ENDPOINTS as u32 {
         let index = (start + step) % MAX_ENDPOINTS as u32;
         let id = Id { index };
-        if id.endpoint().holders.claim(family::slot()) {
+        if id.holders().claim(family::slot()) {
             family.next.store((index + 1) % MAX_ENDPOINTS as u32, Relaxed);
             family.used.fetch_max(index + 1, Relaxed);
             reset(id);
@@ -465,7 +473,7 @@ fn begin_local(id: Id) {
 pub fn resume(index: u32, generation: u32) -> Option<Pinned> {
     let id = Id { index };
     let e = id.endpoint();
-    if index >= used() || id.generation_bits() != generation || !e.holders.has(family::slot()) {
+    if index >= used() || id.generation_bits() != generation || !id.holders().has(family::slot()) {
         return None;
     }
     begin_local(id);
@@ -483,9 +491,9 @@ pub fn resume(index: u32, generation: u32) -> Option<Pinned> {
 }
 
 /// Every endpoint that this process holds.
-pub fn held() -> impl Iterator<Item = Id> {
+pub fn held() -> impl Iterator<Item = Id> + Clone {
     let slot = family::slot();
-    (0..used()).map(|index| Id { index }).filter(move |id| id.endpoint().holders.has(slot))
+    (0..used()).map(|index| Id { index }).filter(move |id| id.holders().has(slot))
 }
 
 /// Every endpoint of the table, held or not.
@@ -501,13 +509,17 @@ pub fn tcp_fd(id: Id, fd: c_int) -> c_int {
     }
 }
 
-/// In the child of a fork: it holds what its copy of the tables says, and no call is in progress.
+/// In the child of a fork, which is among the holders already: it holds what its copy of the tables says, and no call is
+/// in progress.
 pub fn adopt_in_child() {
-    for id in all().filter(|id| id.local().fds.load(Relaxed) > 0) {
-        id.endpoint().holders.add(family::slot());
-        id.local().pins.hold();
-        for _ in 1..id.local().fds.load(Relaxed) {
-            id.local().pins.pin();
+    // Nothing is written where nothing changes: the memory is the parent's, too, until somebody writes.
+    for l in all().map(Id::local) {
+        let fds = l.fds.load(Relaxed);
+        if fds > 0 && l.pins.users() != fds {
+            l.pins.hold();
+            for _ in 1..fds {
+                l.pins.pin();
+            }
         }
     }
 }
@@ -516,6 +528,7 @@ pub fn adopt_in_child() {
 pub fn abandon() {
     fds::clear();
     TABLE.store(core::ptr::null_mut(), SeqCst);
+    HOLDERS.store(core::ptr::null_mut(), SeqCst);
     LOCALS.store(core::ptr::null_mut(), SeqCst);
     family::leave();
 }

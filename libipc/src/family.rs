@@ -42,6 +42,8 @@ pub struct Family {
     pub next: AtomicU32,
     slots: [Slot; SLOTS],
     pub carried: [Carried; SLOTS],
+    /// Apart from the endpoints, so that who looks through all of them (fork does) touches little memory.
+    pub holders: [Holders; MAX_ENDPOINTS],
     pub endpoints: [Endpoint; MAX_ENDPOINTS],
 }
 
@@ -179,7 +181,7 @@ pub fn child_is(slot: usize, pid: c_int) {
 /// Frees a slot that no process has.
 pub fn free(slot: usize) {
     endpoint::all().for_each(|id| {
-        id.endpoint().holders.remove(slot);
+        id.holders().remove(slot);
     });
     set(slot, FREE);
 }

@@ -70,11 +70,11 @@ pub fn released(id: Id) {
     let (e, l) = (id.endpoint(), id.local());
     if confine::is_confined() {
         // The kernel closes what is hidden when the process ends.
-        e.holders.remove(family::slot());
+        id.holders().remove(family::slot());
         return;
     }
     // What other processes of the family hold too is theirs: control messages, and the kernel's registrations.
-    let last = e.holders.is_sole();
+    let last = id.holders().is_sole();
     epoll::drop_registrations(id, last);
     if last && e.sides() & sides::CONTROL != 0 {
         for slot in [&l.unix, &l.grant] {
@@ -91,10 +91,10 @@ pub fn released(id: Id) {
         }
     }
     daemon::closed(id, last);
-    e.holders.remove(family::slot());
+    id.holders().remove(family::slot());
 }
 
 /// The program before this one had the endpoint; nothing of it was passed on.
 pub fn never_had(id: Id) {
-    id.endpoint().holders.remove(family::slot());
+    id.holders().remove(family::slot());
 }

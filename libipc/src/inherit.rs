@@ -5,7 +5,7 @@
 //! numbers are found again by the cookie of the socket behind each, whatever was closed or duplicated on the way.
 
 use core::ffi::{CStr, c_char};
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::*};
 
 use libc::c_int;
 use matcher::reason::Reason;
@@ -13,7 +13,7 @@ use matcher::reason::Reason;
 use crate::endpoint::{self, Id, Pinned};
 use crate::fds::{self, Kind};
 use crate::switch::Phase;
-use crate::{family, fdinfo, finish, sys};
+use crate::{dual, family, fdinfo, finish, sys};
 
 /// Endpoints that one program can hand to the next.
 const MOST: usize = 64;
@@ -35,6 +35,8 @@ struct Entry {
     /// Index plus one; 0: none.
     endpoint: AtomicU32,
     generation: AtomicU32,
+    /// The program's number, if it has one only.
+    number: AtomicI32,
     tcp: AtomicI32,
     unix: AtomicI32,
     unix_cookie: AtomicU64,
@@ -42,7 +44,20 @@ struct Entry {
 
 /// The endpoints on their way to the next program of a slot.
 #[repr(C)]
-pub struct Carried([Entry; MOST]);
+pub struct Carried {
+    entries: [Entry; MOST],
+    /// There were more; the program has them without knowing it.
+    more: AtomicBool,
+    /// Numbers may be others by the time that the program runs: all are looked at.
+    renumbered: AtomicBool,
+}
+
+/// What becomes of the numbers between here and the next program.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Numbers {
+    Kept,
+    Changed,
+}
 
 /// The variable that names the memory: layout, file, slot, nonce.
 const VARIABLE: &[u8] = b"IPCD_STATE=";
@@ -58,17 +73,17 @@ const LAYOUT: u32 = {
     sum
 };
 
-fn carried(slot: usize) -> &'static [Entry] {
-    family::family().and_then(|f| f.carried.get(slot)).map_or(&[], |c| &c.0)
+fn carried(slot: usize) -> Option<&'static Carried> {
+    family::family().and_then(|f| f.carried.get(slot))
 }
 
 /// Whether the endpoint has a number of the program that the next one will see.
-fn is_inherited(id: Id) -> bool {
+pub fn is_inherited(id: Id) -> bool {
     fds::numbers_of(id).any(|fd| sys::fcntl(fd, libc::F_GETFD, 0) & libc::FD_CLOEXEC as isize == 0)
 }
 
 /// The endpoints that a program executed now would be given. One that stays on TCP is nothing to be told of.
-pub fn inherited() -> impl Iterator<Item = Id> {
+pub fn inherited() -> impl Iterator<Item = Id> + Clone {
     endpoint::held().filter(|id| id.endpoint().phase() != Phase::Stay && is_inherited(*id))
 }
 
@@ -79,17 +94,28 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// Writes down the hidden descriptors of `ids` and lets them through.
-    pub fn new(slot: usize, ids: impl Iterator<Item = Id>) -> Packed {
-        let mut entries = carried(slot).iter();
-        for id in ids {
-            match entries.next() {
-                Some(entry) => entry.write(id),
-                // Too many: this one's state is not known to whoever reads it next.
-                None => drop(endpoint::stay(id, Reason::TableFull)),
+    /// Writes down the hidden descriptors of `ids` and lets them through. Where there are more than can be written down,
+    /// the rest goes on over TCP; what other processes hold, too, waits until this program has ended.
+    pub fn new(slot: usize, mut ids: impl Iterator<Item = Id> + Clone, numbers: Numbers) -> Packed {
+        if let Some(c) = carried(slot) {
+            for entry in &c.entries {
+                match ids.next() {
+                    Some(id) => entry.write(id),
+                    None => entry.endpoint.store(0, Relaxed),
+                }
             }
+            let more = ids.clone().next().is_some();
+            c.more.store(more, Relaxed);
+            if more {
+                family::reclaim_dead();
+                let goes_along = |id: Id| c.entries.iter().any(|e| e.endpoint.load(Relaxed) == id.index + 1);
+                dual::land_all(|id| !goes_along(id) && is_inherited(id), Reason::TableFull);
+                for id in ids.filter(|id| id.holders().is_sole()) {
+                    endpoint::stay(id, Reason::TableFull);
+                }
+            }
+            c.renumbered.store(numbers == Numbers::Changed, Relaxed);
         }
-        entries.for_each(|entry| entry.endpoint.store(0, Relaxed));
         keep_over_exec(family::file(), true);
         let mut text = Text { bytes: [0; 64], len: 0 };
         text.push(VARIABLE);
@@ -109,7 +135,7 @@ impl Packed {
 impl Drop for Packed {
     /// The program goes on, or the child has its copies: nothing goes through any more.
     fn drop(&mut self) {
-        for entry in carried(self.slot) {
+        for entry in carried(self.slot).iter().flat_map(|c| &c.entries) {
             for fd in [entry.tcp.load(Relaxed), entry.unix.load(Relaxed)] {
                 keep_over_exec(fd, false);
             }
@@ -123,6 +149,8 @@ impl Entry {
         let l = id.local();
         self.generation.store(id.generation_bits(), Relaxed);
         self.unix_cookie.store(l.unix_cookie.load(Relaxed), Relaxed);
+        let single = l.fds.load(SeqCst) == 1;
+        self.number.store(if single { l.fd.load(SeqCst) } else { -1 }, Relaxed);
         for (to, from) in [(&self.tcp, &l.tcp), (&self.unix, &l.unix)] {
             to.store(from.load(Acquire), Relaxed);
             keep_over_exec(from.load(Acquire), true);
@@ -199,32 +227,46 @@ pub unsafe fn take_up(environment: *mut *const c_char) {
 
 fn resume(slot: usize) {
     RESUMED.store(sys::now(), Relaxed);
+    let Some(carried) = carried(slot) else { return };
     let mut kept = [const { None }; MOST];
-    for (to, entry) in kept.iter_mut().zip(carried(slot)) {
+    let mut all_found = !carried.renumbered.load(Relaxed);
+    for (to, entry) in kept.iter_mut().zip(&carried.entries) {
         *to = entry.read();
-    }
-    let find = |fd: c_int| {
-        let cookie = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE).unwrap_or(0);
-        for id in kept.iter().flatten().filter(|_| fds::kind(fd) == Kind::Other) {
-            let kind = match cookie {
-                c if c == id.endpoint().birth().cookie => Kind::Active,
-                c if c != 0 && c == id.local().unix_cookie.load(Relaxed) => Kind::Final,
-                _ => continue,
-            };
-            fds::bind(fd, **id, kind);
+        if let Some(id) = to {
+            all_found &= find(entry.number.load(Relaxed), core::iter::once(&*id));
         }
+    }
+    let search = |fd: c_int| {
+        find(fd, kept.iter().flatten());
     };
-    if fdinfo::each_descriptor(find).is_none() {
+    if !all_found && fdinfo::each_descriptor(search).is_none() {
         // No /proc: the numbers that a program is likely to be given.
-        (0..1024).for_each(find);
+        (0..1024).for_each(search);
+    }
+    if carried.more.swap(false, Relaxed) {
+        // This program holds what it does not know of until it ends.
+        return;
     }
     // What came along without a number is let go; of the rest the holder's bit stays.
-    let slot_holds = |id: &Id| id.endpoint().holders.has(slot);
-    for id in endpoint::all().filter(slot_holds) {
+    for id in endpoint::held() {
         if !kept.iter().flatten().any(|k| **k == id) {
             finish::never_had(id);
         }
     }
+}
+
+/// Whether the number is one of these endpoints; then it is put into the table.
+fn find<'a>(fd: c_int, ids: impl Iterator<Item = &'a Pinned>) -> bool {
+    let cookie = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE).unwrap_or(0);
+    for id in ids.filter(|_| cookie != 0 && fds::kind(fd) == Kind::Other) {
+        let kind = match cookie {
+            c if c == id.endpoint().birth().cookie => Kind::Active,
+            c if c == id.local().unix_cookie.load(Relaxed) => Kind::Final,
+            _ => continue,
+        };
+        return fds::bind(fd, **id, kind);
+    }
+    false
 }
 
 /// Takes the variable out of the environment; its value.

@@ -35,7 +35,7 @@ pub extern "C" fn before_fork() {
     for id in endpoint::held() {
         match child {
             None => drop(endpoint::stay(id, matcher::reason::Reason::TableFull)),
-            Some(child) => id.endpoint().holders.add(child),
+            Some(child) => id.holders().add(child),
         }
     }
 }

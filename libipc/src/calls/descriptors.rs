@@ -36,7 +36,7 @@ fn leaving(fd: c_int) {
     let Some((id, kind)) = fds::lookup(fd).filter(|(_, kind)| *kind != Kind::Stay) else { return };
     let (e, l) = (id.endpoint(), id.local());
     let used = kind == Kind::Active && keep_for_calls(*id, fd);
-    if used || l.fds.load(SeqCst) != 1 || !e.holders.is_sole() {
+    if used || l.fds.load(SeqCst) != 1 || !id.holders().is_sole() {
         return;
     }
     if e.phase() == Phase::Waiting && l.grant.load(Acquire) < 0 {

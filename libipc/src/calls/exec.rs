@@ -7,7 +7,7 @@ use matcher::reason::Reason;
 
 use crate::guard::Errno;
 use crate::hooks::real;
-use crate::inherit::{self, Packed};
+use crate::inherit::{self, Numbers, Packed};
 use crate::program::Program;
 use crate::{dual, endpoint, family, process, sys};
 
@@ -31,8 +31,8 @@ pub fn concerns_us() -> bool {
 
 /// Endpoints that a program inherits which will not know of them go on over TCP, as far as they still can.
 fn keep_on_tcp() {
+    dual::land_all(inherit::is_inherited, Reason::Executed);
     for id in inherit::inherited() {
-        dual::land(id, Reason::Executed);
         endpoint::stay(id, Reason::Executed);
     }
 }
@@ -88,7 +88,7 @@ unsafe fn execute(program: Program, list: List, call: impl Fn(List) -> c_int) ->
         drop(errno);
         return call(list);
     }
-    let packed = Packed::new(family::slot(), inherit::inherited());
+    let packed = Packed::new(family::slot(), inherit::inherited(), Numbers::Kept);
     // SAFETY: the program's own environment.
     let longer = unsafe { Longer::new(list, packed.variable()) };
     drop(errno);

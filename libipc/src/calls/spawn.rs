@@ -9,7 +9,7 @@ use super::exec::{List, Longer, concerns_us};
 use crate::family;
 use crate::guard::Errno;
 use crate::hooks::real;
-use crate::inherit::{self, Packed};
+use crate::inherit::{self, Numbers, Packed};
 use crate::program::Program;
 
 /// The pipes of popen by the slot of their child.
@@ -23,7 +23,7 @@ fn expect() -> Option<usize> {
     }
     let slot = family::expect_child()?;
     for id in inherit::inherited() {
-        id.endpoint().holders.add(slot);
+        id.holders().add(slot);
     }
     Some(slot)
 }
@@ -33,7 +33,13 @@ fn expect_quietly() -> Option<usize> {
     expect()
 }
 
-unsafe fn spawn(pid: *mut pid_t, program: Program, list: List, call: impl Fn(*mut pid_t, List) -> c_int) -> c_int {
+unsafe fn spawn(
+    pid: *mut pid_t,
+    program: Program,
+    actions: *const posix_spawn_file_actions_t,
+    list: List,
+    call: impl Fn(*mut pid_t, List) -> c_int,
+) -> c_int {
     let errno = Errno::keep();
     let Some(slot) = expect() else {
         drop(errno);
@@ -41,7 +47,8 @@ unsafe fn spawn(pid: *mut pid_t, program: Program, list: List, call: impl Fn(*mu
     };
     // SAFETY: the program's own arguments.
     let knows = family::file() >= 0 && unsafe { program.loads_shim(list) } == Some(true);
-    let packed = knows.then(|| Packed::new(slot, inherit::inherited()));
+    let numbers = if actions.is_null() { Numbers::Kept } else { Numbers::Changed };
+    let packed = knows.then(|| Packed::new(slot, inherit::inherited(), numbers));
     // SAFETY: the program's own environment.
     let longer = packed.as_ref().and_then(|p| unsafe { Longer::new(list, p.variable()) });
     let mut own = 0;
@@ -71,7 +78,7 @@ pub unsafe fn posix_spawn(
 ) -> c_int {
     // SAFETY: the program's own call.
     unsafe {
-        spawn(pid, Program::Path(path), list, |pid, list| {
+        spawn(pid, Program::Path(path), actions, list, |pid, list| {
             real::posix_spawn()(pid, path, actions, attributes, argv, list)
         })
     }
@@ -87,7 +94,7 @@ pub unsafe fn posix_spawnp(
 ) -> c_int {
     // SAFETY: the program's own call.
     unsafe {
-        spawn(pid, Program::Name(name), list, |pid, list| {
+        spawn(pid, Program::Name(name), actions, list, |pid, list| {
             real::posix_spawnp()(pid, name, actions, attributes, argv, list)
         })
     }
