@@ -309,12 +309,22 @@ pub fn readiness(id: Id, events: i16) -> Option<i16> {
     Some((tcp | unix) & (events | libc::POLLERR | libc::POLLHUP))
 }
 
+/// Whether a reset of the new socket is none of the stream. The kernel resets if the peer left something unread, and that
+/// was our SWITCH if the program has written nothing after it (a peer that ends without closing leaves it).
+pub fn is_false_reset(id: Id) -> bool {
+    match id.endpoint().phase() {
+        Phase::Final => !id.local().wrote.load(Relaxed),
+        _ => id.endpoint().lock_tx().is_some_and(|tx| !tx.state.used),
+    }
+}
+
 /// A Unix-domain socket says HUP as soon as the peer has closed; TCP when both halves are shut, or after a reset. So
 /// TCP is asked, unless it is clear: our half is shut, too, or an error of the Unix-domain socket is a reset that TCP need not
 /// know of (the peer left bytes unread).
 pub fn with_tcp_hangup(id: Id, revents: i16) -> i16 {
     const OVER: i16 = libc::POLLHUP | libc::POLLERR;
-    let over = revents & libc::POLLERR != 0 || id.endpoint().sides() & sides::TX_SHUT != 0;
+    let reset = revents & libc::POLLERR != 0 && !is_false_reset(id);
+    let over = reset || id.endpoint().sides() & sides::TX_SHUT != 0;
     if revents & libc::POLLHUP == 0 || over {
         return revents;
     }

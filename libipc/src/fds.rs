@@ -325,6 +325,18 @@ pub fn is_callable(fd: c_int) -> bool {
     kind != Kind::Active || id.local().tcp.load(Acquire) < 0 || is_socket_of(fd, &id)
 }
 
+/// Notes that the program has written to a number that is the new socket. Not pinned: at worst an endpoint that has just
+/// begun in the same memory is said to have been written to, and a reset of it is believed.
+#[inline]
+pub fn note_written(fd: c_int) {
+    if let Some(entry) = slot(fd).map(|s| s.load(Relaxed)).filter(|e| Kind::of(*e) == Kind::Final) {
+        let wrote = &Id { index: entry >> 16 }.local().wrote;
+        if !wrote.load(Relaxed) {
+            wrote.store(true, Relaxed);
+        }
+    }
+}
+
 /// Whether an active number is the endpoint's socket still. Where a descriptor was closed unseen (fclose, a raw system
 /// call) and the number is another file by now, the entry is forgotten.
 #[cold]

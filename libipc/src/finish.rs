@@ -18,13 +18,14 @@ const F_GETSIG: c_int = 11;
 pub fn replace_descriptors(id: Id) {
     let _no_signals = NoSignals::hold();
     let e = id.endpoint();
-    let (Some(_rx), Some(_tx)) = (e.lock_rx(), e.lock_tx()) else { return };
+    let (Some(_rx), Some(tx)) = (e.lock_rx(), e.lock_tx()) else { return };
     let unix = id.local().unix.load(Acquire);
     if e.phase() != Phase::Final || unix < 0 {
         return;
     }
     let tcp = id.local().tcp.load(Acquire);
     copy_settings(tcp, unix);
+    id.local().wrote.store(tx.state.used, Relaxed);
     if let Ok(cookie) = sys::getsockopt::<u64>(unix, libc::SOL_SOCKET, libc::SO_COOKIE) {
         id.local().unix_cookie.store(cookie, SeqCst);
     }

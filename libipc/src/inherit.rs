@@ -261,7 +261,11 @@ fn find<'a>(fd: c_int, ids: impl Iterator<Item = &'a Pinned>) -> bool {
     for id in ids.filter(|_| cookie != 0 && fds::kind(fd) == Kind::Other) {
         let kind = match cookie {
             c if c == id.endpoint().birth().cookie => Kind::Active,
-            c if c == id.local().unix_cookie.load(Relaxed) => Kind::Final,
+            c if c == id.local().unix_cookie.load(Relaxed) => {
+                // The program before may have.
+                id.local().wrote.store(true, Relaxed);
+                Kind::Final
+            }
             _ => continue,
         };
         return fds::bind(fd, **id, kind);

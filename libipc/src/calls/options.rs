@@ -12,7 +12,7 @@ use crate::fds::{self, Kind};
 use crate::guard::{Errno, NoSignals, set_errno};
 use crate::hooks::real;
 use crate::switch::Phase;
-use crate::sys;
+use crate::{dual, sys};
 
 pub mod ioctl;
 mod table;
@@ -239,7 +239,8 @@ pub unsafe fn getsockopt(fd: c_int, level: c_int, number: c_int, value: *mut c_v
     let r = get(tcp);
     if r == 0 && pending && is_zero(value) {
         // An error of the new socket counts as well.
-        return get(fd);
+        let false_reset = fds::lookup(fd).is_some_and(|(id, _)| dual::is_false_reset(*id));
+        return if false_reset { r } else { get(fd) };
     }
     r
 }

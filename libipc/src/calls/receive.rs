@@ -14,6 +14,7 @@ use crate::switch::{Phase, Receiver, Transport};
 use crate::{adopt, confine, dual, offsets, process, sys};
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
+const ECONNRESET: sys::Ret = -(libc::ECONNRESET as sys::Ret);
 
 /// Reads into the buffers of `msg` as recvmsg(2) does.
 pub fn receive(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
@@ -158,6 +159,8 @@ impl Call<'_> {
             dual::hear_locked(self.id, &mut rx.state);
             if rx.state.on != on {
                 r = self.read_once(&mut rx);
+            } else if r == ECONNRESET && on == Transport::Unix && dual::is_false_reset(self.id) {
+                r = end_of_stream(self.id);
             }
         }
         drop(rx);
@@ -353,9 +356,13 @@ pub fn nothing_read(fd: c_int) -> isize {
 pub fn failed(fd: c_int) -> isize {
     // SAFETY: libc's errno of this thread, just set.
     if unsafe { *libc::__errno_location() } == libc::ECONNRESET && !confine::is_confined() {
-        let _errno = Errno::keep();
+        let errno = Errno::keep();
         if let Some((id, Kind::Final)) = fds::lookup(fd) {
-            end_of_stream(*id);
+            let tcp = end_of_stream(*id);
+            if dual::is_false_reset(*id) {
+                drop(errno);
+                return as_libc(tcp);
+            }
         }
     }
     -1
@@ -365,7 +372,7 @@ pub fn failed(fd: c_int) -> isize {
 pub fn pending_error(fd: c_int) -> Option<c_int> {
     let (id, _) = fds::lookup(fd)?;
     let of = |fd| sys::getsockopt::<c_int>(fd, libc::SOL_SOCKET, libc::SO_ERROR).ok().filter(|e| *e != 0);
-    of(fd).or_else(|| of(tcp_fd(*id, fd)))
+    of(fd).filter(|e| *e != libc::ECONNRESET || !dual::is_false_reset(*id)).or_else(|| of(tcp_fd(*id, fd)))
 }
 
 /// A reading call on a descriptor that is the new socket.
@@ -384,8 +391,9 @@ fn finished(id: Id, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
     match r {
         0 if len > 0 => end_of_stream(id),
         r => {
-            if r == -(libc::ECONNRESET as sys::Ret) {
-                end_of_stream(id);
+            if r == ECONNRESET {
+                let tcp = end_of_stream(id);
+                return if dual::is_false_reset(id) { tcp } else { r };
             }
             r
         }

@@ -18,6 +18,7 @@ use crate::{adopt, daemon, dual, offsets, process, sys};
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 const EPIPE: sys::Ret = -(libc::EPIPE as sys::Ret);
+const ECONNRESET: sys::Ret = -(libc::ECONNRESET as sys::Ret);
 
 /// Flags that mean the same on a Unix-domain socket, or nothing on either.
 pub const PLAIN: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE | libc::MSG_EOR;
@@ -53,17 +54,20 @@ pub fn finished(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> Opti
     // SAFETY: the program's own arguments.
     let r = unsafe { real::send()(fd, buf, len, flags | libc::MSG_NOSIGNAL) };
     if r >= 0 {
+        fds::note_written(fd);
         return Some(r);
     }
     // SAFETY: libc's errno of this thread, just set.
     match unsafe { *libc::__errno_location() } {
         libc::ENOTSOCK => None,
-        libc::EPIPE => {
+        libc::EPIPE | libc::ECONNRESET => {
             let mut iov = iovec { iov_base: buf.cast_mut(), iov_len: len };
             // SAFETY: msghdr is plain data, valid when zeroed.
             let mut msg: msghdr = unsafe { core::mem::zeroed() };
             (msg.msg_iov, msg.msg_iovlen) = (&raw mut iov, 1);
-            Some(as_libc(refused(fd, &msg, flags)))
+            // SAFETY: as above.
+            let error = -(unsafe { *libc::__errno_location() } as sys::Ret);
+            Some(as_libc(refused(fd, &msg, flags, error)))
         }
         _ => Some(r),
     }
@@ -73,26 +77,30 @@ pub fn finished(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> Opti
 pub fn on_final(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
     let (msg, flags) = (for_unix(msg), flags & !libc::MSG_ZEROCOPY);
     match native(fd, &msg, flags | libc::MSG_NOSIGNAL) {
-        EPIPE => refused(fd, &msg, flags),
-        r => r,
+        error @ (EPIPE | ECONNRESET) => refused(fd, &msg, flags, error),
+        r => {
+            fds::note_written(fd);
+            r
+        }
     }
 }
 
 /// A Unix-domain socket refuses what is written after the peer has closed; TCP takes it, and learns from the answer. So
-/// TCP is given it.
+/// TCP is given it. So it is after a reset that cannot be TCP's.
 #[cold]
-fn refused(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
+fn refused(fd: c_int, msg: &msghdr, flags: c_int, error: sys::Ret) -> sys::Ret {
     if let Some((id, Kind::Final)) = fds::lookup(fd)
         && let tcp = id.local().tcp.load(Acquire)
         && tcp >= 0
         && fds::is_final_now(fd, *id)
+        && (error == EPIPE || dual::is_false_reset(*id))
     {
         return native(tcp, msg, flags);
     }
-    if flags & libc::MSG_NOSIGNAL == 0 {
+    if error == EPIPE && flags & libc::MSG_NOSIGNAL == 0 {
         sys::raise_sigpipe();
     }
-    EPIPE
+    error
 }
 
 /// What TCP ignores and a Unix-domain socket would not: an address, control messages.

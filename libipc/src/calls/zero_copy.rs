@@ -283,6 +283,10 @@ pub unsafe fn sendfile(out: c_int, from: c_int, offset: *mut off_t, count: size_
             let look = |room: &mut [u8]| look_at_file(from, at, room);
             as_libc(outward(&id, out, count, Source::File, look, |fd, n, _| kernel(step(fd, n))))
         }
+        Some((_, Kind::Final)) => {
+            fds::note_written(out);
+            step(out, count)
+        }
         _ => step(out, count),
     }
 }
@@ -310,6 +314,7 @@ pub unsafe fn splice(
             |fd, n, waits| kernel(with(from, fd, n, if waits { flags } else { flags | libc::SPLICE_F_NONBLOCK }));
         return as_libc(outward(&id, to, len, source, look, step));
     }
+    fds::note_written(to);
     if let Some((id, Kind::Active)) = fds::lookup(from) {
         let waits = flags & libc::SPLICE_F_NONBLOCK == 0;
         // Never a wait for the pipe with the endpoint locked.
