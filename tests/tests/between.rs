@@ -114,3 +114,8 @@ fn a_child_that_is_another_program() {
 fn the_number_becomes_standard_input() {
     check("between-standard");
 }
+
+#[test]
+fn the_peer_ends_without_closing() {
+    check("between-ended");
+}

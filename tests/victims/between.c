@@ -170,6 +170,24 @@ static void standard(void) {
     stream_close(s);
 }
 
+/* Far ends without closing anything, and leaves unread what near has said on the other transport. */
+static void ended(void) {
+    struct stream *s = between();
+    char byte;
+    say("recv of nothing %s", res(recv(s->fd, &byte, 1, MSG_DONTWAIT)));
+    far_begin(FAR_EXIT, 0, 0, 0, 0);
+    say("poll %s", name_poll((short)wait_for(s->fd, POLLIN, 5000)));
+    int error = -1;
+    socklen_t len = sizeof error;
+    must(getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &len));
+    say("SO_ERROR %d", error);
+    say("recv %s", res(recv(s->fd, &byte, 1, 0)));
+    say("send %s", res(send(s->fd, "x", 1, MSG_NOSIGNAL)));
+    must(close(s->fd));
+    s->open = false;
+    far_drop_pipes();
+}
+
 /* Both go on as if nothing were. */
 static void goes_on(void) {
     struct stream *s = between();
@@ -185,6 +203,7 @@ const struct test_case between_cases[] = {
     {"between-confined", confined, "a child that may do nothing but read and write"},
     {"between-executed", executed, "a child that is another program"},
     {"between-standard", standard, "dup2 to standard input"},
+    {"between-ended", ended, "a peer that ends without closing"},
     {"between-goes-on", goes_on, "nothing of the kind"},
     {NULL, NULL, NULL},
 };
