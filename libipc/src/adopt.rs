@@ -40,6 +40,16 @@ pub fn attend(id: Id, fd: c_int) {
     }
 }
 
+/// Whether [`attend`] would find nothing to do, on an endpoint whose waits are known. May be asked of one that is not
+/// pinned: the answer is as good as it was a moment ago.
+pub fn has_nothing_due(id: Id) -> bool {
+    let e = id.endpoint();
+    e.phase() == Phase::Tracking
+        && e.prefix_complete.load(Relaxed) == 0
+        && id.local().polled.load(Relaxed)
+        && daemon::prefix_bytes() != 0
+}
+
 /// N is not known yet: asks for it, looks for the answer.
 fn learn(id: Id) {
     if daemon::greet() == Link::Down {

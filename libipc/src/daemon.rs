@@ -392,6 +392,9 @@ fn flush_closed() -> bool {
 
 /// Tells ipcd that the endpoint stays on TCP.
 pub fn stayed(id: Id, reason: Reason) {
+    if SOCKET.load(Relaxed) < 0 {
+        return;
+    }
     let fd = id.local().fd.load(Relaxed);
     if id.local().claimed.load(Relaxed) != connection() && fds::is_number_of(fd, id) {
         // Nobody has spoken of it yet, or only the process that it came from.

@@ -94,6 +94,12 @@ pub fn counted(fd: c_int) -> Option<Id> {
     (Kind::of(entry) == Kind::Counted).then_some(Id { index: entry >> 16 })
 }
 
+/// The endpoint of an active number, not pinned: it may be another one by the time that it is looked at.
+pub fn hint(fd: c_int) -> Option<Id> {
+    let entry = slot(fd)?.load(Acquire);
+    (Kind::of(entry) == Kind::Active).then_some(Id { index: entry >> 16 })
+}
+
 fn word(id: Id, kind: Kind) -> u32 {
     id.index << 16 | (id.generation_bits() & 0x1fff) << 3 | kind as u32
 }

@@ -31,7 +31,9 @@ pub struct Poll<'a> {
 pub fn needs_care(fds: &[pollfd]) -> bool {
     let mut care = false;
     for p in fds.iter().filter(|p| fds::needs_us(p.fd)) {
-        if let Some((id, Kind::Active)) = fds::lookup(p.fd) {
+        if fds::hint(p.fd).is_some_and(adopt::has_nothing_due) {
+            care |= !process::is_single_threaded();
+        } else if let Some((id, Kind::Active)) = fds::lookup(p.fd) {
             id.local().polled.store(true, core::sync::atomic::Ordering::Relaxed);
             adopt::attend(*id, p.fd);
             dual::pump(*id);
