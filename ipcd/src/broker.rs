@@ -82,7 +82,7 @@ impl Broker {
         };
         debug!(id, program = owner.program, pid = owner.pid, "hello");
         let session = Session::new(Rc::clone(link), Rc::new(owner), page);
-        if session.welcome(self.config.prefix) != Sent::Yes {
+        if session.welcome(self.config.prefix, self.config.patience) != Sent::Yes {
             return false;
         }
         self.metrics.sessions += 1;

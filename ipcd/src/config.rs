@@ -8,6 +8,8 @@ use crate::fault::Fault;
 
 /// N unless it is chosen: how many bytes of each direction are hashed.
 pub const DEFAULT_PREFIX: u32 = 32;
+/// Changes of direction that a connection shows before it is offered, unless it is chosen (docs/patience.md).
+pub const DEFAULT_PATIENCE: u32 = 64;
 /// How long an endpoint waits for its peer unless it is chosen.
 pub const DEFAULT_WAIT_PEER: f64 = 10.0;
 
@@ -16,6 +18,8 @@ pub const DEFAULT_WAIT_PEER: f64 = 10.0;
 pub struct Config {
     /// N.
     pub prefix: u32,
+    /// Changes of direction, or times 16 KiB, before a connection is offered.
+    pub patience: u32,
     /// Buffer size of the sockets that are granted, or 0 to leave it to the kernel.
     pub buffer: u32,
     /// How long an endpoint waits for a peer to be reported.
@@ -38,9 +42,10 @@ pub struct Config {
 
 impl Config {
     /// The limits, and what was chosen on the command line.
-    pub fn new(prefix: u32, buffer: u32, wait_peer: Duration, policy: Policy) -> Config {
+    pub fn new(prefix: u32, patience: u32, buffer: u32, wait_peer: Duration, policy: Policy) -> Config {
         Config {
             prefix,
+            patience,
             buffer,
             wait_peer,
             policy,

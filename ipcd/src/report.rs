@@ -144,6 +144,8 @@ pub struct Stats {
     pub pid: u32,
     /// N: how many bytes of each direction are hashed.
     pub prefix_bytes: u32,
+    /// Changes of direction, or times 16 KiB, before a connection is offered.
+    pub patience: u32,
     /// Clients that are connected.
     pub sessions: usize,
     /// Endpoints that are alive, by state.
@@ -187,6 +189,7 @@ pub fn stats(broker: &Broker) -> Stats {
         uptime_s: kernel::now().saturating_sub(m.started) as f64 / 1e9,
         pid: std::process::id(),
         prefix_bytes: broker.config.prefix,
+        patience: broker.config.patience,
         sessions: broker.sessions.len(),
         endpoints,
         sessions_total: m.sessions,

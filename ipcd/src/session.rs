@@ -83,8 +83,8 @@ impl Session {
     }
 
     /// The first record, with the page; it is not counted.
-    pub fn welcome(&self, prefix_bytes: u32) -> Sent {
-        let record = ToShim::Welcome { prefix_bytes }.encode();
+    pub fn welcome(&self, prefix_bytes: u32, patience: u32) -> Sent {
+        let record = ToShim::Welcome { prefix_bytes, patience }.encode();
         outcome(record::send(&self.link.socket, record.as_bytes(), Some(self.page.as_fd())))
     }
 

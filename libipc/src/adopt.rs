@@ -65,7 +65,7 @@ fn tell(id: Id, fd: c_int) {
         endpoint::stay(id, Reason::PrefixMissed);
         return;
     }
-    if !e.has_news() {
+    if !e.has_news() || !e.is_worth_moving(daemon::patience()) {
         return;
     }
     if !process::is_announced() {

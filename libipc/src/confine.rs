@@ -100,6 +100,7 @@ pub fn took(fd: c_int, pieces: &[iovec], n: isize, flags: c_int) {
     match id.endpoint().lock_rx() {
         Some(mut rx) => {
             rx.state.took(n as u64);
+            id.endpoint().moved(Direction::Received, n as u64);
             feed(&mut rx.prefix, pieces, n as usize);
             id.endpoint().prefix_moved(Direction::Received, &rx.prefix);
         }
@@ -113,6 +114,7 @@ pub fn gave(fd: c_int, pieces: &[iovec], n: isize) {
     match id.endpoint().lock_tx() {
         Some(mut tx) => {
             tx.state.wrote(n as u64);
+            id.endpoint().moved(Direction::Sent, n as u64);
             feed(&mut tx.prefix, pieces, n as usize);
             id.endpoint().prefix_moved(Direction::Sent, &tx.prefix);
         }

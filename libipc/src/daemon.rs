@@ -21,6 +21,8 @@ static CONNECTION: AtomicU32 = AtomicU32::new(0);
 static PAGE: AtomicPtr<AtomicU32> = AtomicPtr::new(core::ptr::null_mut());
 /// N; 0 until ipcd has said it.
 static PREFIX_BYTES: AtomicU32 = AtomicU32::new(0);
+/// What a connection has to show before ipcd is told of its bytes; see [`patience`].
+static PATIENCE: AtomicU32 = AtomicU32::new(0);
 /// Whether the ipcd of this connection has said Welcome.
 static WELCOMED: AtomicBool = AtomicBool::new(false);
 /// Records taken since, to compare with the page.
@@ -80,6 +82,11 @@ pub fn greet() -> Link {
     send_on(fd, &ToDaemon::Hello { version: VERSION, name: names::program() }, None);
     SOCKET.store(fd, SeqCst);
     Link::Up
+}
+
+/// How many changes of direction make a connection worth moving, or times 16 KiB.
+pub fn patience() -> u32 {
+    PATIENCE.load(Relaxed)
 }
 
 /// The connection on which ipcd can be told something now.
@@ -229,7 +236,7 @@ fn receive(socket: c_int) -> bool {
 
 fn heard(message: ToShim, fd: Option<c_int>, socket: c_int) {
     match (message, fd) {
-        (ToShim::Welcome { prefix_bytes }, Some(fd)) => {
+        (ToShim::Welcome { prefix_bytes, patience }, Some(fd)) => {
             let page = sys::map_readable(fd, GRANT_PAGE_LEN, PAGE.load(Relaxed).cast());
             sys::close(fd);
             TAKEN.store(0, Relaxed);
@@ -237,6 +244,7 @@ fn heard(message: ToShim, fd: Option<c_int>, socket: c_int) {
                 PAGE.store(page.cast(), Release);
                 WELCOMED.store(true, Release);
             }
+            PATIENCE.store(patience, Relaxed);
             PREFIX_BYTES.store(prefix_bytes, Relaxed);
         }
         (ToShim::Grant { cookie, token }, Some(fd)) => granted(cookie, token, fd),

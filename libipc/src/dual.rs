@@ -313,7 +313,7 @@ pub fn readiness(id: Id, events: i16) -> Option<i16> {
 /// was our SWITCH if the program has written nothing after it (a peer that ends without closing leaves it).
 pub fn is_false_reset(id: Id) -> bool {
     match id.endpoint().phase() {
-        Phase::Final => !id.local().wrote.load(Relaxed),
+        Phase::Final => !id.endpoint().wrote.load(Relaxed),
         _ => id.endpoint().lock_tx().is_some_and(|tx| !tx.state.used),
     }
 }

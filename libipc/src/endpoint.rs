@@ -30,6 +30,8 @@ const MISSED: u32 = 4;
 const KEPT: u8 = 1 << 7;
 /// See [`Local::patience`].
 const PATIENCE: i32 = 64;
+/// So many bytes are worth a change of direction.
+const BYTES_OF_A_TURN: u64 = 16 << 10;
 /// Endpoints of one family of processes.
 pub const MAX_ENDPOINTS: usize = 1 << 16;
 
@@ -66,6 +68,12 @@ pub struct Endpoint {
     pub told: AtomicU8,
     /// [`sides`]: where both directions are, readable without their locks.
     sides: AtomicU8,
+    /// How often the connection has changed between sending and receiving, times four, and which of the two was last.
+    turns: AtomicU32,
+    /// Bytes in both directions. Both counts are for [`Endpoint::is_worth_moving`], and kept until it is asked no more.
+    bytes: AtomicU64,
+    /// Something was written to the new socket, or may have been: it is in hands that cannot be watched.
+    pub wrote: AtomicBool,
     /// The connection on which ipcd was told of the endpoint (see `daemon`); 0: none yet.
     pub told_on: AtomicU32,
     /// Counts reuses of the memory; part of every reference to it.
@@ -115,8 +123,6 @@ pub struct Local {
     pub claimed: AtomicU32,
     /// `SO_COOKIE` of the new socket, once final.
     pub unix_cookie: AtomicU64,
-    /// The program has written to the new socket.
-    pub wrote: AtomicBool,
     /// The program waits for it with poll or select.
     pub polled: AtomicBool,
     /// The first epoll registration (an index of the pool in `epoll`), plus one.
@@ -333,6 +339,25 @@ impl Endpoint {
         complete & !self.told.load(Relaxed) != 0 || complete != 0 && self.told_on.load(Relaxed) != daemon::connection()
     }
 
+    /// Bytes have moved, one way or the other.
+    pub fn moved(&self, direction: Direction, n: u64) {
+        if self.phase() != Phase::Tracking {
+            return;
+        }
+        self.bytes.fetch_add(n, Relaxed);
+        let (turns, now) = (self.turns.load(Relaxed), 1 + direction as u32);
+        if turns & 3 != now {
+            self.turns.store((turns & !3).wrapping_add(4) | now, Relaxed);
+        }
+    }
+
+    /// Whether the connection has been in use for so long that it is worth moving. Both ends count the same: it is the
+    /// same bytes, and the same turns where they answer each other.
+    pub fn is_worth_moving(&self, patience: u32) -> bool {
+        let bytes = self.bytes.load(Relaxed) / BYTES_OF_A_TURN;
+        self.turns.load(Relaxed) / 4 >= patience || bytes >= u64::from(patience)
+    }
+
     /// Keeps an endpoint on TCP without a word to anybody: its counts are wrong.
     pub fn spoil(&self) {
         self.reason.store(Reason::Reentered as u8, Relaxed);
@@ -439,6 +464,9 @@ fn reset(id: Id) {
     e.told.store(0, Relaxed);
     e.sides.store(sides::CONTROL, Relaxed);
     e.told_on.store(0, Relaxed);
+    e.turns.store(0, Relaxed);
+    e.wrote.store(false, Relaxed);
+    e.bytes.store(0, Relaxed);
     e.reason.store(0, Relaxed);
     e.connect_began.store(0, Relaxed);
     e.deaf_readers.store(0, Relaxed);
@@ -464,7 +492,6 @@ fn begin_local(id: Id) {
     l.fds.store(0, Relaxed);
     l.registrations.store(0, Relaxed);
     l.polled.store(false, Relaxed);
-    l.wrote.store(false, Relaxed);
     l.patience.store(PATIENCE, Relaxed);
     l.unix_cookie.store(0, Relaxed);
     l.claimed.store(0, Relaxed);

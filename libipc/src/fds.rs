@@ -331,12 +331,12 @@ pub fn is_callable(fd: c_int) -> bool {
     kind != Kind::Active || id.local().tcp.load(Acquire) < 0 || is_socket_of(fd, &id)
 }
 
-/// Notes that the program has written to a number that is the new socket. Not pinned: at worst an endpoint that has just
+/// Notes that the program writes to a number that is the new socket, or gives it to somebody who may. Not pinned: at worst an endpoint that has just
 /// begun in the same memory is said to have been written to, and a reset of it is believed.
 #[inline]
 pub fn note_written(fd: c_int) {
     if let Some(entry) = slot(fd).map(|s| s.load(Relaxed)).filter(|e| Kind::of(*e) == Kind::Final) {
-        let wrote = &Id { index: entry >> 16 }.local().wrote;
+        let wrote = &Id { index: entry >> 16 }.endpoint().wrote;
         if !wrote.load(Relaxed) {
             wrote.store(true, Relaxed);
         }

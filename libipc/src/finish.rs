@@ -25,7 +25,7 @@ pub fn replace_descriptors(id: Id) {
     }
     let tcp = id.local().tcp.load(Acquire);
     copy_settings(tcp, unix);
-    id.local().wrote.store(tx.state.used, Relaxed);
+    e.wrote.fetch_or(tx.state.used, Relaxed);
     if let Ok(cookie) = sys::getsockopt::<u64>(unix, libc::SOL_SOCKET, libc::SO_COOKIE) {
         id.local().unix_cookie.store(cookie, SeqCst);
     }

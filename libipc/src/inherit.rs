@@ -87,6 +87,12 @@ pub fn inherited() -> impl Iterator<Item = Id> + Clone {
     endpoint::held().filter(|id| id.endpoint().phase() != Phase::Stay && is_inherited(*id))
 }
 
+/// A program is about to be started that may write to what it is given, and nobody will see it.
+pub fn goes_to_a_program(concerned: impl Fn(Id) -> bool) {
+    let is_new_socket = |id: &Id| id.endpoint().phase() == Phase::Final && concerned(*id);
+    endpoint::held().filter(is_new_socket).for_each(|id| id.endpoint().wrote.store(true, Relaxed));
+}
+
 /// Endpoints made ready for the next program of a slot; the environment that tells it.
 pub struct Packed {
     slot: usize,
@@ -261,11 +267,7 @@ fn find<'a>(fd: c_int, ids: impl Iterator<Item = &'a Pinned>) -> bool {
     for id in ids.filter(|_| cookie != 0 && fds::kind(fd) == Kind::Other) {
         let kind = match cookie {
             c if c == id.endpoint().birth().cookie => Kind::Active,
-            c if c == id.local().unix_cookie.load(Relaxed) => {
-                // The program before may have.
-                id.local().wrote.store(true, Relaxed);
-                Kind::Final
-            }
+            c if c == id.local().unix_cookie.load(Relaxed) => Kind::Final,
             _ => continue,
         };
         return fds::bind(fd, **id, kind);

@@ -10,7 +10,7 @@ use crate::addr::{Addr, Tuple};
 use crate::reason::Reason;
 
 /// The protocol spoken here. A peer with another version is refused with [`ErrorCode::Version`].
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// No record is longer than this many bytes.
 pub const MAX_MESSAGE: usize = 160;
 /// Bytes of a direction's prefix hash (SHA-256, FIPS 180-4).
@@ -182,6 +182,8 @@ pub enum ToShim {
     Welcome {
         /// N: how many bytes of each direction are hashed, 1 to [`MAX_PREFIX`].
         prefix_bytes: u32,
+        /// How many changes of direction a connection shows before it is offered, or as many times 16 KiB; 0: at once.
+        patience: u32,
     },
     /// The endpoint is paired; carries its end of the new socketpair.
     Grant {
@@ -363,7 +365,9 @@ impl ToShim {
     /// The record that says this.
     pub fn encode(&self) -> Record {
         match self {
-            ToShim::Welcome { prefix_bytes } => *Record::new(129).put(&prefix_bytes.to_le_bytes()),
+            ToShim::Welcome { prefix_bytes, patience } => {
+                *Record::new(129).put(&prefix_bytes.to_le_bytes()).put(&patience.to_le_bytes())
+            }
             ToShim::Grant { cookie, token } => *Record::new(130).u64(*cookie).u64(*token),
             ToShim::Refuse { cookie, token, reason } => {
                 *Record::new(131).u64(*cookie).u64(*token).put(&[*reason as u8])
@@ -382,7 +386,7 @@ impl ToShim {
                 if prefix_bytes == 0 || prefix_bytes > MAX_PREFIX {
                     return Err(Error::BadField("prefix_bytes"));
                 }
-                ToShim::Welcome { prefix_bytes }
+                ToShim::Welcome { prefix_bytes, patience: u32::from_le_bytes(r.take()?) }
             }
             130 => ToShim::Grant { cookie: r.u64()?, token: r.u64()? },
             131 => ToShim::Refuse { cookie: r.u64()?, token: r.u64()?, reason: r.reason()? },

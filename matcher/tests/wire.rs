@@ -70,7 +70,7 @@ fn to_shim() -> impl Strategy<Value = ToShim> {
         Just(ErrorCode::Limit)
     ];
     prop_oneof![
-        (1..=MAX_PREFIX).prop_map(|prefix_bytes| ToShim::Welcome { prefix_bytes }),
+        (1..=MAX_PREFIX, any::<u32>()).prop_map(|(prefix_bytes, patience)| ToShim::Welcome { prefix_bytes, patience }),
         any::<(u64, u64)>().prop_map(|(cookie, token)| ToShim::Grant { cookie, token }),
         (any::<(u64, u64)>(), reason()).prop_map(|((cookie, token), reason)| ToShim::Refuse { cookie, token, reason }),
         any::<u64>().prop_map(|len| ToShim::Answer { len }),

@@ -88,7 +88,8 @@ impl Daemon {
             return;
         }
         let mut command = Command::new(artifacts::ipcd());
-        command.arg("serve").arg("--socket").arg(self.socket());
+        // Short streams are to move, too.
+        command.arg("serve").arg("--socket").arg(self.socket()).args(["--patience", "0"]);
         if let Some(n) = self.options.prefix {
             command.arg("--prefix").arg(n.to_string());
         }

@@ -46,7 +46,8 @@ impl Ipcd {
         let dir = PrivateDir::new();
         let socket = dir.path().join("ipcd.sock");
         let mut command = Command::new(artifacts::ipcd());
-        let child = command.args(["serve", "--socket"]).arg(&socket).args(options).spawn().expect("ipcd");
+        let child =
+            command.args(["serve", "--patience", "0", "--socket"]).arg(&socket).args(options).spawn().expect("ipcd");
         let ipcd = Ipcd { dir, child };
         wait_until("ipcd answers", || ipcd.ask(&["stats"]).is_some());
         ipcd

@@ -127,7 +127,7 @@ fn middle(cells: &[&Cell]) -> Cell {
 }
 
 fn one(w: Workload, length: u32, connections: u32) -> Result<Cell> {
-    let lab = Lab::new(Scope::Full, &["--prefix", &length.to_string()])?;
+    let lab = Lab::new(Scope::Full, &["--prefix", &length.to_string(), "--patience", "0"])?;
     let start = |side, args: &[String]| Process::start(lab.command(artifacts::TRAFFIC, Way::Shim, side)?.args(args));
     let sizes = [w.request.to_string(), w.reply.to_string()];
     let mut server = start(Side::Server, &[&["server".to_owned()], sizes.as_slice()].concat())?;

@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::info;
 
 use super::SocketArg;
-use crate::config::{Config, DEFAULT_PREFIX, DEFAULT_WAIT_PEER};
+use crate::config::{Config, DEFAULT_PATIENCE, DEFAULT_PREFIX, DEFAULT_WAIT_PEER};
 use crate::path::Place;
 use crate::proof::Proof;
 use crate::{policy, server};
@@ -23,6 +23,10 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = DEFAULT_PREFIX,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PREFIX)))]
     pub prefix: u32,
+    /// How often a connection changes between sending and receiving before it is offered to move; 16 KiB count as one.
+    /// Moving costs as much as it gains in about so many. 0: as soon as N bytes have gone by.
+    #[arg(long, value_name = "COUNT", default_value_t = DEFAULT_PATIENCE)]
+    pub patience: u32,
     /// Buffer size of the sockets that streams move to, in bytes; 0 leaves it to the kernel.
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub buffer: u32,
@@ -78,7 +82,7 @@ pub fn main(args: &Args) -> Result<(), String> {
     info!(socket = %path.display(), prefix = args.prefix, "listening");
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| format!("cannot start: {e}"))?;
-    let config = Config::new(args.prefix, args.buffer, wait_peer, policy);
+    let config = Config::new(args.prefix, args.patience, args.buffer, wait_peer, policy);
     let served = tokio::task::LocalSet::new().block_on(&runtime, server::serve(place, config, proof));
     // A descriptor that takes its time to close holds nobody up.
     runtime.shutdown_background();
@@ -114,6 +118,7 @@ fn background(args: &Args) -> Result<(), String> {
     let mut command = Command::new(exe);
     command.arg("serve").arg("--detached").arg("--socket").arg(args.socket.path());
     command.args(["--prefix", &args.prefix.to_string(), "--buffer", &args.buffer.to_string()]);
+    command.args(["--patience", &args.patience.to_string()]);
     command.args(["--wait-peer", &args.wait_peer.to_string()]);
     if let Some(dir) = &args.copy_library {
         command.arg("--copy-library").arg(std::path::absolute(dir).unwrap_or_else(|_| dir.clone()));

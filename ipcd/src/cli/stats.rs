@@ -32,6 +32,7 @@ fn text(s: &Stats) -> String {
     let mut line = |name: &str, value: String| out += &format!("{name:<24}{value}\n");
     line("uptime", format!("{:.0} s (pid {})", s.uptime_s, s.pid));
     line("prefix (N)", format!("{} bytes", s.prefix_bytes));
+    line("patience", format!("{} changes of direction", s.patience));
     line("sessions", format!("{} ({} in all)", s.sessions, s.sessions_total));
     let live: usize = s.endpoints.values().sum();
     line("endpoints", format!("{live} ({} in all){}", s.endpoints_total, list(&s.endpoints)));

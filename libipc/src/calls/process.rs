@@ -71,7 +71,13 @@ pub unsafe fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e:
                 confining(|| as_libc(sys::forward(number, [a, b, c, d, e, f])) as c_long)
             }
             libc::SYS_read if fds::needs_us(a as c_int) => super::io::read(a as c_int, b as _, c) as c_long,
-            libc::SYS_write if fds::needs_us(a as c_int) => super::io::write(a as c_int, b as _, c) as c_long,
+            libc::SYS_write if fds::is_ours(a as c_int) => super::io::write(a as c_int, b as _, c) as c_long,
+            libc::SYS_writev | libc::SYS_sendto | libc::SYS_sendmsg | libc::SYS_sendmmsg | libc::SYS_sendfile
+                if fds::is_ours(a as c_int) =>
+            {
+                fds::note_written(a as c_int);
+                as_libc(sys::forward(number, [a, b, c, d, e, f])) as c_long
+            }
             // Not by the real function: an allocator calls this one under its lock, and before glibc 2.34 finding the real
             // one allocates.
             _ => as_libc(sys::forward(number, [a, b, c, d, e, f])) as c_long,

@@ -33,6 +33,7 @@ pub fn passing(msg: &msghdr) {
 }
 
 fn leaves(fd: c_int) {
+    fds::note_written(fd);
     if let Some((id, Kind::Active)) = fds::lookup(fd)
         && !endpoint::stay(*id, Reason::Passed)
     {

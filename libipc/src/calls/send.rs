@@ -275,6 +275,7 @@ impl Call<'_> {
 
     fn account(&self, tx: &mut Guard<'_, Sender>, n: usize) {
         tx.state.wrote(n as u64);
+        self.id.endpoint().moved(Direction::Sent, n as u64);
         if tx.prefix.wants() {
             self.cursor.each_piece(n, |bytes| tx.prefix.feed(bytes, daemon::prefix_bytes()));
             self.id.endpoint().prefix_moved(Direction::Sent, &tx.prefix);

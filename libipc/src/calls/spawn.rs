@@ -25,6 +25,7 @@ fn expect() -> Option<usize> {
     for id in inherit::inherited() {
         id.holders().add(slot);
     }
+    inherit::goes_to_a_program(inherit::is_inherited);
     Some(slot)
 }
 
@@ -41,6 +42,10 @@ unsafe fn spawn(
     call: impl Fn(*mut pid_t, List) -> c_int,
 ) -> c_int {
     let errno = Errno::keep();
+    if !actions.is_null() && family::family().is_some() {
+        // They may give it numbers that would not go along by themselves.
+        inherit::goes_to_a_program(|_| true);
+    }
     let Some(slot) = expect() else {
         drop(errno);
         return call(pid, list);

@@ -21,6 +21,7 @@ pub fn is_standard(id: Id) -> bool {
 
 /// From here on the C library may act on the descriptor by itself.
 pub extern "C" fn takes(fd: c_int) {
+    fds::note_written(fd);
     if !fds::needs_us(fd) || !process::is_announced() {
         return;
     }

@@ -21,7 +21,7 @@ impl HostIpcd {
         let dir = PrivateDir::new();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("our own directory");
         let mut command = Command::new(artifacts::ipcd());
-        command.arg("serve").arg("--socket").arg(dir.path().join("ipcd.sock"));
+        command.args(["serve", "--patience", "0", "--socket"]).arg(dir.path().join("ipcd.sock"));
         command.arg("--everybody").arg("--copy-library").arg(dir.path()).args(options);
         let ipcd = HostIpcd { child: command.spawn().expect("ipcd serve"), dir };
         wait_until("ipcd answers", || ipcd.ask(&["stats"]).is_ok());

@@ -50,7 +50,7 @@ impl Site {
     pub fn start_ipcd(&self, options: &[&str]) {
         let volume = format!("{}:/run/ipcd", self.name);
         let hardening = ["--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"];
-        let command = [&["serve", "--everybody", "--copy-library", "/run/ipcd"], options].concat();
+        let command = [&["serve", "--everybody", "--patience", "0", "--copy-library", "/run/ipcd"], options].concat();
         // Its health check is a process every few seconds, which compose needs and nobody here.
         self.run("ipcd", &[&["-v", &volume, "--no-healthcheck"], &hardening[..]].concat(), IPCD, &command);
         wait_until("ipcd answers", || self.engine.try_docker(&["exec", &self.full("ipcd"), "ipcd", "stats"]).is_ok());
