@@ -52,7 +52,7 @@ fn is_there() -> bool {
 fn regrtest(args: &[&str], mode: Mode) -> Results {
     let dir = PrivateDir::new();
     let file = dir.path().join("results.xml").display().to_string();
-    let common = ["-m", "test", "-v", "--timeout", "300", "-i", "*VSOCK*", "--junit-xml", &file];
+    let common = ["-m", "test", "-v", "--timeout", "900", "-i", "*VSOCK*", "--junit-xml", &file];
     let all: Vec<&str> = common.iter().chain(args).copied().collect();
     let program = Program::new(PYTHON, &all).limit(Duration::from_secs(1200));
     let outcome = run(&program, mode, |_| Ok(()));
