@@ -2,15 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::time::Duration;
 
 use serde_json::Value;
 use tests::containers::skipped;
 use tests::daemon::Options;
 use tests::run::Outcome;
-use tests::{Daemon, Mode};
+use tests::{Daemon, Mode, Program, run};
 
 /// What each test came to: "ok" if it passed.
 pub type Results = BTreeMap<String, String>;
+
+/// Debian's own: its packages have the tests.
+pub const PYTHON: &str = "/usr/bin/python3";
 
 /// How often a suite with a difference is run again.
 const AGAIN: usize = 3;
@@ -101,4 +105,16 @@ pub fn tail(outcome: &Outcome) -> String {
 /// Lines of a name, a space and a result.
 pub fn read<'a>(lines: impl IntoIterator<Item = &'a str>) -> Results {
     lines.into_iter().filter_map(|line| line.rsplit_once(' ')).map(|(name, r)| (name.into(), r.into())).collect()
+}
+
+/// Runs a Python module that runs its unit tests, with these arguments.
+pub fn unit_tests(module: &str, args: &[&str], mode: Mode) -> Results {
+    let script = format!("{}/tests/suites/unit.py", env!("CARGO_MANIFEST_DIR"));
+    let args: Vec<&str> = [&script, module].into_iter().chain(args.iter().copied()).collect();
+    let program = Program::new(PYTHON, &args).limit(Duration::from_secs(300));
+    let outcome = run(&program, mode, |_| Ok(()));
+    if outcome.status.is_none() {
+        panic!("came to no end: {}\n{}", program.by_hand(mode), tail(&outcome));
+    }
+    read(outcome.marks.iter().map(String::as_str))
 }

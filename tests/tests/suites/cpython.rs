@@ -7,10 +7,7 @@ use tests::containers::skipped;
 use tests::daemon::PrivateDir;
 use tests::{Mode, Program, case, run};
 
-use super::compare::{Results, compare, read, tail, whole};
-
-/// Debian's own python; its package libpython3.11-testsuite has the tests.
-const PYTHON: &str = "/usr/bin/python3";
+use super::compare::{PYTHON, Results, compare, read, tail, unit_tests, whole};
 
 const MODULES: [&str; 17] = [
     "test_socket",
@@ -89,6 +86,17 @@ fn cpython_sockets() {
     args.extend(only.into_iter().flat_map(|pattern| ["-m", pattern]));
     let finals = compare("CPython, sockets", |mode| regrtest(&args, mode));
     assert!(finals >= 10, "only {finals} streams moved");
+}
+
+#[test]
+fn cpython_sockets_that_have_moved() {
+    if !is_there() {
+        return;
+    }
+    let mut classes = vec!["BasicTCPTest", "BufferIOTest", "RecvmsgTCPTest", "RecvmsgIntoTCPTest", "SendmsgTCPTest"];
+    classes.extend(["FileObjectClassTestCase", "UnbufferedFileObjectClassTestCase"]);
+    let finals = compare("CPython, test_socket on used connections", |mode| unit_tests("warm", &classes, mode));
+    assert!(finals >= 20, "only {finals} streams moved");
 }
 
 #[test]

@@ -1,12 +1,10 @@
 //! Tornado's tests, which its Debian package brings along.
 
 use std::path::Path;
-use std::time::Duration;
 
 use tests::containers::skipped;
-use tests::{Mode, Program, run};
 
-use super::compare::{Results, compare, read, tail, whole};
+use super::compare::{compare, unit_tests, whole};
 
 /// Whether it is installed; if not, says so.
 fn is_there() -> bool {
@@ -17,24 +15,13 @@ fn is_there() -> bool {
     there
 }
 
-fn unit_tests(modules: &[&str], mode: Mode) -> Results {
-    let script = format!("{}/tests/suites/unit.py", env!("CARGO_MANIFEST_DIR"));
-    let args: Vec<&str> = [script.as_str(), "tornado.test"].iter().chain(modules).copied().collect();
-    let program = Program::new("/usr/bin/python3", &args).limit(Duration::from_secs(300));
-    let outcome = run(&program, mode, |_| Ok(()));
-    if outcome.status.is_none() {
-        panic!("came to no end: {}\n{}", program.by_hand(mode), tail(&outcome));
-    }
-    read(outcome.marks.iter().map(String::as_str))
-}
-
 #[test]
 fn tornado_streams() {
     if !is_there() {
         return;
     }
     let modules = ["tornado.test.iostream_test", "tornado.test.websocket_test", "tornado.test.tcpserver_test"];
-    let finals = compare("Tornado, streams", |mode| unit_tests(&modules, mode));
+    let finals = compare("Tornado, streams", |mode| unit_tests("tornado.test", &modules, mode));
     assert!(finals >= 10, "only {finals} streams moved");
 }
 
@@ -43,6 +30,6 @@ fn tornado_whole() {
     if !whole("Tornado's tests") || !is_there() {
         return;
     }
-    let finals = compare("Tornado", |mode| unit_tests(&[], mode));
+    let finals = compare("Tornado", |mode| unit_tests("tornado.test", &[], mode));
     assert!(finals >= 50, "only {finals} streams moved");
 }
