@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tests::containers::skipped;
 use tests::daemon::PrivateDir;
-use tests::{Mode, Program, case, run};
+use tests::{Mode, Program, artifacts, case, run};
 
 use super::compare::{PYTHON, Results, compare, read, tail, unit_tests, whole};
 
@@ -45,13 +45,21 @@ fn is_there() -> bool {
 }
 
 /// `python3 -m test` with these arguments. AF_VSOCK is left out: its test waits for ever where the kernel has the
-/// family and nobody answers, natively.
-fn regrtest(args: &[&str], mode: Mode) -> Results {
+/// family and nobody answers, natively. A library `before` the shim may be preloaded.
+fn regrtest(args: &[&str], mode: Mode, before: Option<&Path>) -> Results {
     let dir = PrivateDir::new();
     let file = dir.path().join("results.xml").display().to_string();
     let common = ["-m", "test", "-v", "--timeout", "900", "-i", "*VSOCK*", "--junit-xml", &file];
     let all: Vec<&str> = common.iter().chain(args).copied().collect();
-    let program = Program::new(PYTHON, &all).limit(Duration::from_secs(1200));
+    let mut program = Program::new(PYTHON, &all).limit(Duration::from_secs(1200));
+    if let Some(library) = before {
+        let library = library.display().to_string();
+        let all = match mode.daemon() {
+            Some(_) => format!("{library} {}", artifacts::libipc().display()),
+            None => library,
+        };
+        program = program.env("LD_PRELOAD", &all);
+    }
     let outcome = run(&program, mode, |_| Ok(()));
     if !Path::new(&file).is_file() {
         panic!("came to no result: {}\n{}", program.by_hand(mode), tail(&outcome));
@@ -72,7 +80,7 @@ fn cpython_protocols() {
     let args = ["-u", "network", "test_ftplib", "test_smtplib", "test_socketserver", "test_asyncore", "test_telnetlib"];
     let more = ["test_httpservers", "test_urllib2_localnet"];
     let args: Vec<&str> = args.into_iter().chain(more).collect();
-    let finals = compare("CPython, protocols", |mode| regrtest(&args, mode));
+    let finals = compare("CPython, protocols", |mode| regrtest(&args, mode, None));
     assert!(finals >= 10, "only {finals} streams moved");
 }
 
@@ -84,7 +92,7 @@ fn cpython_sockets() {
     let only = ["*TCP*", "*Sendfile*", "*test_sendfile*", "*test_streams*", "*test_sock_lowlevel*"];
     let mut args = vec!["test_socket", "test_asyncio"];
     args.extend(only.into_iter().flat_map(|pattern| ["-m", pattern]));
-    let finals = compare("CPython, sockets", |mode| regrtest(&args, mode));
+    let finals = compare("CPython, sockets", |mode| regrtest(&args, mode, None));
     assert!(finals >= 10, "only {finals} streams moved");
 }
 
@@ -106,7 +114,28 @@ fn cpython_whole() {
     }
     let mut finals = 0;
     for module in MODULES {
-        finals += compare(module, |mode| regrtest(&["-u", "network", module], mode));
+        finals += compare(module, |mode| regrtest(&["-u", "network", module], mode, None));
     }
     assert!(finals >= 200, "only {finals} streams moved");
+}
+
+/// The same with a pause before each of the first calls on a socket: many more streams move.
+#[test]
+fn cpython_whole_with_pauses() {
+    if !whole("CPython's tests of sockets, with pauses,") || !is_there() {
+        return;
+    }
+    let dir = PrivateDir::new();
+    let library = dir.path().join("pauses.so");
+    let source = format!("{}/tests/suites/pauses.c", env!("CARGO_MANIFEST_DIR"));
+    let output = library.display().to_string();
+    let cc = artifacts::installed("cc");
+    let compile = Program::new(cc, &["-Wall", "-Werror", "-O1", "-shared", "-fPIC", "-o", &output, &source, "-ldl"]);
+    case::assert_passed(&run(&compile, Mode::Native, |_| Ok(())), &compile, Mode::Native);
+    let mut finals = 0;
+    for module in MODULES {
+        let args = ["-u", "network", module];
+        finals += compare(&format!("{module}, with pauses"), |mode| regrtest(&args, mode, Some(&library)));
+    }
+    assert!(finals >= 300, "only {finals} streams moved");
 }
