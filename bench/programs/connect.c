@@ -1,8 +1,9 @@
 /*
- * The shortest of connections: connect, one byte there, one byte back, close.
+ * Short connections: connect, messages there and back, close.
  *
- *   connect serve TRANSPORT ADDRESS         one thread; prints a line once it can be reached
- *   connect talk  TRANSPORT ADDRESS COUNT   prints connections per second, then as peers pingpong the times of each
+ *   connect serve TRANSPORT ADDRESS                         one thread; prints a line once it can be reached
+ *   connect talk  TRANSPORT ADDRESS COUNT EXCHANGES BYTES   prints connections per second, then as peers pingpong the
+ *                                                           times of each
  */
 #include "channel.h"
 
@@ -10,7 +11,7 @@ static uint32_t samples[1 << 17];
 
 int main(int argc, char **argv)
 {
-    char byte = 'x';
+    char message[4096] = {0};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     signal(SIGPIPE, SIG_IGN);
     if (argc < 4)
@@ -21,20 +22,24 @@ int main(int argc, char **argv)
         for (;;) {
             int fd = accept(listener, NULL, NULL);
             check(fd >= 0, "accept");
-            if (read(fd, &byte, 1) == 1)
-                write_all(fd, &byte, 1);
+            for (ssize_t n; (n = read(fd, message, sizeof message)) > 0;)
+                write_all(fd, message, (size_t)n);
             close(fd);
         }
     }
-    size_t count = argc == 5 ? strtoul(argv[4], NULL, 10) : 0, warm = count / 8;
+    size_t count = argc == 7 ? strtoul(argv[4], NULL, 10) : 0, warm = count / 8;
+    size_t exchanges = argc == 7 ? strtoul(argv[5], NULL, 10) : 0, bytes = argc == 7 ? strtoul(argv[6], NULL, 10) : 0;
+    check(exchanges > 0 && bytes > 0 && bytes <= sizeof message, "EXCHANGES, BYTES");
     check(count > 0 && count <= sizeof samples / sizeof *samples, "COUNT");
     uint64_t start = 0, before = 0;
     for (size_t i = 0; i < warm + count; i++) {
         if (i == warm)
             start = before = now();
         int fd = tcp ? tcp_connect(argv[3]) : unix_connect(argv[3]);
-        write_all(fd, &byte, 1);
-        read_all(fd, &byte, 1);
+        for (size_t k = 0; k < exchanges; k++) {
+            write_all(fd, message, bytes);
+            read_all(fd, message, bytes);
+        }
         close(fd);
         uint64_t after = now();
         if (i >= warm)

@@ -9,7 +9,7 @@ use crate::fault::Fault;
 /// N unless it is chosen: how many bytes of each direction are hashed.
 pub const DEFAULT_PREFIX: u32 = 32;
 /// Changes of direction that a connection shows before it is offered, unless it is chosen (docs/patience.md).
-pub const DEFAULT_PATIENCE: u32 = 64;
+pub const DEFAULT_PATIENCE: u32 = 32;
 /// How long an endpoint waits for its peer unless it is chosen.
 pub const DEFAULT_WAIT_PEER: f64 = 10.0;
 

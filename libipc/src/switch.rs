@@ -274,7 +274,7 @@ pub fn may_fall_back(tx: &Sender, rx: &Receiver) -> bool {
 pub fn may_retract(tx: &Sender, rx: &Receiver, waiting: bool) -> bool {
     let peer_left = rx.leaves_at.is_some();
     let moved = tx.used || rx.used || waiting;
-    !moved && !(peer_left && tx.on == Transport::Unix)
+    !(moved || peer_left && tx.on == Transport::Unix)
 }
 
 /// The promise is taken back, once the new transport's reading half is shut and what the peer had said was heard: true if

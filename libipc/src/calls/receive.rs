@@ -27,8 +27,18 @@ pub fn receive(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
 
 /// The real call, with the kernel's convention for its result.
 fn native(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
-    // SAFETY: the program's own arguments, or a header made of them.
-    let r = unsafe { real::recvmsg()(fd, msg, flags) };
+    // SAFETY: null or the header's list.
+    let only = unsafe { msg.msg_iov.as_ref() }.filter(|_| msg.msg_iovlen == 1 && msg.msg_control.is_null());
+    let r = match only {
+        // The shorter way into the kernel, where there is nothing more to be told.
+        Some(iov) if flags & !(libc::MSG_DONTWAIT | libc::MSG_PEEK | libc::MSG_WAITALL) == 0 => {
+            (msg.msg_namelen, msg.msg_flags) = (0, 0);
+            // SAFETY: the program's buffer.
+            unsafe { real::recv()(fd, iov.iov_base, iov.iov_len, flags) }
+        }
+        // SAFETY: the program's own arguments, or a header made of them.
+        _ => unsafe { real::recvmsg()(fd, msg, flags) },
+    };
     // SAFETY: libc's errno of this thread, just set.
     if r < 0 { -(unsafe { *libc::__errno_location() } as sys::Ret) } else { r }
 }

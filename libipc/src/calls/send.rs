@@ -110,8 +110,17 @@ fn for_unix(msg: &msghdr) -> msghdr {
 }
 
 fn native(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
-    // SAFETY: the program's own arguments, or a header made of them.
-    let r = unsafe { real::sendmsg()(fd, msg, flags) };
+    // SAFETY: null or the header's list.
+    let only = unsafe { msg.msg_iov.as_ref() }.filter(|_| msg.msg_iovlen == 1);
+    let r = match only {
+        // The shorter way into the kernel.
+        Some(iov) if msg.msg_control.is_null() && msg.msg_name.is_null() => {
+            // SAFETY: the program's buffer.
+            unsafe { real::send()(fd, iov.iov_base, iov.iov_len, flags) }
+        }
+        // SAFETY: the program's own arguments, or a header made of them.
+        _ => unsafe { real::sendmsg()(fd, msg, flags) },
+    };
     // SAFETY: libc's errno of this thread, just set.
     if r < 0 { -(unsafe { *libc::__errno_location() } as sys::Ret) } else { r }
 }
