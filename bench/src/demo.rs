@@ -43,7 +43,11 @@ impl Stage {
         let lab = Lab::new(Scope::Full, &[])?;
         let mut server = under_ipcd_run(&lab)?;
         server.arg(artifacts::installed("redis-server")?);
-        Ok(Stage { native: Redis::start(&lab, Way::Tcp)?, shimmed: Redis::start_as(&lab, server)?, lab })
+        Ok(Stage {
+            native: Redis::start(&lab, Way::Tcp, false)?,
+            shimmed: Redis::start_as(&lab, server, "127.0.0.1")?,
+            lab,
+        })
     }
 
     fn benchmark(&self, way: Way, asked: &Asked) -> Result<Command> {

@@ -11,6 +11,7 @@ pub mod alternatives;
 pub mod buffers;
 pub mod bystander;
 pub mod connect;
+pub mod containers;
 pub mod costs;
 pub mod daemon;
 pub mod distinct;
@@ -68,6 +69,7 @@ pub const ALL: &[Question] = &[
     costs::QUESTION,
     instructions::QUESTION,
     daemon::QUESTION,
+    containers::QUESTION,
 ];
 
 /// Their names.

@@ -64,7 +64,8 @@ pub fn hear_locked(id: Id, rx: &mut Receiver) {
     }
     let tx = if id.endpoint().sides() & sides::TX_UNIX != 0 { Transport::Unix } else { Transport::Tcp };
     // Asked in this order: the answer is no nearly always, and costs nothing.
-    if rx.is_taken_back(tx, || false)
+    if unix >= 0
+        && rx.is_taken_back(tx, || false)
         && has_ended(unix)
         && rx.is_taken_back(tx, || has_ended(id.local().tcp.load(Acquire)))
     {

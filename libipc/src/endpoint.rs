@@ -341,7 +341,7 @@ impl Endpoint {
 
     /// Bytes have moved, one way or the other.
     pub fn moved(&self, direction: Direction, n: u64) {
-        if self.phase() != Phase::Tracking {
+        if self.phase() > Phase::Waiting {
             return;
         }
         self.bytes.fetch_add(n, Relaxed);

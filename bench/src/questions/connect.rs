@@ -15,7 +15,7 @@ use crate::runner::{Alternative, Load, Recorder, Sample};
 pub const QUESTION: Question = Question {
     name: "connect",
     title: "Short connections: connect, a message there and back so many times, close",
-    seconds: 40,
+    seconds: 26,
     quick: 3,
     daemon: &[],
     run,
@@ -37,7 +37,9 @@ fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
     let turns = &Cell::new(0);
     for talk in lab.scope.of(&TALKS[..], &TALKS[..2], &TALKS[..1]) {
         let (exchanges, bytes) = (talk.0.to_string(), talk.1.to_string());
-        for load in lab.scope.of(&[Load::Idle, Load::Busy][..], &[Load::Idle], &[Load::Idle]) {
+        // Longer ones beside others measure the scheduler.
+        let both = talk.0 == 1;
+        for load in lab.scope.of(&[Load::Idle, Load::Busy][..if both { 2 } else { 1 }], &[Load::Idle], &[Load::Idle]) {
             let labels = [("beside", load.name()), (EXCHANGES, &*exchanges), ("bytes", &*bytes)];
             let each = (count / talk.0).max(50);
             let alternatives = WAYS.map(|way| Alternative::new(way.name(), move || turn(lab, way, each, *talk, turns)));

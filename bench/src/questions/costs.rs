@@ -15,7 +15,7 @@ pub const QUESTION: Question = Question {
     title: "lmbench's questions: calls that have nothing to gain",
     seconds: 27,
     quick: 3,
-    daemon: &["--wait-peer", "0.1"],
+    daemon: &["--wait-peer", "0.1", "--patience", "0"],
     run,
 };
 

@@ -15,8 +15,14 @@ use crate::runner::{Alternative, Load, Recorder, Sample};
 use crate::servers::{free_port, serve, serve_at};
 
 /// The question.
-pub const QUESTION: Question =
-    Question { name: "memcached", title: "memcached, GET, 10,000 items", seconds: 50, quick: 0, daemon: &[], run };
+pub const QUESTION: Question = Question {
+    name: "memcached",
+    title: "memcached, GET, 10,000 items",
+    seconds: 50,
+    quick: 0,
+    daemon: &["--everybody"],
+    run,
+};
 
 const WAYS: [Way; 4] = [Way::Tcp, Way::Shim, Way::ShimClient, Way::Unix];
 const CASES: &[(usize, u32)] = &[(1024, 8), (1, 1), (1, 64), (1024, 1), (1024, 64), (4096, 64)];
@@ -55,6 +61,14 @@ fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
     if lab.scope.of(true, false, true) {
         one(lab, out, &servers, (true, Load::Idle), &[Way::Tcp, Way::Shim], CASES[0]);
     }
+    Ok(())
+}
+
+/// The same between two network namespaces, for the question that has several programs there.
+pub fn across(lab: &Lab, out: &mut Recorder, ways: &[Way], connections: u32) -> Result<()> {
+    artifacts::installed("memcached")?;
+    let servers = Pool::new(|place| start(lab, place));
+    one(lab, out, &servers, (true, Load::Idle), ways, (1024, connections));
     Ok(())
 }
 

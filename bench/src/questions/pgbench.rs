@@ -16,7 +16,7 @@ use crate::skip::skip;
 
 /// The question.
 pub const QUESTION: Question =
-    Question { name: "pgbench", title: "pgbench, 8 clients", seconds: 90, quick: 0, daemon: &[], run };
+    Question { name: "pgbench", title: "pgbench, 8 clients", seconds: 90, quick: 0, daemon: &["--everybody"], run };
 
 const WAYS: [Way; 3] = [Way::Tcp, Way::Shim, Way::Unix];
 

@@ -23,30 +23,33 @@ const WAYS: [Way; 4] = [Way::Tcp, Way::Shim, Way::Unix, Way::Sockmap];
 /// A redis-server.
 pub struct Redis {
     _server: Server,
+    host: &'static str,
     port: u16,
     socket: PathBuf,
 }
 
 impl Redis {
     /// Starts it with this way's set-up, on TCP and a Unix-domain socket.
-    pub fn start(lab: &Lab, way: Way) -> Result<Redis> {
-        let command = lab.command(artifacts::installed("redis-server")?, way, Side::Server)?;
-        Redis::start_as(lab, command)
+    pub fn start(lab: &Lab, way: Way, across: bool) -> Result<Redis> {
+        let mut command = lab.command(artifacts::installed("redis-server")?, way, Side::Server)?;
+        lab.place(&mut command, across, Side::Server)?;
+        Redis::start_as(lab, command, lab.host(across))
     }
 
-    /// Starts it with this command.
-    pub fn start_as(lab: &Lab, mut command: Command) -> Result<Redis> {
+    /// Starts it with this command, at this address.
+    pub fn start_as(lab: &Lab, mut command: Command, host: &'static str) -> Result<Redis> {
         let (port, socket) = (free_port()?, lab.path());
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]).arg(lab.dir());
+        command.args(["--port", &port.to_string(), "--bind", host, "--protected-mode", "no", "--save", "", "--dir"]);
+        command.arg(lab.dir());
         command.args(["--maxclients", "1000"]).arg("--unixsocket").arg(&socket);
-        Ok(Redis { _server: serve(&mut command, port)?, port, socket })
+        Ok(Redis { _server: serve(&mut command, port)?, host, port, socket })
     }
 
     /// Adds the arguments of redis-benchmark as they would be typed.
     pub fn ask(&self, benchmark: &mut Command, way: Way, asked: &Asked) {
         match way {
             Way::Unix => benchmark.arg("-s").arg(&self.socket),
-            _ => benchmark.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]),
+            _ => benchmark.args(["-h", self.host, "-p", &self.port.to_string()]),
         };
         let (requests, clients, pipeline) = (asked.requests, asked.clients, asked.pipeline);
         benchmark.args(["-t", "get", "--csv", "-n", &requests.to_string(), "-c", &clients.to_string()]);
@@ -74,9 +77,26 @@ pub fn result(benchmark: &mut Command) -> Result<Sample> {
     Ok(Sample { value, times: Vec::new(), p99_us: field(6).map(|ms| ms * 1000.0) })
 }
 
+/// Between two network namespaces, for the question that has several programs there.
+pub fn across(lab: &Lab, out: &mut Recorder, ways: &[Way], clients: u32) -> Result<()> {
+    artifacts::installed("redis-benchmark")?;
+    let servers = &Pool::new(|way| Redis::start(lab, way, true));
+    let asked = Asked { requests: if clients == 1 { 5000 } else { 20_000 }, clients, pipeline: 1 };
+    let turn = move |way| {
+        let mut benchmark = lab.command("redis-benchmark", way, Side::Client)?;
+        lab.place(&mut benchmark, true, Side::Client)?;
+        servers.get(way)?.ask(&mut benchmark, way, &asked);
+        result(&mut benchmark)
+    };
+    let labels = [("of", "redis-benchmark, GET"), ("clients", &*clients.to_string())];
+    let alternatives = ways.iter().map(|way| Alternative::new(way.name(), move || turn(*way)));
+    out.case(Load::Idle, &labels, Metric::higher("requests per second", "/s"), alternatives.collect());
+    Ok(())
+}
+
 fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
     artifacts::installed("redis-benchmark")?;
-    let servers = &Pool::new(|way| Redis::start(lab, way));
+    let servers = &Pool::new(|way| Redis::start(lab, way, false));
     let both = &[Load::Idle, Load::Busy][..];
     let cases = [(50, 1, both), (1, 1, &[Load::Idle][..]), (500, 1, &[Load::Idle]), (50, 16, both)];
     for (clients, pipeline, loads) in cases.into_iter().take(lab.scope.of(4, 1, 1)) {
