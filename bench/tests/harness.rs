@@ -58,7 +58,7 @@ macro_rules! questions {
 
 questions! {
     pingpong oneway buffers alternatives messages duplex streams connect bystander netpipe iperf redis memcached pgbench
-    nginx web echo costs instructions daemon
+    nginx web echo costs instructions daemon containers
 }
 
 #[test]
