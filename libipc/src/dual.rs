@@ -119,12 +119,15 @@ pub fn note_tx(id: Id, tx: &Sender) {
     }
 }
 
-/// Takes control messages off a transport that is about to be closed: left unread, they would look to the peer like
-/// bytes that the program refused (unix(7): a reset).
+/// Takes control messages off a transport that is about to be closed, after which no more arrive: left unread, they would
+/// look to the peer like bytes that the program refused (unix(7): a reset).
 pub fn discard_control(unix: c_int) {
+    if unix < 0 {
+        return;
+    }
+    sys::shutdown(unix, libc::SHUT_RD);
     let mut bytes = [0u8; CONTROL_LEN];
-    while unix >= 0
-        && sys::recv(unix, &mut bytes, libc::MSG_DONTWAIT | libc::MSG_PEEK) == CONTROL_LEN as isize
+    while sys::recv(unix, &mut bytes, libc::MSG_DONTWAIT | libc::MSG_PEEK) == CONTROL_LEN as isize
         && Control::decode(&bytes).is_some()
     {
         sys::recv(unix, &mut bytes, libc::MSG_DONTWAIT);

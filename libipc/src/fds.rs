@@ -327,12 +327,11 @@ pub fn clear() {
 /// endpoint's socket still; otherwise the call goes to the number itself, and to whatever that is by now.
 #[cold]
 pub fn is_callable(fd: c_int) -> bool {
-    let Some((id, kind)) = lookup(fd) else { return false };
-    kind != Kind::Active || id.local().tcp.load(Acquire) < 0 || is_socket_of(fd, &id)
+    hint(fd).is_some_and(|id| id.local().tcp.load(Acquire) < 0) || still_socket(fd)
 }
 
-/// Notes that the program writes to a number that is the new socket, or gives it to somebody who may. Not pinned: at worst an endpoint that has just
-/// begun in the same memory is said to have been written to, and a reset of it is believed.
+/// Notes that the program writes to a number that is the new socket, or gives it to somebody who may. Not pinned: at worst
+/// an endpoint that has just begun in the same memory is said to have been written to, and a reset of it is believed.
 #[inline]
 pub fn note_written(fd: c_int) {
     if let Some(entry) = slot(fd).map(|s| s.load(Relaxed)).filter(|e| Kind::of(*e) == Kind::Final) {
@@ -347,17 +346,17 @@ pub fn note_written(fd: c_int) {
 /// call) and the number is another file by now, the entry is forgotten.
 #[cold]
 pub fn still_socket(fd: c_int) -> bool {
-    lookup(fd).is_some_and(|(id, kind)| kind != Kind::Active || is_socket_of(fd, &id))
-}
-
-fn is_socket_of(fd: c_int, id: &Pinned) -> bool {
+    let Some((id, kind)) = lookup(fd) else { return false };
+    if kind != Kind::Active {
+        return true;
+    }
     let birth = id.endpoint().phase() > crate::switch::Phase::Connecting;
     match sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE) {
         Ok(cookie) if !birth || cookie == id.endpoint().birth().cookie => true,
         // Another thread has replaced it since.
         Ok(_) if id.endpoint().phase() == crate::switch::Phase::Final => true,
         _ => {
-            forget_exact(fd, word(**id, Kind::Active));
+            forget_exact(fd, word(*id, Kind::Active));
             false
         }
     }

@@ -79,10 +79,7 @@ pub fn released(id: Id) {
     epoll::drop_registrations(id, last);
     if last && e.sides() & sides::CONTROL != 0 {
         for slot in [&l.unix, &l.grant] {
-            let unix = slot.load(Acquire);
-            // Nothing more arrives from here on.
-            sys::shutdown(unix, libc::SHUT_RD);
-            dual::discard_control(unix);
+            dual::discard_control(slot.load(Acquire));
         }
     }
     for slot in [&l.tcp, &l.unix, &l.grant] {

@@ -122,42 +122,26 @@ fn open(id: Id, fd: c_int, peer: Option<sockaddr_storage>, role: Role, at: u64) 
 
 pub unsafe fn accept(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
     // SAFETY: the program's own call.
-    unsafe { accept_by(addr, len, |addr, len| real::accept()(fd, addr, len)) }
+    accepted(unsafe { real::accept()(fd, addr, len) })
 }
 
 pub unsafe fn accept4(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int {
     // SAFETY: the program's own call.
-    unsafe { accept_by(addr, len, |addr, len| real::accept4()(fd, addr, len, flags)) }
+    accepted(unsafe { real::accept4()(fd, addr, len, flags) })
 }
 
-/// Accepts with `call`, which is given room for the peer's name where the program has none.
-unsafe fn accept_by(
-    addr: *mut sockaddr,
-    len: *mut socklen_t,
-    call: impl FnOnce(*mut sockaddr, *mut socklen_t) -> c_int,
-) -> c_int {
-    if !addr.is_null() {
-        return accepted(call(addr, len), |fd| sys::name(fd, true).ok());
-    }
-    // SAFETY: sockaddr_storage is plain data, valid when zeroed.
-    let mut own: sockaddr_storage = unsafe { core::mem::zeroed() };
-    let mut room = size_of::<sockaddr_storage>() as socklen_t;
-    let fd = call((&raw mut own).cast(), &raw mut room);
-    accepted(fd, |_| Some(own))
-}
-
-fn accepted(fd: c_int, peer: impl FnOnce(c_int) -> Option<sockaddr_storage>) -> c_int {
+fn accepted(fd: c_int) -> c_int {
     if fd < 0 {
         return fd;
     }
     fds::forget(fd);
     let _errno = Errno::keep();
     let at = sys::now();
-    if let Some(peer) = peer(fd).filter(|p| matches!(i32::from(p.ss_family), libc::AF_INET | libc::AF_INET6))
-        && sys::getsockopt::<c_int>(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) == Ok(libc::IPPROTO_TCP)
+    // TCP over IPv4 or IPv6: there is no other.
+    if sys::getsockopt::<c_int>(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) == Ok(libc::IPPROTO_TCP)
         && let Some(id) = begin(fd)
     {
-        open(*id, fd, Some(peer), Role::Accepted, at);
+        open(*id, fd, sys::name(fd, true).ok(), Role::Accepted, at);
     }
     fd
 }

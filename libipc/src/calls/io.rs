@@ -330,7 +330,7 @@ unsafe fn slow_writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
             return r;
         }
     }
-    if is_ours(fd) && is_list(iov, count as usize) {
+    if is_ours(fd) && !needs_us(fd) && is_list(iov, count as usize) {
         match on_final(fd, &header(iov.cast_mut(), count as usize), 0) {
             NOT_A_SOCKET => {}
             r => return as_libc(r),

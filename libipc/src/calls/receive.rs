@@ -28,11 +28,12 @@ pub fn receive(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
 /// The real call, with the kernel's convention for its result.
 fn native(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
     // SAFETY: null or the header's list.
-    let only = unsafe { msg.msg_iov.as_ref() }.filter(|_| msg.msg_iovlen == 1 && msg.msg_control.is_null());
+    let only = unsafe { msg.msg_iov.as_ref() }.filter(|_| msg.msg_iovlen == 1);
+    let plain = msg.msg_control.is_null() && msg.msg_name.is_null();
     let r = match only {
         // The shorter way into the kernel, where there is nothing more to be told.
-        Some(iov) if flags & !(libc::MSG_DONTWAIT | libc::MSG_PEEK | libc::MSG_WAITALL) == 0 => {
-            (msg.msg_namelen, msg.msg_flags) = (0, 0);
+        Some(iov) if plain && flags & !(libc::MSG_DONTWAIT | libc::MSG_PEEK | libc::MSG_WAITALL) == 0 => {
+            msg.msg_flags = 0;
             // SAFETY: the program's buffer.
             unsafe { real::recv()(fd, iov.iov_base, iov.iov_len, flags) }
         }
@@ -280,8 +281,9 @@ impl Call<'_> {
     fn block(&mut self, phase: Phase) -> Option<sys::Ret> {
         let e = self.id.endpoint();
         if phase < Phase::Adopting && process::blocks_natively() {
-            let rx = e.lock_rx()?;
+            let mut rx = e.lock_rx()?;
             if e.phase() < Phase::Adopting {
+                dual::mend(self.id, self.fd, Some(&mut rx), None);
                 e.deaf_readers.fetch_add(1, core::sync::atomic::Ordering::SeqCst);
                 drop(rx);
                 let r = self.deaf();

@@ -310,10 +310,11 @@ impl Call<'_> {
     fn block(&mut self, phase: Phase) -> Option<sys::Ret> {
         let e = self.id.endpoint();
         if phase < Phase::Adopting && process::blocks_natively() {
-            let tx = e.lock_tx()?;
+            let mut tx = e.lock_tx()?;
             if e.phase() >= Phase::Adopting {
                 return None;
             }
+            dual::mend(self.id, self.fd, None, Some(&mut tx));
             e.deaf_writers.fetch_add(1, SeqCst);
             drop(tx);
             let r = self.deaf();
