@@ -41,6 +41,8 @@ pub struct Broker {
     pub proof: Option<Proof>,
     /// Sockets that are asked again before they are paired.
     pub watch: Watch,
+    /// Endpoints that nobody speaks for, whose peer is gone; see [`Broker::unclaim`].
+    pub deserted: VecDeque<u64>,
     looked: u64,
     matcher: Matcher,
     effects: Vec<Effect>,
@@ -56,6 +58,7 @@ impl Broker {
             matcher: Matcher::new(Rules { wait_peer, proof: proof.is_some(), ..Rules::default() }),
             proof,
             watch: Watch::default(),
+            deserted: VecDeque::new(),
             looked: 0,
             config,
             sessions: HashMap::new(),
@@ -108,20 +111,18 @@ impl Broker {
 
     /// A message from a client that said Hello before.
     pub fn message(&mut self, id: SessionId, message: &ToDaemon, fds: Vec<OwnedFd>) {
-        let expected = fds.is_empty() || matches!(message, ToDaemon::Prefix { .. });
+        let expected = fds.is_empty() || matches!(message, ToDaemon::Offer { .. });
         match *message {
             ToDaemon::Hello { .. } | ToDaemon::Query(_) => self.malformed(id, ErrorCode::Unexpected),
             ToDaemon::Opened(opened) => self.opened(id, &opened),
-            ToDaemon::Prefix { cookie, direction, hash } => {
-                self.prefix(id, cookie, direction, hash, fds.first());
+            ToDaemon::Offer { opened, hashes } => {
+                self.offered(id, &opened, hashes, fds.first());
                 fault::point(self.config.fault, Fault::AfterPrefix);
             }
+            ToDaemon::Prefix { cookie, direction, hash } => self.prefix(id, cookie, direction, hash),
             ToDaemon::Closed { cookie } => self.closed(id, cookie),
             ToDaemon::Left { cookie } => self.left_to_kin(id, cookie),
-            ToDaemon::Adopted { cookie } => self.report(id, cookie, |e| {
-                e.state = e.state.max(State::Dual);
-                e.end = None;
-            }),
+            ToDaemon::Adopted { cookie } => self.report(id, cookie, Endpoint::adopted),
             ToDaemon::Switched { cookie, direction, offset } => {
                 self.report(id, cookie, |e| e.switched(direction, offset));
             }
@@ -324,10 +325,10 @@ impl Broker {
         false
     }
 
-    /// Applies a report of the endpoint's speaker; others are not heard.
+    /// Applies a report of whoever has proved that the endpoint is his; others are not heard.
     fn report(&mut self, id: SessionId, cookie: u64, apply: impl FnOnce(&mut Endpoint)) {
         match self.endpoints.get_mut(&cookie) {
-            Some(e) if e.speaker == Some(id) => apply(e),
+            Some(e) if e.has_proved(id) => apply(e),
             _ => self.metrics.stray += 1,
         }
     }

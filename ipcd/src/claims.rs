@@ -14,6 +14,9 @@ use crate::endpoint::{Claim, Endpoint, State};
 use crate::report::Row;
 use crate::{kernel, verify};
 
+/// How many endpoints are kept that everybody has left, and whose peer is gone.
+const DESERTED: usize = 256;
+
 impl Broker {
     pub(crate) fn opened(&mut self, id: SessionId, opened: &Opened) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
@@ -27,7 +30,7 @@ impl Broker {
             return;
         }
         let owner = Rc::clone(&session.owner);
-        if self.endpoints.get(&opened.cookie).is_some_and(|e| e.ended.is_some()) {
+        if self.endpoints.get(&opened.cookie).is_some_and(|e| e.ended.is_some() && e.state != State::Dual) {
             self.archive(opened.cookie);
         }
         match self.endpoints.get_mut(&opened.cookie) {
@@ -40,18 +43,13 @@ impl Broker {
         }
     }
 
-    pub(crate) fn prefix(
-        &mut self,
-        id: SessionId,
-        cookie: u64,
-        direction: Direction,
-        hash: Hash,
-        fd: Option<&OwnedFd>,
-    ) {
-        let Some(claim) = self.endpoints.get_mut(&cookie).and_then(|e| e.claim(id)) else {
-            self.metrics.stray += 1;
-            return;
-        };
+    /// A session says what it knows of an endpoint, and proves with the socket that it has it.
+    pub(crate) fn offered(&mut self, id: SessionId, opened: &Opened, hashes: [Option<Hash>; 2], fd: Option<&OwnedFd>) {
+        let cookie = opened.cookie;
+        if self.sessions.get(&id).is_some_and(|session| !session.cookies.contains(&cookie)) {
+            self.opened(id, opened);
+        }
+        let Some(claim) = self.endpoints.get_mut(&cookie).and_then(|e| e.claim(id)) else { return };
         if !claim.proven {
             let opened = claim.opened;
             // Taken before the counters are: what the other end says later is then later.
@@ -70,12 +68,29 @@ impl Broker {
                 }
             }
         }
+        if hashes != [None; 2] {
+            self.prefixes(cookie, hashes);
+        }
+    }
+
+    pub(crate) fn prefix(&mut self, id: SessionId, cookie: u64, direction: Direction, hash: Hash) {
+        match self.endpoints.get_mut(&cookie).and_then(|e| e.claim(id)) {
+            Some(claim) if claim.proven => self.prefixes(cookie, direction.alone(hash)),
+            Some(claim) => {
+                let opened = claim.opened;
+                self.unverified(id, &opened);
+            }
+            None => self.metrics.stray += 1,
+        }
+    }
+
+    fn prefixes(&mut self, cookie: u64, hashes: [Option<Hash>; 2]) {
         let now = kernel::now();
         if let Some(e) = self.endpoints.get_mut(&cookie) {
             e.prefixed.get_or_insert(now);
             e.state = e.state.max(State::Waiting);
         }
-        self.tell(now, Event::Prefix { cookie, direction, hash });
+        self.tell(now, Event::Prefixes { cookie, hashes });
     }
 
     fn proven(&mut self, id: SessionId, opened: &Opened, facts: &Facts) {
@@ -90,6 +105,8 @@ impl Broker {
             e.state = State::Opened;
             e.reason = None;
         }
+        // If it had ended, then by an exec between the transports, and this is the program that was executed.
+        e.ended = None;
         e.verified = true;
         e.role = opened.role;
         e.began = opened.began;
@@ -146,15 +163,16 @@ impl Broker {
     /// Ends an endpoint that everybody has left and nobody else needs to speak for.
     pub(crate) fn forget_deserted(&mut self, cookie: u64) {
         let Some(e) = self.endpoints.get(&cookie) else { return };
-        let holds = matches!(e.state, State::Waiting | State::Granted);
-        if e.claims.iter().any(|c| !c.left) {
+        let holds = matches!(e.state, State::Waiting | State::Granted | State::Dual);
+        let deserted_by = e.deserted_by();
+        if deserted_by.is_none() {
             self.drop_left(cookie);
         } else if e.state == State::Opened {
             // Nothing is known of it yet but that it exists: whoever has it will say so again.
             self.drop_left(cookie);
             self.endpoints.remove(&cookie);
             self.tell(kernel::now(), Event::Ended { cookie });
-        } else if !holds && let Some(last) = e.claims.first().map(|c| c.session) {
+        } else if !holds && let Some(last) = deserted_by {
             self.unclaim(last, cookie);
         }
     }
@@ -198,9 +216,26 @@ impl Broker {
         e.speaker = None;
         let peer = e.peer;
         self.tell(now, Event::Ended { cookie });
-        let alone = peer.and_then(|p| self.endpoints.get(&p)).is_none_or(|p| p.ended.is_some());
-        if alone {
-            self.archive(cookie);
+        match peer.and_then(|p| Some((p, self.endpoints.get(&p)?))) {
+            Some((peer, e)) if e.ended.is_none() => {
+                if e.deserted_by().is_some() {
+                    self.wait_for_kin(peer);
+                }
+            }
+            _ => self.archive(cookie),
+        }
+    }
+
+    /// The stream is over at the other end. Whoever has this one may still say what became of it, or may have ended
+    /// without a word: that is not known, so only so many are waited for.
+    fn wait_for_kin(&mut self, cookie: u64) {
+        self.deserted.push_back(cookie);
+        if self.deserted.len() <= DESERTED {
+            return;
+        }
+        let Some(oldest) = self.deserted.pop_front() else { return };
+        if let Some(last) = self.endpoints.get(&oldest).filter(|e| e.ended.is_none()).and_then(|e| e.deserted_by()) {
+            self.unclaim(last, oldest);
         }
     }
 

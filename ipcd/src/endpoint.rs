@@ -76,7 +76,7 @@ impl Claim {
 pub struct Endpoint {
     /// Every session that has it; most of the time one, more after fork.
     pub claims: Vec<Claim>,
-    /// The session that is asked and told: the last that proved possession before the grant.
+    /// The session that is sent the grant: the last that proved possession before it.
     pub speaker: Option<SessionId>,
     /// Whether anybody ever proved possession.
     pub verified: bool,
@@ -136,16 +136,31 @@ impl Endpoint {
         self.claims.iter_mut().find(|c| c.session == session)
     }
 
-    /// Whether this session may report on it: the speaker, or while nobody has proved anything the only one there is.
+    /// Whether this session has passed the socket itself.
+    pub fn has_proved(&self, session: SessionId) -> bool {
+        self.claims.iter().any(|c| c.session == session && c.proven)
+    }
+
+    /// Whether this session may say that it stays: who has proved possession, or while nobody has the only one there is.
     pub fn heeds(&self, session: SessionId) -> bool {
-        match self.speaker {
-            Some(speaker) => speaker == session,
-            None => !self.verified && self.claims.iter().all(|c| c.left || c.session == session),
-        }
+        let alone = || self.claims.iter().all(|c| c.left || c.session == session);
+        self.has_proved(session) || !self.verified && alone()
+    }
+
+    /// The one who left it last, if everybody has left it to processes of which nothing was heard.
+    pub fn deserted_by(&self) -> Option<SessionId> {
+        self.claims.last().filter(|_| self.claims.iter().all(|c| c.left)).map(|c| c.session)
+    }
+
+    /// Notes that the new transport was taken up.
+    pub fn adopted(&mut self) {
+        self.state = self.state.max(State::Dual);
+        self.end = None;
     }
 
     /// Notes that a direction left TCP.
     pub fn switched(&mut self, direction: Direction, offset: u64) {
+        self.adopted();
         self.offsets[direction as usize] = Some(offset);
     }
 }

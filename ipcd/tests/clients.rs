@@ -12,8 +12,8 @@ use shim::{Daemon, Shim, stream};
 fn assert_well(daemon: &Daemon) {
     let (a, b) = (Shim::new(daemon, "a"), Shim::new(daemon, "b"));
     let (c, s) = stream();
-    a.introduce(&c);
-    b.introduce(&s);
+    a.prove(&c);
+    b.prove(&s);
     let (_x, _y) = (a.granted(&c), b.granted(&s));
 }
 
@@ -42,8 +42,8 @@ fn records_that_make_no_sense() {
     }
     daemon.wait_until(|d| d.stat("malformed_clients") == 10 && d.stat("sessions") == 1);
     let (c, s) = stream();
-    bystander.introduce(&c);
-    bystander.introduce(&s);
+    bystander.prove(&c);
+    bystander.prove(&s);
     let (_x, _y) = (bystander.granted(&c), bystander.granted(&s));
 }
 
@@ -77,7 +77,7 @@ fn too_many_descriptors_are_closed() {
     daemon.wait_until(|d| d.stat("sessions") == 0);
     let before = open();
     let (c, _s) = stream();
-    let message = ToDaemon::Prefix { cookie: c.cookie(), direction: Direction::Sent, hash: [0; 32] };
+    let message = ToDaemon::Offer { opened: c.opened, hashes: Direction::Sent.alone([0; 32]) };
     for fds in [2, 3, 60] {
         let shim = Shim::new(&daemon, "generous");
         shim.open(&c);
@@ -136,7 +136,7 @@ fn a_socket_that_takes_long_to_close_holds_nobody_up() {
     c.tcp.set_nonblocking(true).unwrap();
     while c.tcp.write(&[0; 65536]).is_ok() {}
     // ipcd holds the last reference when it closes its copy.
-    shim.introduce(&c);
+    shim.prove(&c);
     drop(c);
     for _ in 0..20 {
         assert_well(&daemon);

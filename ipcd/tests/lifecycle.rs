@@ -27,14 +27,14 @@ fn a_new_one_takes_over_from_a_dead_one() {
     let mut first = Daemon::start_at(&socket, &[], &[]);
     let shim = Shim::new(&first, "survivor");
     let (c, s) = stream();
-    shim.introduce(&c);
+    shim.prove(&c);
     first.signal(Signal::KILL);
     assert!(socket.exists());
     assert!(shim.is_dropped());
     let second = Daemon::start_at(&socket, &[], &[]);
     let shim = Shim::new(&second, "survivor");
-    shim.introduce(&c);
-    shim.introduce(&s);
+    shim.prove(&c);
+    shim.prove(&s);
     let (_x, _y) = (shim.granted(&c), shim.granted(&s));
 }
 
@@ -67,13 +67,13 @@ fn it_dies_where_it_is_told_to() {
         (Shim::new(&daemon, "a"), Shim::new(&daemon, "b"), daemon)
     };
     let (a, _b, mut daemon) = die("after-prefix");
-    a.introduce(&stream().0);
+    a.prove(&stream().0);
     assert_eq!(daemon.wait(), Some(86));
 
     let (a, b, mut daemon) = die("between-grants");
     let (c, s) = stream();
-    a.introduce(&c);
-    b.introduce(&s);
+    a.prove(&c);
+    b.prove(&s);
     assert_eq!(daemon.wait(), Some(86));
     let transport = a.granted(&c);
     assert!(b.is_dropped());
@@ -81,8 +81,8 @@ fn it_dies_where_it_is_told_to() {
 
     let (a, b, mut daemon) = die("after-grants");
     let (c, s) = stream();
-    a.introduce(&c);
-    b.introduce(&s);
+    a.prove(&c);
+    b.prove(&s);
     assert_eq!(daemon.wait(), Some(86));
     let (x, y) = (a.granted(&c), b.granted(&s));
     rustix::io::write(&x, b"!").unwrap();

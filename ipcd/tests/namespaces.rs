@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use matcher::reason::Reason;
-use matcher::wire::{Direction, Role, ToShim};
+use matcher::wire::{Role, ToShim};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use shim::{Daemon, End, Shim, end, now};
 
@@ -94,8 +94,7 @@ fn loopback(port: u16) -> SocketAddr {
 fn tell_all(shim: &Shim, e: &End, up: u8, down: u8) {
     let (sent, received) = if e.opened.role == Role::Connected { (up, down) } else { (down, up) };
     shim.open(e);
-    shim.prefix(e, Direction::Sent, sent, Some(e.tcp.as_fd()));
-    shim.prefix(e, Direction::Received, received, None);
+    shim.offer(e, [Some([sent; 32]), Some([received; 32])], e.tcp.as_fd());
 }
 
 #[test]

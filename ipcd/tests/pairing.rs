@@ -18,10 +18,10 @@ fn a_stream_is_paired_and_bytes_cross_the_transport() {
     let (a, b) = (Shim::new(&daemon, "client"), Shim::new(&daemon, "server"));
     assert_eq!(a.prefix_bytes, 48);
     let (c, s) = stream();
-    a.introduce(&c);
+    a.prove(&c);
     assert!(quiet(&a.socket));
     assert_eq!(a.counted(), 0);
-    b.introduce(&s);
+    b.prove(&s);
     let (mut x, mut y) = (UnixStream::from(a.granted(&c)), UnixStream::from(b.granted(&s)));
     // A record is counted after it was put in the socket.
     daemon.wait_until(|_| (a.counted(), b.counted()) == (1, 1));
@@ -65,13 +65,13 @@ fn a_child_that_goes_on_is_sent_the_same_end_unless_it_was_taken_up() {
     let daemon = Daemon::start(&[]);
     let (client, parent) = (Shim::new(&daemon, "client"), Shim::new(&daemon, "parent"));
     let (c, s) = stream();
-    client.introduce(&c);
-    parent.introduce(&s);
+    client.prove(&c);
+    parent.prove(&s);
     let mut x = UnixStream::from(client.granted(&c));
     drop(parent.granted(&s));
     x.write_all(b"?").unwrap();
     let child = Shim::new(&daemon, "child");
-    child.introduce(&s);
+    child.prove(&s);
     let mut y = UnixStream::from(child.granted(&s));
     let mut one = [0; 1];
     y.read_exact(&mut one).unwrap();
@@ -82,13 +82,72 @@ fn a_child_that_goes_on_is_sent_the_same_end_unless_it_was_taken_up() {
     assert_eq!(x.read(&mut one).unwrap(), 0);
 }
 
+/// Who goes on between the transports, and when it speaks first.
+#[derive(Clone, Copy, PartialEq)]
+enum Successor {
+    BeforeTheParentLeaves,
+    AfterwardsAlone,
+    AfterExec,
+}
+
+#[test]
+fn who_goes_on_between_the_transports_is_heard() {
+    use Successor::*;
+    let daemon = Daemon::start(&[]);
+    let client = Shim::new(&daemon, "client");
+    for (finals, successor) in (1..).zip([BeforeTheParentLeaves, AfterwardsAlone, AfterExec]) {
+        let parent = Shim::new(&daemon, "parent");
+        let (c, s) = stream();
+        client.prove(&c);
+        parent.prove(&s);
+        let (_x, _y) = (client.granted(&c), parent.granted(&s));
+        parent.say(ToDaemon::Adopted { cookie: s.cookie() });
+        let child = Shim::new(&daemon, "child");
+        let offer = || child.offer(&s, [None; 2], s.tcp.as_fd());
+        match successor {
+            BeforeTheParentLeaves => {
+                offer();
+                child.say(ToDaemon::Final { cookie: s.cookie(), at: now(), sent: 64, received: 64 });
+                parent.say(ToDaemon::Left { cookie: s.cookie() });
+            }
+            AfterwardsAlone => {
+                parent.say(ToDaemon::Left { cookie: s.cookie() });
+                client.say(ToDaemon::Final { cookie: c.cookie(), at: now(), sent: 64, received: 64 });
+                client.say(ToDaemon::Closed { cookie: c.cookie() });
+                // Until both have been heard.
+                let total = daemon.stat("endpoints_total");
+                for (shim, heard) in [(&parent, total + 1), (&client, total + 2)] {
+                    let (mark, _) = stream();
+                    shim.open(&mark);
+                    daemon.wait_until(|d| d.stat("endpoints_total") == heard);
+                    shim.say(ToDaemon::Closed { cookie: mark.cookie() });
+                }
+            }
+            AfterExec => {
+                drop(parent);
+                daemon.wait_until(|d| d.json(&["ls", "--json"])[0]["ends"][1]["ended"] == true);
+            }
+        }
+        if successor != BeforeTheParentLeaves {
+            offer();
+            child.say(ToDaemon::Final { cookie: s.cookie(), at: now(), sent: 64, received: 64 });
+        }
+        client.say(ToDaemon::Final { cookie: c.cookie(), at: now(), sent: 64, received: 64 });
+        child.say(ToDaemon::Closed { cookie: s.cookie() });
+        client.say(ToDaemon::Closed { cookie: c.cookie() });
+        daemon.wait_until(|d| d.json(&["ls", "--json"]).as_array().unwrap().is_empty());
+        assert_eq!(daemon.stat("finals"), finals, "{finals}");
+        drop(child);
+    }
+}
+
 #[test]
 fn one_process_may_have_both_ends() {
     let daemon = Daemon::start(&[]);
     let a = Shim::new(&daemon, "both");
     let (c, s) = stream_to(&TcpListener::bind("[::1]:0").unwrap());
-    a.introduce(&c);
-    a.introduce(&s);
+    a.prove(&c);
+    a.prove(&s);
     let (_x, _y) = (a.granted(&c), a.granted(&s));
 }
 
@@ -97,7 +156,7 @@ fn ipcd_keeps_no_copy_of_a_socket() {
     let daemon = Daemon::start(&[]);
     let a = Shim::new(&daemon, "a");
     let (c, mut s) = stream();
-    a.introduce(&c);
+    a.prove(&c);
     daemon.wait_until(|d| d.json(&["stats", "--json"])["endpoints"]["waiting"] == 1);
     drop(c);
     s.tcp.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
@@ -125,20 +184,20 @@ fn a_socket_that_is_not_what_was_said_is_refused() {
     };
     let (c, s) = stream();
     a.open(&c);
-    a.prefix(&c, Direction::Sent, 1, Some(s.tcp.as_fd()));
+    a.offer(&c, Direction::Sent.alone([1; 32]), s.tcp.as_fd());
     refused(&c);
     a.open(&s);
-    a.prefix(&s, Direction::Sent, 1, None);
+    a.say(ToDaemon::Prefix { cookie: s.cookie(), direction: Direction::Sent, hash: [1; 32] });
     refused(&s);
     let (c, s) = stream();
     let file = std::fs::File::open("/dev/null").unwrap();
     a.open(&c);
-    a.prefix(&c, Direction::Sent, 1, Some(file.as_fd()));
+    a.offer(&c, Direction::Sent.alone([1; 32]), file.as_fd());
     refused(&c);
     // Not by closing: a child that another test has just forked may still hold a copy.
     s.tcp.shutdown(Shutdown::Both).unwrap();
     c.tcp.shutdown(Shutdown::Both).unwrap();
-    a.introduce(&s);
+    a.prove(&s);
     refused(&s);
 }
 
@@ -148,8 +207,8 @@ fn the_claimed_tuple_does_not_count() {
     let a = Shim::new(&daemon, "a");
     let (mut c, s) = stream();
     c.opened.tuple.local.port ^= 1;
-    a.introduce(&c);
-    a.introduce(&s);
+    a.prove(&c);
+    a.prove(&s);
     let (_x, _y) = (a.granted(&c), a.granted(&s));
 }
 
@@ -158,14 +217,14 @@ fn other_bytes_and_no_peer_are_refused() {
     let daemon = Daemon::start(&["--wait-peer", "0.2"]);
     let a = Shim::new(&daemon, "a");
     let (c, s) = stream();
-    a.introduce(&c);
+    a.prove(&c);
     a.open(&s);
-    a.prefix(&s, Direction::Received, 8, Some(s.tcp.as_fd()));
+    a.offer(&s, Direction::Received.alone([8; 32]), s.tcp.as_fd());
     for _ in 0..2 {
         assert!(matches!(a.hear(), Some(ToShim::Refuse { reason: Reason::HashDiffers, .. })));
     }
     let (c, _s) = stream();
-    a.introduce(&c);
+    a.prove(&c);
     let (cookie, token) = (c.cookie(), c.opened.token);
     assert_eq!(a.hear(), Some(ToShim::Refuse { cookie, token, reason: Reason::NoPeer }));
     let stats = daemon.json(&["stats", "--json"]);
@@ -181,7 +240,7 @@ fn two_sessions_one_cookie_the_child_of_a_fork_speaks() {
     child.open(&s);
     parent.say(ToDaemon::Closed { cookie: s.cookie() });
     child.prove(&s);
-    peer.introduce(&c);
+    peer.prove(&c);
     let (_x, _y) = (child.granted(&s), peer.granted(&c));
     assert_eq!(parent.counted(), 0);
 }
@@ -191,12 +250,12 @@ fn two_sessions_one_cookie_the_prover_leaves_and_the_child_takes_over() {
     let daemon = Daemon::start(&[]);
     let (parent, child, peer) = (Shim::new(&daemon, "parent"), Shim::new(&daemon, "child"), Shim::new(&daemon, "peer"));
     let (c, s) = stream();
-    parent.introduce(&s);
+    parent.prove(&s);
     child.open(&s);
     daemon.wait_until(|d| d.stat("endpoints_total") == 1);
     drop(parent);
     daemon.wait_until(|d| d.stat("sessions") == 2);
-    peer.introduce(&c);
+    peer.prove(&c);
     assert!(quiet(&peer.socket), "nobody speaks for the other end");
     child.prove(&s);
     let (_x, _y) = (child.granted(&s), peer.granted(&c));
@@ -209,7 +268,7 @@ fn a_stranger_who_names_a_cookie_disturbs_nobody() {
     let (c, s) = stream();
     let (cookie, file) = (c.cookie(), std::fs::File::open("/dev/null").unwrap());
     let disturb = |shim: &Shim| {
-        shim.prefix(&c, Direction::Sent, 99, Some(file.as_fd()));
+        shim.offer(&c, Direction::Sent.alone([99; 32]), file.as_fd());
         shim.say(ToDaemon::Adopted { cookie });
         shim.say(ToDaemon::Stayed { cookie, reason: Reason::Kernel });
         shim.say(ToDaemon::Final { cookie, at: 1, sent: 1, received: 1 });
@@ -218,7 +277,7 @@ fn a_stranger_who_names_a_cookie_disturbs_nobody() {
     stranger.open(&c);
     disturb(&stranger);
     assert!(matches!(stranger.hear(), Some(ToShim::Refuse { reason: Reason::Unverified, .. })));
-    a.introduce(&c);
+    a.prove(&c);
     daemon.wait_until(|d| d.json(&["stats", "--json"])["endpoints"]["waiting"] == 1);
     disturb(&stranger);
     stranger.say(ToDaemon::Closed { cookie });
@@ -226,7 +285,7 @@ fn a_stranger_who_names_a_cookie_disturbs_nobody() {
     disturb(&stranger);
     assert!(matches!(stranger.hear(), Some(ToShim::Refuse { .. })));
     assert!(matches!(stranger.hear(), Some(ToShim::Refuse { .. })));
-    b.introduce(&s);
+    b.prove(&s);
     let (_x, _y) = (a.granted(&c), b.granted(&s));
     drop(stranger);
     daemon.wait_until(|d| d.stat("sessions") == 2);
@@ -244,8 +303,8 @@ fn five_thousand_endpoints_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let streams: Vec<_> = (0..2500).map(|_| stream_to(&listener)).collect();
     for (c, s) in &streams {
-        a.introduce(c);
-        b.introduce(s);
+        a.prove(c);
+        b.prove(s);
     }
     daemon.wait_until(|d| d.stat("pairs") == 2500);
     // Nobody has read anything so far.

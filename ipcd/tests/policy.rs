@@ -25,14 +25,14 @@ fn assert_first_stays(arguments: impl Fn(u16, u16) -> Vec<String>) {
     let daemon = Daemon::start(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
     let (clients, servers) = (Shim::new(&daemon, "clients"), Shim::new(&daemon, "servers"));
     let (c, s) = stream_to(&first);
-    clients.introduce(&c);
-    servers.introduce(&s);
+    clients.prove(&c);
+    servers.prove(&s);
     assert_eq!((refused(&clients, &c), refused(&servers, &s)), (Reason::Policy, Reason::Policy));
     let rows = daemon.json(&["ls", "--json"]);
     assert!(rows.as_array().unwrap().iter().all(|r| r["state"] == "stay" && r["reason"] == "policy"), "{rows}");
     let (c, s) = stream_to(&second);
-    clients.introduce(&c);
-    servers.introduce(&s);
+    clients.prove(&c);
+    servers.prove(&s);
     let (_x, _y) = (clients.granted(&c), servers.granted(&s));
     let table = String::from_utf8(daemon.cli(&["ls"]).stdout).unwrap();
     assert!(table.contains("policy: ipcd was told"), "{table}");

@@ -13,7 +13,7 @@ use crate::guard::NoSignals;
 use crate::inherit::is_settling;
 use crate::offsets::Answer;
 use crate::switch::{Control, Phase};
-use crate::{daemon, dual, epoll, fdinfo, fds, offsets, park, process, sys};
+use crate::{daemon, dual, epoll, fdinfo, fds, offsets, park, process, report, sys};
 
 /// Does what is due on an endpoint before any call on it: tells ipcd complete prefixes, takes up a grant. `fd` is the
 /// program's descriptor. Cheap when nothing is due.
@@ -73,7 +73,7 @@ fn tell(id: Id, fd: c_int) {
     } else if is_standard(id) {
         endpoint::stay(id, Reason::Stdio);
     } else if id.holders().is_sole() {
-        daemon::tell_prefixes(id, fd);
+        report::prefixes(id, fd);
     }
 }
 
@@ -97,8 +97,8 @@ fn take_up(id: Id, fd: c_int) {
     drop((rx, tx));
     match outcome {
         Ok(()) => {
-            daemon::adopted(id);
             park::kick(id);
+            dual::pump(id);
         }
         Err(None) => drop(e.advance(Phase::Adopting, Phase::Waiting)),
         Err(Some(reason)) => {

@@ -2,15 +2,15 @@
 //! answer is looked for only when the page shared with ipcd says that there is one.
 
 use core::mem::{MaybeUninit, size_of};
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering::*};
 
 use libc::{c_int, c_void, iovec, msghdr};
 use matcher::reason::Reason;
-use matcher::wire::{Direction, GRANT_PAGE_LEN, MAX_MESSAGE, Opened, ToDaemon, ToShim, VERSION};
+use matcher::wire::{GRANT_PAGE_LEN, MAX_MESSAGE, ToDaemon, ToShim, VERSION};
 
-use crate::endpoint::{self, Id, tcp_fd};
+use crate::endpoint::{self, Id};
 use crate::switch::Phase;
-use crate::{daemon_path, family, fds, names, sys};
+use crate::{daemon_path, family, fds, names, report, sys};
 
 static SOCKET: AtomicI32 = AtomicI32::new(-1);
 /// The number of the last connection, while there is none; -1: free.
@@ -118,7 +118,7 @@ fn connect() -> Option<c_int> {
 }
 
 /// Sends a record, with a descriptor if one is given. False if there is no ipcd or it does not keep up.
-fn send(message: &ToDaemon, fd: Option<c_int>) -> bool {
+pub fn send(message: &ToDaemon, fd: Option<c_int>) -> bool {
     let socket = SOCKET.load(Acquire);
     if socket < 0 {
         return false;
@@ -165,6 +165,16 @@ impl RightsBuffer {
     }
 }
 
+/// Whether ipcd is gone, as far as is known.
+pub fn is_gone() -> bool {
+    SOCKET.load(Relaxed) < 0
+}
+
+/// Ends the connection: ipcd forgets what this process said.
+pub fn hang_up() {
+    disconnect(SOCKET.load(Relaxed));
+}
+
 /// The number stays in use, so that a thread which has just read it does not send into a stranger's stream; the next
 /// connection is put over it.
 fn disconnect(socket: c_int) {
@@ -182,7 +192,7 @@ pub fn forget_connection() {
         }
     }
     CONNECTION.store(0, SeqCst);
-    CLOSED.iter().for_each(|slot| slot.store(0, Relaxed));
+    report::forget();
     BUSY.store(false, SeqCst);
 }
 
@@ -281,132 +291,4 @@ fn granted(cookie: u64, token: u64, fd: c_int) {
         }
         None => drop(endpoint::stay(*id, Reason::NoDescriptors)),
     }
-}
-
-/// Tells ipcd of a new endpoint. Nothing is lost if it cannot be told now: the prefix says it again. An ipcd that has
-/// died is found out here, and its successor told.
-/// `fd` is the program's descriptor.
-pub fn opened(id: Id, fd: c_int) {
-    if greet() == Link::Up && !tell_opened(id, fd) && greet() == Link::Up {
-        tell_opened(id, fd);
-    }
-}
-
-fn tell_opened(id: Id, fd: c_int) -> bool {
-    let Some(tuple) = names::tuple(tcp_fd(id, fd)) else { return true };
-    flush_closed();
-    let e = id.endpoint();
-    let b = e.birth();
-    let message = ToDaemon::Opened(Opened {
-        cookie: b.cookie,
-        token: id.token(),
-        role: b.role,
-        tuple,
-        began: b.at,
-        opened: b.at,
-    });
-    let connection = connection();
-    let told = send(&message, None);
-    if told {
-        id.local().claimed.store(connection, Relaxed);
-        e.told.store(0, Relaxed);
-        e.told_on.store(connection, Relaxed);
-    }
-    told
-}
-
-/// Sends the prefixes that are complete and were not sent, the first one with the socket. Called while this process is
-/// the only one that holds the endpoint. `fd` is the program's descriptor.
-pub fn tell_prefixes(id: Id, fd: c_int) {
-    let e = id.endpoint();
-    if e.told_on.load(Relaxed) != connection() {
-        // Another ipcd by now, or a child that has a connection of its own: everything is told again.
-        opened(id, fd);
-    }
-    for direction in [Direction::Sent, Direction::Received] {
-        let bit = 1u8 << direction as u8;
-        if e.told.load(Relaxed) & bit != 0 {
-            continue;
-        }
-        let Some(hash) = e.hash(direction) else { continue };
-        if e.told_on.load(Relaxed) != connection() || connection() == 0 {
-            break;
-        }
-        let first = e.told.load(Relaxed) == 0;
-        let cookie = e.birth().cookie;
-        // Before the answer can come.
-        e.advance(Phase::Tracking, Phase::Waiting);
-        if send(&ToDaemon::Prefix { cookie, direction, hash }, first.then_some(fd)) {
-            e.told.fetch_or(bit, Relaxed);
-        }
-    }
-    if greet() == Link::Down {
-        endpoint::stay(id, Reason::NoDaemon);
-    }
-}
-
-/// Tells ipcd that HELLO was sent.
-pub fn adopted(id: Id) {
-    send(&ToDaemon::Adopted { cookie: id.endpoint().birth().cookie }, None);
-}
-
-/// Tells ipcd at which byte a direction left TCP.
-pub fn switched(id: Id, direction: Direction, offset: u64) {
-    send(&ToDaemon::Switched { cookie: id.endpoint().birth().cookie, direction, offset }, None);
-}
-
-/// Tells ipcd that both directions have. False if ipcd is there but has no room for it now.
-pub fn finished(id: Id, sent: u64, received: u64) -> bool {
-    let message = ToDaemon::Final { cookie: id.endpoint().birth().cookie, at: sys::now(), sent, received };
-    send(&message, None) || SOCKET.load(Relaxed) < 0
-}
-
-/// Tells ipcd that this process has the endpoint no more; `last`: that nobody has.
-pub fn closed(id: Id, last: bool) {
-    if id.local().claimed.load(Relaxed) != connection() || connection() == 0 {
-        return;
-    }
-    let gone = id.endpoint().birth().cookie | if last { 0 } else { KIN };
-    if !flush_closed() | !tell_closed(gone) {
-        let free = |slot: &&AtomicU64| slot.compare_exchange(0, gone, Relaxed, Relaxed).is_ok();
-        if CLOSED.iter().find(free).is_none() {
-            // ipcd would believe in dead endpoints for ever: better it forgets all of them.
-            disconnect(SOCKET.load(Relaxed));
-        }
-    }
-}
-
-/// Cookies of endpoints that are gone, which ipcd had no room to hear.
-static CLOSED: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
-/// Beside a cookie (the kernel counts them up): other processes have it.
-const KIN: u64 = 1 << 63;
-
-fn tell_closed(gone: u64) -> bool {
-    let cookie = gone & !KIN;
-    send(&if gone == cookie { ToDaemon::Closed { cookie } } else { ToDaemon::Left { cookie } }, None)
-}
-
-/// Says what could not be said before; false if there is no room still.
-fn flush_closed() -> bool {
-    CLOSED.iter().all(|slot| match slot.swap(0, Relaxed) {
-        0 => true,
-        gone if tell_closed(gone) => true,
-        gone => {
-            slot.store(gone, Relaxed);
-            false
-        }
-    })
-}
-
-/// Tells ipcd that the endpoint stays on TCP.
-pub fn stayed(id: Id, reason: Reason) {
-    if SOCKET.load(Relaxed) < 0 {
-        return;
-    }
-    let fd = id.local().fd.load(Relaxed);
-    if id.local().claimed.load(Relaxed) != connection() && fds::is_number_of(fd, id) {
-        // Nobody has spoken of it yet, or only the process that it came from.
-        tell_opened(id, fd);
-    }
-    send(&ToDaemon::Stayed { cookie: id.endpoint().birth().cookie, reason }, None);
 }

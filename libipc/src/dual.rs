@@ -10,7 +10,7 @@ use crate::endpoint::{self, Half, Id, sides};
 use crate::guard::NoSignals;
 use crate::offsets::Answer;
 use crate::switch::{self, CONTROL_LEN, Control, Phase, Receiver, Sender, Transport};
-use crate::{adopt, daemon, epoll, finish, offsets, park, sys};
+use crate::{adopt, epoll, finish, offsets, park, report, sys};
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 const EINTR: sys::Ret = -(libc::EINTR as sys::Ret);
@@ -53,9 +53,8 @@ pub fn hear_locked(id: Id, rx: &mut Receiver) {
     while rx.expects_control() && unix >= 0 {
         let mut bytes = [0u8; CONTROL_LEN];
         match sys::recv(unix, &mut bytes, libc::MSG_DONTWAIT) {
-            n if n == CONTROL_LEN as isize => match Control::decode(&bytes).map(|m| (m, rx.heard(m))) {
-                Some((Control::Switch(s), Ok(()))) => daemon::switched(id, Direction::Received, s),
-                Some((_, Ok(()))) => {}
+            n if n == CONTROL_LEN as isize => match Control::decode(&bytes).map(|message| rx.heard(message)) {
+                Some(Ok(())) => {}
                 _ => rx.lost(),
             },
             EAGAIN | EINTR => break,
@@ -165,7 +164,6 @@ fn leave(id: Id) {
         sys::shutdown(unix, libc::SHUT_WR);
     }
     note_tx(id, tx);
-    daemon::switched(id, Direction::Sent, tx.written);
 }
 
 /// Makes TCP send what it holds back for company (Nagle, TCP_CORK, MSG_MORE; tcp(7)): the peer waits for it now.
@@ -188,12 +186,14 @@ fn settle(id: Id) {
         // The last report must not be lost: afterwards no call comes by here. An ipcd that never has room for it only
         // delays the step for so many calls.
         let patience = id.local().patience.fetch_sub(1, Relaxed);
-        if daemon::finished(id, tx.state.written, rx.state.read) || patience <= 0 {
+        if report::finished(id, tx.state.written, rx.state.read) || patience <= 0 {
             epoll::leave_dual(id, Phase::Final);
         }
     } else if switch::may_fall_back(&tx.state, &rx.state) && epoll::leave_dual(id, Phase::Stay) {
         drop((rx, tx));
         stays(id, Reason::PeerDeclined);
+    } else {
+        report::switching(id, &tx.state, &rx.state);
     }
 }
 

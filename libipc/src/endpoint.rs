@@ -22,7 +22,7 @@ use crate::lock::{Held, Lock};
 use crate::pins::Pins;
 use crate::prefix::Prefix;
 use crate::switch::{Phase, Receiver, Sender, Transport};
-use crate::{daemon, fds, sys};
+use crate::{daemon, fds, report, sys};
 
 /// Shift of the bits that say "lost" beside those that say "complete".
 const MISSED: u32 = 4;
@@ -430,7 +430,7 @@ pub fn stayed(id: Id, reason: Reason, was: Phase) {
     }
     fds::settle(id, fds::Kind::Stay);
     if was > Phase::Connecting {
-        daemon::stayed(id, reason);
+        report::stayed(id, reason);
     }
 }
 

@@ -7,7 +7,7 @@ use libc::c_int;
 use crate::endpoint::{Id, sides};
 use crate::guard::NoSignals;
 use crate::switch::Phase;
-use crate::{confine, daemon, dual, epoll, family, fds, sys};
+use crate::{confine, dual, epoll, family, fds, report, sys};
 
 /// fcntl(2): which signal tells of readiness.
 const F_SETSIG: c_int = 10;
@@ -88,7 +88,7 @@ pub fn released(id: Id) {
             fds::close_hidden(fd);
         }
     }
-    daemon::closed(id, last);
+    report::closed(id, last);
     id.holders().remove(family::slot());
 }
 

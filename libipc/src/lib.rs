@@ -22,6 +22,7 @@ mod daemon;
 mod daemon_path;
 mod names;
 mod prefix;
+mod report;
 
 mod adopt;
 mod announce;

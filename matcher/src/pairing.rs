@@ -56,14 +56,12 @@ pub enum Event {
         /// What the kernel says.
         facts: Facts,
     },
-    /// The first N bytes of one direction.
-    Prefix {
+    /// What has become known of the first N bytes of each direction.
+    Prefixes {
         /// The endpoint.
         cookie: u64,
-        /// Which bytes.
-        direction: Direction,
-        /// SHA-256 of them.
-        hash: Hash,
+        /// SHA-256 of them, by [`Direction`].
+        hashes: [Option<Hash>; 2],
     },
     /// The process that proved possession is gone, others still claim the endpoint.
     Orphaned {
@@ -141,7 +139,7 @@ impl Matcher {
                 }
             }
             Event::Verified { claim, facts } => self.verified(now, &claim, &facts, effects),
-            Event::Prefix { cookie, direction, hash } => self.prefix(now, cookie, direction, hash, effects),
+            Event::Prefixes { cookie, hashes } => self.prefixes(now, cookie, hashes, effects),
             Event::Orphaned { cookie } => {
                 if let Some(e) = self.registry.get_mut(cookie) {
                     e.verified = false;
@@ -228,8 +226,12 @@ impl Matcher {
         }
     }
 
-    fn prefix(&mut self, now: u64, cookie: u64, direction: Direction, hash: Hash, effects: &mut Vec<Effect>) {
-        if !self.registry.learn(cookie, direction, hash) {
+    fn prefixes(&mut self, now: u64, cookie: u64, hashes: [Option<Hash>; 2], effects: &mut Vec<Effect>) {
+        let mut news = false;
+        for (direction, hash) in [Direction::Sent, Direction::Received].into_iter().zip(hashes) {
+            news |= hash.is_some_and(|hash| self.registry.learn(cookie, direction, hash));
+        }
+        if !news {
             return;
         }
         let Some(endpoint) = self.registry.get_mut(cookie) else { return };

@@ -10,7 +10,7 @@ use crate::addr::{Addr, Tuple};
 use crate::reason::Reason;
 
 /// The protocol spoken here. A peer with another version is refused with [`ErrorCode::Version`].
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 /// No record is longer than this many bytes.
 pub const MAX_MESSAGE: usize = 160;
 /// Bytes of a direction's prefix hash (SHA-256, FIPS 180-4).
@@ -57,6 +57,14 @@ pub enum Direction {
 }
 
 impl Direction {
+    /// By direction, with nothing for the other one.
+    pub fn alone<T>(self, value: T) -> [Option<T>; 2] {
+        match self {
+            Direction::Sent => [Some(value), None],
+            Direction::Received => [None, Some(value)],
+        }
+    }
+
     /// The same bytes as the peer sees them.
     pub fn mirrored(self) -> Direction {
         match self {
@@ -105,7 +113,15 @@ pub enum ToDaemon {
     },
     /// A new endpoint.
     Opened(Opened),
-    /// The first N bytes of one direction. The first of an endpoint carries the socket itself (SCM_RIGHTS).
+    /// An endpoint with the socket itself (SCM_RIGHTS), which proves that the sender has it, and what is known of its
+    /// bytes.
+    Offer {
+        /// What [`ToDaemon::Opened`] says, or said.
+        opened: Opened,
+        /// SHA-256 of the first N bytes of each [`Direction`], where there are so many.
+        hashes: [Option<Hash>; 2],
+    },
+    /// The first N bytes of one direction of an endpoint that was offered without them.
     Prefix {
         /// The endpoint.
         cookie: u64,
@@ -247,6 +263,18 @@ impl Record {
         self.put(&a.ip).put(&a.port.to_le_bytes())
     }
 
+    fn opened(&mut self, o: &Opened) -> &mut Self {
+        let role = [o.role as u8];
+        self.u64(o.cookie).u64(o.token).put(&role).addr(&o.tuple.local).addr(&o.tuple.peer).u64(o.began).u64(o.opened)
+    }
+
+    fn hash(&mut self, hash: &Option<Hash>) -> &mut Self {
+        match hash {
+            Some(hash) => self.put(&[1]).put(hash),
+            None => self.put(&[0]),
+        }
+    }
+
     /// The bytes to send as one record.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or(&self.bytes)
@@ -291,6 +319,29 @@ impl<'a> Reader<'a> {
         Reason::from_code(self.u8()?).ok_or(Error::BadField("reason"))
     }
 
+    fn opened(&mut self) -> Result<Opened, Error> {
+        Ok(Opened {
+            cookie: self.u64()?,
+            token: self.u64()?,
+            role: match self.u8()? {
+                0 => Role::Connected,
+                1 => Role::Accepted,
+                _ => return Err(Error::BadField("role")),
+            },
+            tuple: Tuple { local: self.addr()?, peer: self.addr()? },
+            began: self.u64()?,
+            opened: self.u64()?,
+        })
+    }
+
+    fn hash(&mut self) -> Result<Option<Hash>, Error> {
+        match self.u8()? {
+            0 => Ok(None),
+            1 => Ok(Some(self.take()?)),
+            _ => Err(Error::BadField("hash")),
+        }
+    }
+
     fn end<T>(self, message: T) -> Result<T, Error> {
         if self.0.is_empty() { Ok(message) } else { Err(Error::TooLong) }
     }
@@ -301,14 +352,10 @@ impl ToDaemon {
     pub fn encode(&self) -> Record {
         match self {
             ToDaemon::Hello { version, name } => *Record::new(1).put(&version.to_le_bytes()).put(name),
-            ToDaemon::Opened(o) => *Record::new(2)
-                .u64(o.cookie)
-                .u64(o.token)
-                .put(&[o.role as u8])
-                .addr(&o.tuple.local)
-                .addr(&o.tuple.peer)
-                .u64(o.began)
-                .u64(o.opened),
+            ToDaemon::Opened(opened) => *Record::new(2).opened(opened),
+            ToDaemon::Offer { opened, hashes: [sent, received] } => {
+                *Record::new(11).opened(opened).hash(sent).hash(received)
+            }
             ToDaemon::Prefix { cookie, direction, hash } => {
                 *Record::new(3).u64(*cookie).put(&[*direction as u8]).put(hash)
             }
@@ -331,18 +378,7 @@ impl ToDaemon {
         let mut r = Reader(record);
         let message = match r.u8()? {
             1 => ToDaemon::Hello { version: r.u16()?, name: r.take()? },
-            2 => ToDaemon::Opened(Opened {
-                cookie: r.u64()?,
-                token: r.u64()?,
-                role: match r.u8()? {
-                    0 => Role::Connected,
-                    1 => Role::Accepted,
-                    _ => return Err(Error::BadField("role")),
-                },
-                tuple: Tuple { local: r.addr()?, peer: r.addr()? },
-                began: r.u64()?,
-                opened: r.u64()?,
-            }),
+            2 => ToDaemon::Opened(r.opened()?),
             3 => ToDaemon::Prefix { cookie: r.u64()?, direction: r.direction()?, hash: r.take()? },
             4 => ToDaemon::Adopted { cookie: r.u64()? },
             5 => ToDaemon::Switched { cookie: r.u64()?, direction: r.direction()?, offset: r.u64()? },
@@ -355,6 +391,7 @@ impl ToDaemon {
                 _ => return Err(Error::BadField("query")),
             }),
             10 => ToDaemon::Left { cookie: r.u64()? },
+            11 => ToDaemon::Offer { opened: r.opened()?, hashes: [r.hash()?, r.hash()?] },
             tag => return Err(Error::UnknownTag(tag)),
         };
         r.end(message)

@@ -93,7 +93,7 @@ fn event(world: &[Socket], now: u64, which: u64, step: Step) -> Event {
         },
         Step::Prefix(direction) => {
             let byte = if direction == Direction::Sent { socket.bytes.0 } else { socket.bytes.1 };
-            Event::Prefix { cookie, direction, hash: [byte; 32] }
+            Event::Prefixes { cookie, hashes: direction.alone([byte; 32]) }
         }
         Step::Orphan => Event::Orphaned { cookie },
         Step::Stay => Event::Stayed { cookie },

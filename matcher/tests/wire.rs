@@ -38,6 +38,7 @@ fn to_daemon() -> impl Strategy<Value = ToDaemon> {
             ToDaemon::Hello { version, name }
         }),
         opened().prop_map(ToDaemon::Opened),
+        (opened(), any::<[Option<[u8; 32]>; 2]>()).prop_map(|(opened, hashes)| ToDaemon::Offer { opened, hashes }),
         (cookie, direction(), any::<[u8; 32]>()).prop_map(|(cookie, direction, hash)| ToDaemon::Prefix {
             cookie,
             direction,

@@ -10,8 +10,7 @@ fn accept_in_the_parent_work_in_the_child() {
 
 #[test]
 fn the_parent_begins_a_child_goes_on() {
-    // Forked between the transports the child has no claim at ipcd, and its last report is not heard (docs/limits.md).
-    Case::new("hand-over").only(&[Layout::Warm]).check();
+    Case::new("hand-over").only(&[Layout::Warm, Layout::Cold]).check();
 }
 
 #[test]

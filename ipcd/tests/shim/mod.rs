@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use matcher::addr::{Addr, Tuple};
-use matcher::wire::{Direction, NAME_LEN, Opened, Role, ToDaemon, ToShim, VERSION};
+use matcher::wire::{Direction, Hash, NAME_LEN, Opened, Role, ToDaemon, ToShim, VERSION};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -178,21 +178,15 @@ impl Shim {
         self.say(ToDaemon::Opened(end.opened));
     }
 
-    pub fn prefix(&self, end: &End, direction: Direction, byte: u8, fd: Option<BorrowedFd<'_>>) {
-        let message = ToDaemon::Prefix { cookie: end.cookie(), direction, hash: [byte; 32] };
-        let fds: Vec<_> = fd.into_iter().collect();
-        self.record(message.encode().as_bytes(), &fds).unwrap();
+    pub fn offer(&self, end: &End, hashes: [Option<Hash>; 2], fd: BorrowedFd<'_>) {
+        let message = ToDaemon::Offer { opened: end.opened, hashes };
+        self.record(message.encode().as_bytes(), &[fd]).unwrap();
     }
 
-    /// Opened, and one direction known: the bytes that the connected end sent.
-    pub fn introduce(&self, end: &End) {
-        self.open(end);
-        self.prove(end);
-    }
-
+    /// One direction is known: the bytes that the connected end sent.
     pub fn prove(&self, end: &End) {
         let direction = if end.opened.role == Role::Connected { Direction::Sent } else { Direction::Received };
-        self.prefix(end, direction, 7, Some(end.tcp.as_fd()));
+        self.offer(end, direction.alone([7; 32]), end.tcp.as_fd());
     }
 
     /// The next message, or nothing at the end of the conversation.

@@ -11,7 +11,7 @@ use crate::fds::{self, Kind};
 use crate::guard::{Errno, NoSignals, as_libc};
 use crate::hooks::real;
 use crate::switch::{Phase, Transport};
-use crate::{daemon, dual, names, offsets, sys};
+use crate::{daemon, dual, names, offsets, report, sys};
 
 const KIND_BITS: c_int = 0xf;
 
@@ -115,7 +115,7 @@ fn open(id: Id, fd: c_int, peer: Option<sockaddr_storage>, role: Role, at: u64) 
     };
     let opened = id.endpoint().open(Birth { cookie, role, at });
     if opened && !names::is_loopback(&peer) {
-        daemon::opened(id, fd);
+        report::opened(id, fd);
     }
     opened
 }

@@ -289,12 +289,13 @@ impl Oracle {
             }),
             Event::Opened(_) => {}
             Event::Verified { claim, facts } => self.verified(now, claim, facts),
-            Event::Prefix { cookie, direction, hash } => {
+            Event::Prefixes { cookie, hashes: [sent, received] } => {
                 let Some(i) = self.at(cookie) else { return Vec::new() };
                 let e = &mut self.live[i];
-                let slot = if direction == Direction::Sent { &mut e.sent } else { &mut e.received };
-                if slot.is_none() {
-                    *slot = Some(hash[0]);
+                let before = (e.sent, e.received);
+                e.sent = e.sent.or(sent.map(|hash| hash[0]));
+                e.received = e.received.or(received.map(|hash| hash[0]));
+                if (e.sent, e.received) != before {
                     e.due = e.due.or(Some(now + WAIT));
                     self.look(now, cookie, None);
                 }

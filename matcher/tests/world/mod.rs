@@ -97,7 +97,7 @@ impl World {
     }
 
     pub fn prefix(&mut self, e: End, direction: Direction, byte: u8) -> &mut World {
-        self.say(Event::Prefix { cookie: e.claim.cookie, direction, hash: [byte; 32] })
+        self.say(Event::Prefixes { cookie: e.claim.cookie, hashes: direction.alone([byte; 32]) })
     }
 
     pub fn end(&mut self, e: End) -> &mut World {

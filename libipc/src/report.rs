@@ -1,0 +1,179 @@
+//! What this process says to ipcd of its endpoints, in the order of their lives: opened, offered with their prefixes, how
+//! far the switch came, how they ended. A report that ipcd has no room for is not sent.
+
+use core::sync::atomic::{AtomicU64, Ordering::*};
+
+use libc::c_int;
+use matcher::reason::Reason;
+use matcher::wire::{Direction, Hash, Opened, ToDaemon};
+
+use crate::daemon::{self, Link, connection, greet, send};
+use crate::endpoint::{self, Id, tcp_fd};
+use crate::switch::{Phase, Receiver, Sender, Transport};
+use crate::{fds, names, sys};
+
+/// Bits of [`Endpoint::told`](crate::endpoint::Endpoint) beside those of the prefixes.
+const DUAL: u8 = 1 << 4;
+const SWITCHED: u32 = 5;
+
+/// Tells ipcd of a new endpoint. Nothing is lost if it cannot be told now: the offer says it again. An ipcd that has
+/// died is found out here, and its successor told.
+/// `fd` is the program's descriptor.
+pub fn opened(id: Id, fd: c_int) {
+    if greet() == Link::Up && !tell_opened(id, fd) && greet() == Link::Up {
+        tell_opened(id, fd);
+    }
+}
+
+fn describe(id: Id, tcp: c_int) -> Option<Opened> {
+    let (tuple, b) = (names::tuple(tcp)?, id.endpoint().birth());
+    Some(Opened { cookie: b.cookie, token: id.token(), role: b.role, tuple, began: b.at, opened: b.at })
+}
+
+fn tell_opened(id: Id, fd: c_int) -> bool {
+    let Some(opened) = describe(id, tcp_fd(id, fd)) else { return true };
+    tell(id, &ToDaemon::Opened(opened), None, 0)
+}
+
+/// Says what makes an endpoint known; `told` are the bits of the prefixes in it.
+fn tell(id: Id, message: &ToDaemon, tcp: Option<c_int>, told: u8) -> bool {
+    flush_closed();
+    let (e, connection) = (id.endpoint(), connection());
+    let sent = send(message, tcp);
+    if sent {
+        id.local().claimed.store(connection, Relaxed);
+        e.told.store(told, Relaxed);
+        e.told_on.store(connection, Relaxed);
+    }
+    sent
+}
+
+/// Passes ipcd the socket, with what is known of its bytes.
+fn offer(id: Id, tcp: c_int, hashes: [Option<Hash>; 2]) -> bool {
+    let Some(opened) = describe(id, tcp) else { return true };
+    let told = (0..).zip(&hashes).fold(0, |bits, (i, hash)| bits | u8::from(hash.is_some()) << i);
+    tell(id, &ToDaemon::Offer { opened, hashes }, Some(tcp), told)
+}
+
+/// Offers the endpoint with the prefixes that are complete, or says those that were not when it was offered. Called while
+/// this process is the only one that holds it. `fd` is the program's descriptor.
+pub fn prefixes(id: Id, fd: c_int) {
+    let e = id.endpoint();
+    let hashes = [Direction::Sent, Direction::Received].map(|direction| e.hash(direction));
+    if hashes == [None; 2] {
+        return;
+    }
+    // Before the answer can come.
+    e.advance(Phase::Tracking, Phase::Waiting);
+    // Another ipcd by now, or a child that has a connection of its own, says all of it again.
+    let is_offered = || e.told.load(Relaxed) != 0 && e.told_on.load(Relaxed) == connection();
+    if is_offered() {
+        later(id, hashes);
+    } else if greet() == Link::Up && !offer(id, fd, hashes) && greet() == Link::Up {
+        offer(id, fd, hashes);
+    }
+    if greet() == Link::Down {
+        endpoint::stay(id, Reason::NoDaemon);
+    }
+}
+
+fn later(id: Id, hashes: [Option<Hash>; 2]) {
+    let (e, cookie) = (id.endpoint(), id.endpoint().birth().cookie);
+    for (direction, hash) in [Direction::Sent, Direction::Received].into_iter().zip(hashes) {
+        let bit = 1u8 << direction as u8;
+        if let Some(hash) = hash.filter(|_| e.told.load(Relaxed) & bit == 0)
+            && send(&ToDaemon::Prefix { cookie, direction, hash }, None)
+        {
+            e.told.fetch_or(bit, Relaxed);
+        }
+    }
+}
+
+/// What became of the new transport. A process that came to the endpoint by fork or exec between the transports has said
+/// nothing of it so far, and would not be heard.
+fn progress(id: Id, message: &ToDaemon) -> bool {
+    let speaks = id.local().claimed.load(Relaxed) == connection() && connection() != 0;
+    if !speaks && greet() == Link::Up {
+        offer(id, id.local().tcp.load(Acquire), [None; 2]);
+    }
+    send(message, None)
+}
+
+/// Tells ipcd that HELLO was sent, or at which byte a direction left TCP, if that is news.
+pub fn switching(id: Id, tx: &Sender, rx: &Receiver) {
+    let cookie = id.endpoint().birth().cookie;
+    let left =
+        [(Direction::Sent, (tx.on == Transport::Unix).then_some(tx.written)), (Direction::Received, rx.leaves_at)];
+    let bit = |direction: Direction| 1u8 << (SWITCHED + direction as u32);
+    let now = left.iter().filter(|(_, at)| at.is_some()).fold(DUAL, |bits, (direction, _)| bits | bit(*direction));
+    let old = id.endpoint().told.fetch_or(now, Relaxed);
+    if now == DUAL && old & DUAL == 0 {
+        progress(id, &ToDaemon::Adopted { cookie });
+    }
+    for (direction, at) in left {
+        if let Some(offset) = at.filter(|_| old & bit(direction) == 0) {
+            progress(id, &ToDaemon::Switched { cookie, direction, offset });
+        }
+    }
+}
+
+/// Tells ipcd that both directions have. False if ipcd is there but has no room for it now.
+pub fn finished(id: Id, sent: u64, received: u64) -> bool {
+    let cookie = id.endpoint().birth().cookie;
+    progress(id, &ToDaemon::Final { cookie, at: sys::now(), sent, received }) || daemon::is_gone()
+}
+
+/// Tells ipcd that the endpoint stays on TCP.
+pub fn stayed(id: Id, reason: Reason) {
+    if daemon::is_gone() {
+        return;
+    }
+    let fd = id.local().fd.load(Relaxed);
+    if id.local().claimed.load(Relaxed) != connection() && fds::is_number_of(fd, id) {
+        // Nobody has spoken of it yet, or only the process that it came from.
+        tell_opened(id, fd);
+    }
+    send(&ToDaemon::Stayed { cookie: id.endpoint().birth().cookie, reason }, None);
+}
+
+/// Tells ipcd that this process has the endpoint no more; `last`: that nobody has.
+pub fn closed(id: Id, last: bool) {
+    if id.local().claimed.load(Relaxed) != connection() || connection() == 0 {
+        return;
+    }
+    let gone = id.endpoint().birth().cookie | if last { 0 } else { KIN };
+    if !flush_closed() | !tell_closed(gone) {
+        let free = |slot: &&AtomicU64| slot.compare_exchange(0, gone, Relaxed, Relaxed).is_ok();
+        if CLOSED.iter().find(free).is_none() {
+            // ipcd would believe in dead endpoints for ever: better it forgets all of them.
+            daemon::hang_up();
+        }
+    }
+}
+
+/// Cookies of endpoints that are gone, which ipcd had no room to hear.
+static CLOSED: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
+/// Beside a cookie (the kernel counts them up): other processes have it.
+const KIN: u64 = 1 << 63;
+
+/// In the child of a fork: what waits to be said is the parent's to say.
+pub fn forget() {
+    CLOSED.iter().for_each(|slot| slot.store(0, Relaxed));
+}
+
+fn tell_closed(gone: u64) -> bool {
+    let cookie = gone & !KIN;
+    send(&if gone == cookie { ToDaemon::Closed { cookie } } else { ToDaemon::Left { cookie } }, None)
+}
+
+/// Says what could not be said before; false if there is no room still.
+fn flush_closed() -> bool {
+    CLOSED.iter().all(|slot| match slot.swap(0, Relaxed) {
+        0 => true,
+        gone if tell_closed(gone) => true,
+        gone => {
+            slot.store(gone, Relaxed);
+            false
+        }
+    })
+}
