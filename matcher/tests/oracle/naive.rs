@@ -4,7 +4,7 @@
 use matcher::endpoint::Facts;
 use matcher::pairing::{Effect, Event};
 use matcher::reason::Reason;
-use matcher::wire::{Direction, Opened, Role};
+use matcher::wire::{Opened, Role};
 
 use crate::{SETTLE, WAIT};
 
