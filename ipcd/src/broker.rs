@@ -85,7 +85,7 @@ impl Broker {
         };
         debug!(id, program = owner.program, pid = owner.pid, "hello");
         let session = Session::new(Rc::clone(link), Rc::new(owner), page);
-        if session.welcome(self.config.prefix, self.config.patience) != Sent::Yes {
+        if session.welcome(self.config.terms) != Sent::Yes {
             return false;
         }
         self.metrics.sessions += 1;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use matcher::policy::Policy;
+use matcher::wire::Terms;
 
 use crate::fault::Fault;
 
@@ -16,10 +17,8 @@ pub const DEFAULT_WAIT_PEER: f64 = 10.0;
 /// How one ipcd behaves.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// N.
-    pub prefix: u32,
-    /// Changes of direction, or times 16 KiB, before a connection is offered.
-    pub patience: u32,
+    /// What every process is told.
+    pub terms: Terms,
     /// Buffer size of the sockets that are granted, or 0 to leave it to the kernel.
     pub buffer: u32,
     /// How long an endpoint waits for a peer to be reported.
@@ -42,10 +41,9 @@ pub struct Config {
 
 impl Config {
     /// The limits, and what was chosen on the command line.
-    pub fn new(prefix: u32, patience: u32, buffer: u32, wait_peer: Duration, policy: Policy) -> Config {
+    pub fn new(terms: Terms, buffer: u32, wait_peer: Duration, policy: Policy) -> Config {
         Config {
-            prefix,
-            patience,
+            terms,
             buffer,
             wait_peer,
             policy,

@@ -146,6 +146,8 @@ pub struct Stats {
     pub prefix_bytes: u32,
     /// Changes of direction, or times 16 KiB, before a connection is offered.
     pub patience: u32,
+    /// Streams of smaller writes in one direction stay on TCP; 0: none.
+    pub small_writes: u32,
     /// Clients that are connected.
     pub sessions: usize,
     /// Endpoints that are alive, by state.
@@ -188,8 +190,9 @@ pub fn stats(broker: &Broker) -> Stats {
     Stats {
         uptime_s: kernel::now().saturating_sub(m.started) as f64 / 1e9,
         pid: std::process::id(),
-        prefix_bytes: broker.config.prefix,
-        patience: broker.config.patience,
+        prefix_bytes: broker.config.terms.prefix_bytes,
+        patience: broker.config.terms.patience,
+        small_writes: broker.config.terms.small_writes,
         sessions: broker.sessions.len(),
         endpoints,
         sessions_total: m.sessions,

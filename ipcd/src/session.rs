@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use matcher::wire::ToShim;
+use matcher::wire::{Terms, ToShim};
 use rustix::io::Errno;
 use rustix::net::{ipproto, sockopt};
 use tokio::io::unix::AsyncFd;
@@ -83,8 +83,8 @@ impl Session {
     }
 
     /// The first record, with the page; it is not counted.
-    pub fn welcome(&self, prefix_bytes: u32, patience: u32) -> Sent {
-        let record = ToShim::Welcome { prefix_bytes, patience }.encode();
+    pub fn welcome(&self, terms: Terms) -> Sent {
+        let record = ToShim::Welcome(terms).encode();
         outcome(record::send(&self.link.socket, record.as_bytes(), Some(self.page.as_fd())))
     }
 

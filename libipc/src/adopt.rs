@@ -72,6 +72,8 @@ fn tell(id: Id, fd: c_int) {
         endpoint::stay(id, Reason::UnseenIo);
     } else if is_standard(id) {
         endpoint::stay(id, Reason::Stdio);
+    } else if e.writes_little(daemon::patience(), daemon::small_writes()) {
+        endpoint::stay(id, Reason::SmallWrites);
     } else if id.holders().is_sole() {
         report::prefixes(id, fd);
     }
@@ -156,6 +158,10 @@ fn say_hello(id: Id, fd: c_int) -> Option<Option<Reason>> {
     let l = id.local();
     if !id.holders().is_sole() {
         return Some(None);
+    }
+    // The last step cannot fail (dup(2): one number is refused with this error). A filter that the program was started with may.
+    if sys::dup3(fd, fd, 0) != -(libc::EINVAL as sys::Ret) {
+        return Some(Some(Reason::Kernel));
     }
     if l.tcp.load(Acquire) < 0 {
         let Some(tcp) = fds::duplicate_hidden(fd) else { return Some(Some(Reason::NoDescriptors)) };

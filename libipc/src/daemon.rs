@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering::
 
 use libc::{c_int, c_void, iovec, msghdr};
 use matcher::reason::Reason;
-use matcher::wire::{GRANT_PAGE_LEN, MAX_MESSAGE, ToDaemon, ToShim, VERSION};
+use matcher::wire::{GRANT_PAGE_LEN, MAX_MESSAGE, Terms, ToDaemon, ToShim, VERSION};
 
 use crate::endpoint::{self, Id};
 use crate::switch::Phase;
@@ -21,8 +21,9 @@ static CONNECTION: AtomicU32 = AtomicU32::new(0);
 static PAGE: AtomicPtr<AtomicU32> = AtomicPtr::new(core::ptr::null_mut());
 /// N; 0 until ipcd has said it.
 static PREFIX_BYTES: AtomicU32 = AtomicU32::new(0);
-/// What a connection has to show before ipcd is told of its bytes; see [`patience`].
+/// What a connection has to show before it is offered; see [`Terms`].
 static PATIENCE: AtomicU32 = AtomicU32::new(0);
+static SMALL_WRITES: AtomicU32 = AtomicU32::new(0);
 /// Whether the ipcd of this connection has said Welcome.
 static WELCOMED: AtomicBool = AtomicBool::new(false);
 /// Records taken since, to compare with the page.
@@ -87,6 +88,11 @@ pub fn greet() -> Link {
 /// How many changes of direction make a connection worth moving, or times 16 KiB.
 pub fn patience() -> u32 {
     PATIENCE.load(Relaxed)
+}
+
+/// Which writes, in bytes, are too small to move a connection that has nothing else; 0: none are.
+pub fn small_writes() -> u32 {
+    SMALL_WRITES.load(Relaxed)
 }
 
 /// The connection on which ipcd can be told something now.
@@ -246,7 +252,7 @@ fn receive(socket: c_int) -> bool {
 
 fn heard(message: ToShim, fd: Option<c_int>, socket: c_int) {
     match (message, fd) {
-        (ToShim::Welcome { prefix_bytes, patience }, Some(fd)) => {
+        (ToShim::Welcome(terms), Some(fd)) => {
             let page = sys::map_readable(fd, GRANT_PAGE_LEN, PAGE.load(Relaxed).cast());
             sys::close(fd);
             TAKEN.store(0, Relaxed);
@@ -254,7 +260,9 @@ fn heard(message: ToShim, fd: Option<c_int>, socket: c_int) {
                 PAGE.store(page.cast(), Release);
                 WELCOMED.store(true, Release);
             }
+            let Terms { prefix_bytes, patience, small_writes } = terms;
             PATIENCE.store(patience, Relaxed);
+            SMALL_WRITES.store(small_writes, Relaxed);
             PREFIX_BYTES.store(prefix_bytes, Relaxed);
         }
         (ToShim::Grant { cookie, token }, Some(fd)) => granted(cookie, token, fd),

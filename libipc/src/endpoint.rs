@@ -32,6 +32,8 @@ const KEPT: u8 = 1 << 7;
 const PATIENCE: i32 = 64;
 /// So many bytes are worth a change of direction.
 const BYTES_OF_A_TURN: u64 = 16 << 10;
+/// See [`Endpoint::bytes`].
+const CALLS: u32 = 40;
 /// Endpoints of one family of processes.
 pub const MAX_ENDPOINTS: usize = 1 << 16;
 
@@ -70,7 +72,8 @@ pub struct Endpoint {
     sides: AtomicU8,
     /// How often the connection has changed between sending and receiving, times four, and which of the two was last.
     turns: AtomicU32,
-    /// Bytes in both directions. Both counts are for [`Endpoint::is_worth_moving`], and kept until it is asked no more.
+    /// Bytes in both directions, and from bit [`CALLS`] on how many calls it took; a guess after 2^40 bytes or 2^24 calls. These
+    /// counts are for [`Endpoint::is_worth_moving`], and kept until it is asked no more.
     bytes: AtomicU64,
     /// Something was written to the new socket, or may have been: it is in hands that cannot be watched.
     pub wrote: AtomicBool,
@@ -344,7 +347,7 @@ impl Endpoint {
         if self.phase() > Phase::Waiting {
             return;
         }
-        self.bytes.fetch_add(n, Relaxed);
+        self.bytes.fetch_add(n + (1 << CALLS), Relaxed);
         let (turns, now) = (self.turns.load(Relaxed), 1 + direction as u32);
         if turns & 3 != now {
             self.turns.store((turns & !3).wrapping_add(4) | now, Relaxed);
@@ -354,8 +357,22 @@ impl Endpoint {
     /// Whether the connection has been in use for so long that it is worth moving. Both ends count the same: it is the
     /// same bytes, and the same turns where they answer each other.
     pub fn is_worth_moving(&self, patience: u32) -> bool {
-        let bytes = self.bytes.load(Relaxed) / BYTES_OF_A_TURN;
-        self.turns.load(Relaxed) / 4 >= patience || bytes >= u64::from(patience)
+        let (_, bytes) = self.calls_and_bytes();
+        self.turns.load(Relaxed) / 4 >= patience || bytes / BYTES_OF_A_TURN >= u64::from(patience)
+    }
+
+    /// Whether it is worth moving for its bytes alone, and the program wrote fewer than `small` at a time. Who reads them
+    /// cannot tell.
+    pub fn writes_little(&self, patience: u32, small: u32) -> bool {
+        let turns = self.turns.load(Relaxed);
+        let (calls, bytes) = self.calls_and_bytes();
+        let one_way = turns / 4 < patience && turns & 3 == 1 + Direction::Sent as u32;
+        one_way && bytes < calls * u64::from(small)
+    }
+
+    fn calls_and_bytes(&self) -> (u64, u64) {
+        let both = self.bytes.load(Relaxed);
+        (both >> CALLS, both & ((1 << CALLS) - 1))
     }
 
     /// Keeps an endpoint on TCP without a word to anybody: its counts are wrong.

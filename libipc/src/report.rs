@@ -130,8 +130,8 @@ pub fn stayed(id: Id, reason: Reason) {
     }
     let fd = id.local().fd.load(Relaxed);
     if id.local().claimed.load(Relaxed) != connection() && fds::is_number_of(fd, id) {
-        // Nobody has spoken of it yet, or only the process that it came from.
-        tell_opened(id, fd);
+        // Nobody has spoken of it yet, or only the process that it came from. With proof the peer need not wait.
+        let _ = if reason == Reason::Closed { tell_opened(id, fd) } else { offer(id, tcp_fd(id, fd), [None; 2]) };
     }
     send(&ToDaemon::Stayed { cookie: id.endpoint().birth().cookie, reason }, None);
 }

@@ -145,7 +145,12 @@ impl Matcher {
                     e.verified = false;
                 }
             }
-            Event::Stayed { cookie } => self.decide(cookie, Phase::Stayed),
+            Event::Stayed { cookie } => {
+                self.decide(cookie, Phase::Stayed);
+                if let Some(kin) = self.registry.get(cookie).map(|e| e.kin) {
+                    self.evaluate(now, kin, None, effects);
+                }
+            }
             Event::Ended { cookie } => {
                 self.decide(cookie, Phase::Stayed);
                 self.registry.depart(now, cookie);
@@ -257,7 +262,9 @@ impl Matcher {
             return;
         }
         let Some(kin) = self.registry.get(endpoint.kin).copied() else { return };
-        if kin.is_open() && kin.verified {
+        if kin.phase == Phase::Stayed {
+            self.refuse(cookie, Reason::PeerDeclined, effects);
+        } else if kin.is_open() && kin.verified {
             self.evaluate_kin(&endpoint, &kin, effects);
         }
     }

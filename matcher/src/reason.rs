@@ -65,6 +65,8 @@ reasons! {
     Stdio = 16, "stdio";
     /// The program has forbidden itself system calls (seccomp) while the stream was between the transports.
     Confined = 17, "confined";
+    /// The program wrote many small pieces in one direction, which TCP gathers (`ipcd serve --small-writes`).
+    SmallWrites = 18, "small-writes";
 
     // Decided by ipcd.
     /// No endpoint of this host reported the mirrored four-tuple in time: the peer is remote or has no libipc.

@@ -191,16 +191,22 @@ pub enum ErrorCode {
     Limit = 4,
 }
 
+/// Which connections a process offers, and when.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Terms {
+    /// N: how many bytes of each direction are hashed, 1 to [`MAX_PREFIX`].
+    pub prefix_bytes: u32,
+    /// How many changes of direction a connection shows before it is offered, or as many times 16 KiB; 0: at once.
+    pub patience: u32,
+    /// A connection that was worth moving for its bytes alone stays if the program wrote fewer at a time; 0: none does.
+    pub small_writes: u32,
+}
+
 /// From ipcd to libipc (or the command line).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ToShim {
-    /// Answers Hello; carries the page of [`GrantPage`] (SCM_RIGHTS, a sealed memfd).
-    Welcome {
-        /// N: how many bytes of each direction are hashed, 1 to [`MAX_PREFIX`].
-        prefix_bytes: u32,
-        /// How many changes of direction a connection shows before it is offered, or as many times 16 KiB; 0: at once.
-        patience: u32,
-    },
+    /// Answers Hello; carries the page of [`GRANT_PAGE_LEN`] bytes (SCM_RIGHTS, a sealed memfd).
+    Welcome(Terms),
     /// The endpoint is paired; carries its end of the new socketpair.
     Grant {
         /// The endpoint.
@@ -255,6 +261,10 @@ impl Record {
         self
     }
 
+    fn u32(&mut self, v: u32) -> &mut Self {
+        self.put(&v.to_le_bytes())
+    }
+
     fn u64(&mut self, v: u64) -> &mut Self {
         self.put(&v.to_le_bytes())
     }
@@ -297,6 +307,10 @@ impl<'a> Reader<'a> {
 
     fn u16(&mut self) -> Result<u16, Error> {
         Ok(u16::from_le_bytes(self.take()?))
+    }
+
+    fn u32(&mut self) -> Result<u32, Error> {
+        Ok(u32::from_le_bytes(self.take()?))
     }
 
     fn u64(&mut self) -> Result<u64, Error> {
@@ -402,9 +416,7 @@ impl ToShim {
     /// The record that says this.
     pub fn encode(&self) -> Record {
         match self {
-            ToShim::Welcome { prefix_bytes, patience } => {
-                *Record::new(129).put(&prefix_bytes.to_le_bytes()).put(&patience.to_le_bytes())
-            }
+            ToShim::Welcome(t) => *Record::new(129).u32(t.prefix_bytes).u32(t.patience).u32(t.small_writes),
             ToShim::Grant { cookie, token } => *Record::new(130).u64(*cookie).u64(*token),
             ToShim::Refuse { cookie, token, reason } => {
                 *Record::new(131).u64(*cookie).u64(*token).put(&[*reason as u8])
@@ -419,11 +431,11 @@ impl ToShim {
         let mut r = Reader(record);
         let message = match r.u8()? {
             129 => {
-                let prefix_bytes = u32::from_le_bytes(r.take()?);
-                if prefix_bytes == 0 || prefix_bytes > MAX_PREFIX {
+                let terms = Terms { prefix_bytes: r.u32()?, patience: r.u32()?, small_writes: r.u32()? };
+                if terms.prefix_bytes == 0 || terms.prefix_bytes > MAX_PREFIX {
                     return Err(Error::BadField("prefix_bytes"));
                 }
-                ToShim::Welcome { prefix_bytes, patience: u32::from_le_bytes(r.take()?) }
+                ToShim::Welcome(terms)
             }
             130 => ToShim::Grant { cookie: r.u64()?, token: r.u64()? },
             131 => ToShim::Refuse { cookie: r.u64()?, token: r.u64()?, reason: r.reason()? },

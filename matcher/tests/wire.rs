@@ -2,7 +2,9 @@
 
 use matcher::addr::{Addr, Tuple};
 use matcher::reason::Reason;
-use matcher::wire::{Direction, ErrorCode, MAX_MESSAGE, MAX_PREFIX, NAME_LEN, Opened, Query, Role, ToDaemon, ToShim};
+use matcher::wire::{
+    Direction, ErrorCode, MAX_MESSAGE, MAX_PREFIX, NAME_LEN, Opened, Query, Role, Terms, ToDaemon, ToShim,
+};
 use proptest::prelude::*;
 
 fn addr() -> impl Strategy<Value = Addr> {
@@ -71,7 +73,9 @@ fn to_shim() -> impl Strategy<Value = ToShim> {
         Just(ErrorCode::Limit)
     ];
     prop_oneof![
-        (1..=MAX_PREFIX, any::<u32>()).prop_map(|(prefix_bytes, patience)| ToShim::Welcome { prefix_bytes, patience }),
+        (1..=MAX_PREFIX, any::<u32>(), any::<u32>()).prop_map(|(prefix_bytes, patience, small_writes)| {
+            ToShim::Welcome(Terms { prefix_bytes, patience, small_writes })
+        }),
         any::<(u64, u64)>().prop_map(|(cookie, token)| ToShim::Grant { cookie, token }),
         (any::<(u64, u64)>(), reason()).prop_map(|((cookie, token), reason)| ToShim::Refuse { cookie, token, reason }),
         any::<u64>().prop_map(|len| ToShim::Answer { len }),

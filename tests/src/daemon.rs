@@ -17,6 +17,10 @@ use crate::streams::{self, Stream};
 pub struct Options {
     /// N, the bytes of each direction that are hashed; small, so that streams move early.
     pub prefix: Option<u32>,
+    /// Changes of direction before a stream is offered; 0: short ones are to move, too.
+    pub patience: u32,
+    /// Which writes in one direction are too small to move for, in bytes.
+    pub small_writes: u32,
     /// Environment of the daemon, such as IPCD_TEST_CRASH.
     pub env: Vec<(String, String)>,
 }
@@ -88,8 +92,9 @@ impl Daemon {
             return;
         }
         let mut command = Command::new(artifacts::ipcd());
-        // Short streams are to move, too.
-        command.arg("serve").arg("--socket").arg(self.socket()).args(["--patience", "0"]);
+        command.arg("serve").arg("--socket").arg(self.socket());
+        command.arg("--patience").arg(self.options.patience.to_string());
+        command.arg("--small-writes").arg(self.options.small_writes.to_string());
         if let Some(n) = self.options.prefix {
             command.arg("--prefix").arg(n.to_string());
         }

@@ -87,7 +87,7 @@ fn a_daemon_that_dies_at_any_step_of_a_grant_loses_nothing() {
         for layout in tests::case::ALL {
             let native = case.run(layout, Mode::Native);
             let env = vec![("IPCD_TEST_CRASH".to_owned(), point.to_owned())];
-            let daemon = Daemon::start(Options { prefix: Some(8), env });
+            let daemon = Daemon::start(Options { prefix: Some(8), env, ..Options::default() });
             let socket = daemon.socket();
             let mode = Mode::ShimAt(&socket);
             let shim = case.run_with(layout, mode, |_| Ok(()));

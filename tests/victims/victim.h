@@ -128,7 +128,7 @@ struct test_case {
 };
 extern const struct test_case blocking_cases[], after_cases[], many_cases[], epoll_cases[], halfclose_cases[], question_cases[],
     signal_cases[], process_cases[], stdio_cases[], fault_cases[], wait_cases[], option_cases[], option_call_cases[],
-    option_special_cases[], between_cases[];
+    option_special_cases[], between_cases[], pieces_cases[];
 int exact_main(int argc, char **argv);
 int differential_main(int argc, char **argv);
 void continue_after_exec(int argc, char **argv);

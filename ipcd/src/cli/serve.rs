@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use matcher::wire::MAX_PREFIX;
+use matcher::wire::{MAX_PREFIX, Terms};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::info;
 
@@ -27,6 +27,10 @@ pub struct Args {
     /// Moving costs as much as it gains in about so many. 0: as soon as N bytes have gone by.
     #[arg(long, value_name = "COUNT", default_value_t = DEFAULT_PATIENCE)]
     pub patience: u32,
+    /// Keep connections on TCP that were worth moving for their bytes alone, if the program wrote fewer than BYTES at a
+    /// time. 0: move them, too (docs/performance.md says why).
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    pub small_writes: u32,
     /// Buffer size of the sockets that streams move to, in bytes; 0 leaves it to the kernel.
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub buffer: u32,
@@ -82,7 +86,8 @@ pub fn main(args: &Args) -> Result<(), String> {
     info!(socket = %path.display(), prefix = args.prefix, "listening");
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| format!("cannot start: {e}"))?;
-    let config = Config::new(args.prefix, args.patience, args.buffer, wait_peer, policy);
+    let terms = Terms { prefix_bytes: args.prefix, patience: args.patience, small_writes: args.small_writes };
+    let config = Config::new(terms, args.buffer, wait_peer, policy);
     let served = tokio::task::LocalSet::new().block_on(&runtime, server::serve(place, config, proof));
     // A descriptor that takes its time to close holds nobody up.
     runtime.shutdown_background();
@@ -118,7 +123,7 @@ fn background(args: &Args) -> Result<(), String> {
     let mut command = Command::new(exe);
     command.arg("serve").arg("--detached").arg("--socket").arg(args.socket.path());
     command.args(["--prefix", &args.prefix.to_string(), "--buffer", &args.buffer.to_string()]);
-    command.args(["--patience", &args.patience.to_string()]);
+    command.args(["--patience", &args.patience.to_string(), "--small-writes", &args.small_writes.to_string()]);
     command.args(["--wait-peer", &args.wait_peer.to_string()]);
     if let Some(dir) = &args.copy_library {
         command.arg("--copy-library").arg(std::path::absolute(dir).unwrap_or_else(|_| dir.clone()));

@@ -33,6 +33,9 @@ fn text(s: &Stats) -> String {
     line("uptime", format!("{:.0} s (pid {})", s.uptime_s, s.pid));
     line("prefix (N)", format!("{} bytes", s.prefix_bytes));
     line("patience", format!("{} changes of direction", s.patience));
+    if s.small_writes > 0 {
+        line("small writes", format!("fewer than {} bytes, in one direction, stay", s.small_writes));
+    }
     line("sessions", format!("{} ({} in all)", s.sessions, s.sessions_total));
     let live: usize = s.endpoints.values().sum();
     line("endpoints", format!("{live} ({} in all){}", s.endpoints_total, list(&s.endpoints)));

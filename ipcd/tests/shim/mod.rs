@@ -153,10 +153,8 @@ impl Shim {
         let mut name = [0; NAME_LEN];
         name[..program.len()].copy_from_slice(program.as_bytes());
         shim.say(ToDaemon::Hello { version: VERSION, name });
-        let (Some(ToShim::Welcome { prefix_bytes, .. }), Some(page)) = shim.hear_with_fd() else {
-            panic!("no welcome")
-        };
-        shim.prefix_bytes = prefix_bytes;
+        let (Some(ToShim::Welcome(terms)), Some(page)) = shim.hear_with_fd() else { panic!("no welcome") };
+        shim.prefix_bytes = terms.prefix_bytes;
         shim.page = Some(page);
         shim
     }

@@ -155,6 +155,9 @@ impl Oracle {
         }
         if let Some(kin) = a.kin {
             let Some(b) = self.live.iter().find(|e| e.claim.cookie == kin).cloned() else { return };
+            if b.state == State::Stayed {
+                self.refuse(cookie, Reason::PeerDeclined);
+            }
             if b.state != State::Open || !b.proven {
                 return;
             }
@@ -310,6 +313,9 @@ impl Oracle {
                     && self.live[i].state == State::Open
                 {
                     self.live[i].state = State::Stayed;
+                }
+                if let Some(kin) = self.at(cookie).and_then(|i| self.live[i].kin) {
+                    self.look(now, kin, None);
                 }
             }
             Event::OutOfStep { connected, accepted } => {

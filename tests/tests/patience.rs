@@ -1,0 +1,47 @@
+//! What a stream has to show before it is moved (docs/patience.md).
+
+use std::time::{Duration, Instant};
+
+use tests::case::{Layout, assert_passed, held_ports};
+use tests::daemon::Options;
+use tests::{Case, Daemon, Mode};
+
+/// What `ipcd ls` says of the end of this role: its state, and why.
+fn end(daemon: &Daemon, role: &str) -> Option<(String, Option<String>)> {
+    let ls = daemon.ls();
+    let mut ends = ls.as_array()?.iter().filter_map(|row| row["ends"].as_array()).flatten();
+    let end = ends.find(|end| end["role"] == role)?;
+    Some((end["state"].as_str()?.to_owned(), end["reason"].as_str().map(str::to_owned)))
+}
+
+/// What became of both ends of a stream of `count` writes of `size` bytes, once that is decided.
+fn fate(options: &Options, size: &'static str, count: &'static str) -> [Option<(String, Option<String>)>; 2] {
+    let daemon = Daemon::start(options.clone());
+    let mode = Mode::Shim(&daemon);
+    let case = Case::new("pieces").args(&[size, count]);
+    let mut fate = [None, None];
+    let outcome = case.run_with(Layout::Warm, mode, |mark| {
+        if held_ports(mark).is_some() {
+            let start = Instant::now();
+            let decided = |end: &Option<(String, _)>| end.as_ref().is_some_and(|(s, _)| s == "final" || s == "stay");
+            // Sooner than a peer that nobody is heard of is given up (10 s).
+            while !fate.iter().all(decided) && start.elapsed() < Duration::from_secs(8) {
+                fate = ["connected", "accepted"].map(|role| end(&daemon, role));
+            }
+        }
+        Ok(())
+    });
+    assert_passed(&outcome, &case.program(Layout::Warm, mode), mode);
+    fate
+}
+
+#[test]
+fn small_writes_in_one_direction_stay_where_that_was_chosen() {
+    let chosen = Options { prefix: Some(8), patience: 8, small_writes: 1024, ..Options::default() };
+    let stay = |reason: &str| Some(("stay".to_owned(), Some(reason.to_owned())));
+    // The peer is told at once, and need not wait until nobody has come.
+    assert_eq!(fate(&chosen, "64", "4000"), [stay("small-writes"), stay("peer-declined")]);
+    let moved = Some(("final".to_owned(), None));
+    assert_eq!(fate(&chosen, "8192", "40"), [moved.clone(), moved.clone()]);
+    assert_eq!(fate(&Options { small_writes: 0, ..chosen }, "64", "4000"), [moved.clone(), moved]);
+}
