@@ -9,33 +9,30 @@
 //!   └────────────────────────────┘              └─────────────────────────────────────────┘
 //! ```
 
-use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
+mod table;
 
-use libc::c_int;
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
+
 use matcher::reason::Reason;
 use matcher::wire::{Direction, Role};
 
 use crate::announce::PhaseCell;
-use crate::family::{self, Holders, family};
 use crate::lock::{Held, Lock};
-use crate::pins::Pins;
 use crate::prefix::Prefix;
 use crate::switch::{Phase, Receiver, Sender, Transport};
-use crate::{daemon, fds, report, sys};
+use crate::{daemon, fds, report};
+
+pub use table::{Id, MAX_ENDPOINTS, Pinned, abandon, adopt_in_child, all, allocate, held, prepare, resume, tcp_fd};
 
 /// Shift of the bits that say "lost" beside those that say "complete".
 const MISSED: u32 = 4;
 /// The bit that says: bytes are kept until N is known.
 const KEPT: u8 = 1 << 7;
-/// See [`Local::patience`].
-const PATIENCE: i32 = 64;
 /// So many bytes are worth a change of direction.
 const BYTES_OF_A_TURN: u64 = 16 << 10;
 /// See [`Endpoint::bytes`].
 const CALLS: u32 = 40;
-/// Endpoints of one family of processes.
-pub const MAX_ENDPOINTS: usize = 1 << 16;
 
 /// One direction: the pure state and the prefix. Guarded by the lock beside it.
 pub struct Half<S> {
@@ -105,136 +102,6 @@ pub mod sides {
     pub const TX_SHUT: u8 = 8;
     /// The new transport ended.
     pub const ENDED: u8 = 16;
-}
-
-/// What this process knows of an endpoint. Descriptor numbers are -1 where there is none.
-pub struct Local {
-    /// The descriptor numbers that are the endpoint, and the calls in progress on it.
-    pub pins: Pins,
-    /// Descriptor numbers of the program that are the endpoint.
-    pub fds: AtomicU32,
-    /// One of them.
-    pub fd: AtomicI32,
-    /// The granted socket, not adopted yet.
-    pub grant: AtomicI32,
-    /// Above the program's numbers: the new transport (until final), and the TCP socket (once adopted).
-    pub unix: AtomicI32,
-    pub tcp: AtomicI32,
-    /// How many more calls put off the step to final, if ipcd has no room for the report of it.
-    pub patience: AtomicI32,
-    /// The connection on which this process told ipcd of it; 0: none.
-    pub claimed: AtomicU32,
-    /// `SO_COOKIE` of the new socket, once final.
-    pub unix_cookie: AtomicU64,
-    /// The program waits for it with poll or select.
-    pub polled: AtomicBool,
-    /// The first epoll registration (an index of the pool in `epoll`), plus one.
-    pub registrations: AtomicU32,
-}
-
-/// A reference to an endpoint, valid while the process pins it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Id {
-    pub index: u32,
-}
-
-static TABLE: AtomicPtr<Endpoint> = AtomicPtr::new(core::ptr::null_mut());
-static HOLDERS: AtomicPtr<Holders> = AtomicPtr::new(core::ptr::null_mut());
-static LOCALS: AtomicPtr<Local> = AtomicPtr::new(core::ptr::null_mut());
-
-/// Makes the tables if they are not there; false if there is no memory for them.
-pub fn prepare() -> bool {
-    if !TABLE.load(Acquire).is_null() {
-        return true;
-    }
-    let private = sys::map_memory(MAX_ENDPOINTS * size_of::<Local>(), false).cast::<Local>();
-    let shared = family::found();
-    if shared.is_null() || private.is_null() {
-        return false;
-    }
-    // Two threads may come here at once: the table of the one that loses stays mapped, untouched.
-    let _ = LOCALS.compare_exchange(core::ptr::null_mut(), private, AcqRel, Acquire);
-    // SAFETY: just mapped.
-    HOLDERS.store(unsafe { &raw mut (*shared).holders }.cast(), Release);
-    // SAFETY: as above.
-    TABLE.store(unsafe { &raw mut (*shared).endpoints }.cast(), Release);
-    crate::hooks::real::find_all();
-    true
-}
-
-/// One more than the largest index ever used in the family.
-fn used() -> u32 {
-    family().map_or(0, |f| f.used.load(Relaxed))
-}
-
-impl Id {
-    /// The endpoint. Callers hold a pin or have just found it in the descriptor table.
-    pub fn endpoint(self) -> &'static Endpoint {
-        let at = self.index as usize % MAX_ENDPOINTS;
-        // SAFETY: an Id exists only after `prepare` mapped the tables, which are never unmapped; zeroed memory is a
-        // valid Endpoint except for its cells, which are written before the endpoint is put in the table.
-        unsafe { &*TABLE.load(Relaxed).add(at) }
-    }
-
-    /// The processes that hold descriptors of the endpoint. None: its memory is free.
-    pub fn holders(self) -> &'static Holders {
-        let at = self.index as usize % MAX_ENDPOINTS;
-        // SAFETY: as above; Holders is made of atomics.
-        unsafe { &*HOLDERS.load(Relaxed).add(at) }
-    }
-
-    pub fn local(self) -> &'static Local {
-        let at = self.index as usize % MAX_ENDPOINTS;
-        // SAFETY: as above; Local is made of atomics.
-        unsafe { &*LOCALS.load(Relaxed).add(at) }
-    }
-
-    /// The handle that ipcd echoes: index and generation.
-    pub fn token(self) -> u64 {
-        u64::from(self.endpoint().generation.load(Relaxed)) << 32 | u64::from(self.index)
-    }
-
-    /// The endpoint of a token, if this process still holds the same one; pinned.
-    pub fn from_token(token: u64) -> Option<Pinned> {
-        let id = Id { index: token as u32 };
-        if id.index >= used() {
-            return None;
-        }
-        let pinned = id.pin()?;
-        (id.token() == token && id.local().fds.load(Relaxed) > 0).then_some(pinned)
-    }
-
-    /// Keeps the entry from being reused while a call works with it; `None` if this process does not hold it.
-    pub fn pin(self) -> Option<Pinned> {
-        self.local().pins.pin().then_some(Pinned(self))
-    }
-
-    /// Ends this process's hold when nothing uses it any more.
-    pub fn unpin(self) {
-        if self.local().pins.unpin() {
-            crate::finish::released(self);
-        }
-    }
-
-    pub fn generation_bits(self) -> u32 {
-        self.endpoint().generation.load(Relaxed)
-    }
-}
-
-/// A pinned endpoint.
-pub struct Pinned(Id);
-
-impl core::ops::Deref for Pinned {
-    type Target = Id;
-    fn deref(&self) -> &Id {
-        &self.0
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        self.0.unpin();
-    }
 }
 
 /// A locked half of an endpoint.
@@ -449,133 +316,4 @@ pub fn stayed(id: Id, reason: Reason, was: Phase) {
     if was > Phase::Connecting {
         report::stayed(id, reason);
     }
-}
-
-/// A new endpoint in phase Connecting, held by this process, with no descriptor yet.
-pub fn allocate() -> Option<Pinned> {
-    if !prepare() {
-        return None;
-    }
-    let family = family()?;
-    let start = family.next.load(Relaxed);
-    for step in 0..MAX_ENDPOINTS as u32 {
-        let index = (start + step) % MAX_ENDPOINTS as u32;
-        let id = Id { index };
-        if id.holders().claim(family::slot()) {
-            family.next.store((index + 1) % MAX_ENDPOINTS as u32, Relaxed);
-            family.used.fetch_max(index + 1, Relaxed);
-            reset(id);
-            return Some(Pinned(id));
-        }
-        if step == 64 {
-            family::reclaim_dead();
-        }
-    }
-    None
-}
-
-fn reset(id: Id) {
-    let e = id.endpoint();
-    e.generation.fetch_add(1, Relaxed);
-    e.prefix_complete.store(0, Relaxed);
-    e.told.store(0, Relaxed);
-    e.sides.store(sides::CONTROL, Relaxed);
-    e.told_on.store(0, Relaxed);
-    e.turns.store(0, Relaxed);
-    e.wrote.store(false, Relaxed);
-    e.bytes.store(0, Relaxed);
-    e.reason.store(0, Relaxed);
-    e.connect_began.store(0, Relaxed);
-    e.deaf_readers.store(0, Relaxed);
-    e.deaf_writers.store(0, Relaxed);
-    // A process that was killed in the middle of a call leaves its locks held.
-    e.recv_lock.unlock();
-    e.send_lock.unlock();
-    // SAFETY: `claim` made this thread the only one that knows of the endpoint.
-    unsafe {
-        e.rx.get().write(Half::new(Receiver::NEW));
-        e.tx.get().write(Half::new(Sender::NEW));
-    }
-    begin_local(id);
-    e.phase.begin();
-}
-
-/// This process begins to hold the endpoint, with no descriptor yet.
-fn begin_local(id: Id) {
-    let l = id.local();
-    for fd in [&l.fd, &l.grant, &l.unix, &l.tcp] {
-        fd.store(-1, Relaxed);
-    }
-    l.fds.store(0, Relaxed);
-    l.registrations.store(0, Relaxed);
-    l.polled.store(false, Relaxed);
-    l.patience.store(PATIENCE, Relaxed);
-    l.unix_cookie.store(0, Relaxed);
-    l.claimed.store(0, Relaxed);
-    l.pins.hold();
-}
-
-/// The endpoint of an index, if this process's slot is among the holders of that generation of it: what a program is
-/// given on the way through exec. Locks that threads of the program before had are free again.
-pub fn resume(index: u32, generation: u32) -> Option<Pinned> {
-    let id = Id { index };
-    let e = id.endpoint();
-    if index >= used() || id.generation_bits() != generation || !id.holders().has(family::slot()) {
-        return None;
-    }
-    begin_local(id);
-    if e.recv_lock.unlock_own()
-        && let Some(mut rx) = e.lock_rx()
-    {
-        rx.damaged = true;
-    }
-    if e.send_lock.unlock_own()
-        && let Some(mut tx) = e.lock_tx()
-    {
-        tx.damaged = true;
-    }
-    Some(Pinned(id))
-}
-
-/// Every endpoint that this process holds.
-pub fn held() -> impl Iterator<Item = Id> + Clone {
-    let slot = family::slot();
-    (0..used()).map(|index| Id { index }).filter(move |id| id.holders().has(slot))
-}
-
-/// Every endpoint of the table, held or not.
-pub fn all() -> impl Iterator<Item = Id> {
-    (0..used()).map(|index| Id { index })
-}
-
-/// The TCP socket of an endpoint: hidden once adopted, before that the program's own descriptor.
-pub fn tcp_fd(id: Id, fd: c_int) -> c_int {
-    match id.local().tcp.load(Acquire) {
-        -1 => fd,
-        hidden => hidden,
-    }
-}
-
-/// In the child of a fork, which is among the holders already: it holds what its copy of the tables says, and no call is
-/// in progress.
-pub fn adopt_in_child() {
-    // Nothing is written where nothing changes: the memory is the parent's, too, until somebody writes.
-    for l in all().map(Id::local) {
-        let fds = l.fds.load(Relaxed);
-        if fds > 0 && l.pins.users() != fds {
-            l.pins.hold();
-            for _ in 1..fds {
-                l.pins.pin();
-            }
-        }
-    }
-}
-
-/// In a child that found no slot in the family: it starts its own, and the descriptors it inherited stay as they are.
-pub fn abandon() {
-    fds::clear();
-    TABLE.store(core::ptr::null_mut(), SeqCst);
-    HOLDERS.store(core::ptr::null_mut(), SeqCst);
-    LOCALS.store(core::ptr::null_mut(), SeqCst);
-    family::leave();
 }

@@ -5,8 +5,12 @@
 //! it when the process ends, in whatever way, and no pid has to be believed (docs/kernel-notes/record-locks.md).
 //!
 //! ```text
-//!   Free ──fork, spawn──► Pending ──the child has its lock──► Taken ──its lock is gone──► Free
+//!   Free ──fork, spawn──► Pending ──the child has its lock──► Taken
+//!    ▲                       │ its parent or it is gone          │ its lock is gone
+//!    └──── nobody holds ── Reclaimed ◄───────────────────────────┘
 //! ```
+//!
+//! Only one process at a time cleans up after a slot, and only if nothing became of the slot since it looked.
 
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
@@ -21,25 +25,73 @@ const WORDS: usize = 4;
 pub const SLOTS: usize = WORDS * 64;
 
 /// What a slot is.
-const FREE: u32 = 0;
-const PENDING: u32 = 1;
-const TAKEN: u32 = 2;
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Kind {
+    Free = 0,
+    Pending = 1,
+    Taken = 2,
+    Reclaimed = 3,
+}
 
-#[repr(C)]
-struct Slot {
-    state: AtomicU32,
-    /// The slot of the process that made it Pending.
-    by: AtomicU32,
-    /// Different for every child that the slot was ever made for.
-    nonce: AtomicU32,
+/// A slot in one word: its kind (2 bits), the slot of the process that made it Pending or Reclaimed (8), and a count that
+/// tells each child that the slot was made for from the ones before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Word(u32);
+
+impl Word {
+    fn kind(self) -> Kind {
+        match self.0 & 3 {
+            0 => Kind::Free,
+            1 => Kind::Pending,
+            2 => Kind::Taken,
+            _ => Kind::Reclaimed,
+        }
+    }
+
+    fn by(self) -> usize {
+        (self.0 >> 2) as usize % SLOTS
+    }
+
+    fn nonce(self) -> u32 {
+        self.0 >> 10
+    }
+
+    fn becomes(self, kind: Kind, by: usize) -> Word {
+        Word(self.0 & !0x3ff | (by as u32 & 0xff) << 2 | kind as u32)
+    }
+
+    fn counted(self) -> Word {
+        Word(self.0.wrapping_add(1 << 10))
+    }
+}
+
+/// See [`Word`].
+#[repr(transparent)]
+struct Slot(AtomicU32);
+
+impl Slot {
+    fn get(&self) -> Word {
+        Word(self.0.load(Acquire))
+    }
+
+    /// True if it was `old` still.
+    fn step(&self, old: Word, new: Word) -> bool {
+        self.0.compare_exchange(old.0, new.0, AcqRel, Relaxed).is_ok()
+    }
+
+    fn become_mine(&self, kind: Kind) {
+        self.0.store(self.get().becomes(kind, slot()).0, Release);
+    }
 }
 
 /// The shared memory. Zeroed, it is the memory of a family without processes.
 #[repr(C)]
 pub struct Family {
-    /// One more than the largest endpoint index ever used, and where to look for a free one.
+    /// One more than the largest endpoint index ever used, where to look for a free one, and how far (0: as at first).
     pub used: AtomicU32,
     pub next: AtomicU32,
+    pub limit: AtomicU32,
     slots: [Slot; SLOTS],
     pub carried: [Carried; SLOTS],
     /// Apart from the endpoints, so that who looks through all of them (fork does) touches little memory.
@@ -94,7 +146,10 @@ pub fn found() -> *mut Family {
     }
     FILE.store(file, Relaxed);
     SLOT.store(0, Relaxed);
-    occupy(0);
+    if file >= 0 {
+        sys::lock_byte(file, 0);
+    }
+    set(0, Kind::Taken);
     at
 }
 
@@ -107,9 +162,7 @@ pub fn join(file: c_int, slot: usize, nonce: u32) -> bool {
     FAMILY.store(at, Release);
     FILE.store(file, Relaxed);
     SLOT.store(slot as u32, Relaxed);
-    let meant = slots().and_then(|s| s.get(slot)).is_some_and(|s| s.nonce.load(Acquire) == nonce);
-    if meant && sys::lock_byte(file, slot) {
-        set(slot, TAKEN);
+    if self::nonce(slot) == nonce && occupy(slot) {
         return true;
     }
     FAMILY.store(core::ptr::null_mut(), Release);
@@ -133,33 +186,39 @@ fn slots() -> Option<&'static [Slot; SLOTS]> {
     family().map(|f| &f.slots)
 }
 
-fn set(slot: usize, state: u32) {
+/// A slot that nobody but this process changes now.
+fn set(slot: usize, kind: Kind) {
     if let Some(s) = slots().and_then(|s| s.get(slot)) {
-        s.state.store(state, Release);
+        s.become_mine(kind);
     }
 }
 
-/// The calling process takes `slot` for its own: first the lock, then the word.
-pub fn occupy(slot: usize) {
+/// The calling process takes `slot` for its own: first the lock, then the word. False if somebody has reclaimed it,
+/// because the process that made it was gone.
+pub fn occupy(slot: usize) -> bool {
     SLOT.store(slot as u32, Relaxed);
     CHILDREN.iter().for_each(|pid| pid.store(0, Relaxed));
-    if file() >= 0 {
-        sys::lock_byte(file(), slot);
+    if file() >= 0 && !sys::lock_byte(file(), slot) {
+        return false;
     }
-    set(slot, TAKEN);
+    // An exec of the slot's own process finds it Taken.
+    let meant = |word: &Word| matches!(word.kind(), Kind::Pending | Kind::Taken);
+    let Some(s) = slots().and_then(|s| s.get(slot)) else { return false };
+    let word = s.get();
+    meant(&word) && s.step(word, word.becomes(Kind::Taken, slot))
 }
 
 /// Takes a slot for a child that is about to be; `None` if all are taken.
 pub fn expect_child() -> Option<usize> {
     let all = slots()?;
-    let free = |s: &Slot| s.state.compare_exchange(FREE, PENDING, AcqRel, Relaxed).is_ok();
+    let free = |s: &Slot| {
+        let word = s.get();
+        word.kind() == Kind::Free && s.step(word, word.counted().becomes(Kind::Pending, self::slot()))
+    };
     let slot = all.iter().position(free).or_else(|| {
         reclaim_dead();
         all.iter().position(free)
     })?;
-    let s = all.get(slot)?;
-    s.by.store(self::slot() as u32, Relaxed);
-    s.nonce.fetch_add(1, AcqRel);
     if let Some(pid) = CHILDREN.get(slot) {
         pid.store(0, Relaxed);
     }
@@ -168,7 +227,7 @@ pub fn expect_child() -> Option<usize> {
 
 /// What tells a child of this slot from an earlier one.
 pub fn nonce(slot: usize) -> u32 {
-    slots().and_then(|s| s.get(slot)).map_or(0, |s| s.nonce.load(Acquire))
+    slots().and_then(|s| s.get(slot)).map_or(0, |s| s.get().nonce())
 }
 
 /// The child that a slot waits for is this process.
@@ -178,29 +237,29 @@ pub fn child_is(slot: usize, pid: c_int) {
     }
 }
 
-/// Frees a slot that no process has.
+/// Frees a slot that this process has made, or reclaimed, and no process has.
 pub fn free(slot: usize) {
     endpoint::all().for_each(|id| {
         id.holders().remove(slot);
     });
-    set(slot, FREE);
+    set(slot, Kind::Free);
 }
 
 /// Whether the process of a slot has ended.
 pub fn is_dead(slot: usize) -> bool {
-    let Some(s) = slots().and_then(|s| s.get(slot)) else { return true };
-    match s.state.load(Acquire) {
-        FREE => true,
+    let Some(word) = slots().and_then(|s| s.get(slot)).map(Slot::get) else { return true };
+    match word.kind() {
+        Kind::Free | Kind::Reclaimed => true,
         _ if slot == self::slot() => false,
-        PENDING => {
-            let by = s.by.load(Relaxed) as usize;
+        Kind::Pending => {
+            let by = word.by();
             match CHILDREN.get(slot).map_or(0, |pid| pid.load(Relaxed)) {
                 // Whoever made the slot knows the pid, and nobody else can tell.
                 0 => by != self::slot() && by != slot && is_dead(by),
                 pid => sys::process_ended(pid),
             }
         }
-        _ => file() >= 0 && !sys::is_byte_locked(file(), slot),
+        Kind::Taken => file() >= 0 && !sys::is_byte_locked(file(), slot),
     }
 }
 
@@ -209,7 +268,14 @@ pub fn reclaim_dead() -> bool {
     let Some(slots) = slots() else { return false };
     let mut found = false;
     for (slot, s) in slots.iter().enumerate() {
-        if s.state.load(Relaxed) != FREE && is_dead(slot) {
+        let word = s.get();
+        let over = match word.kind() {
+            Kind::Free => false,
+            // Whoever began has not finished.
+            Kind::Reclaimed => word.by() != self::slot() && is_dead(word.by()),
+            Kind::Pending | Kind::Taken => is_dead(slot),
+        };
+        if over && s.step(word, word.becomes(Kind::Reclaimed, self::slot())) {
             free(slot);
             found = true;
         }
@@ -228,7 +294,7 @@ impl Holders {
 
     /// Takes free memory for `slot`; false if it is not free.
     pub fn claim(&self, slot: usize) -> bool {
-        if self.0.iter().any(|w| w.load(Relaxed) != 0) {
+        if self.is_any() {
             return false;
         }
         let (word, bit) = self.word(slot);
@@ -241,6 +307,10 @@ impl Holders {
             word.fetch_and(!bit, SeqCst);
         }
         alone
+    }
+
+    pub fn is_any(&self) -> bool {
+        self.0.iter().any(|w| w.load(Relaxed) != 0)
     }
 
     pub fn has(&self, slot: usize) -> bool {
@@ -284,5 +354,34 @@ impl Holders {
             }
         }
         sole
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_holds_kind_slot_and_count() {
+        let mut word = Word(0);
+        assert!(word.kind() == Kind::Free && word.nonce() == 0);
+        for nonce in 1..=3 {
+            for (kind, by) in [(Kind::Pending, 255), (Kind::Taken, 0), (Kind::Reclaimed, 129), (Kind::Free, 7)] {
+                word = if kind == Kind::Pending { word.counted() } else { word }.becomes(kind, by);
+                assert!(word.kind() == kind && word.by() == by && word.nonce() == nonce);
+            }
+        }
+    }
+
+    #[test]
+    fn who_looked_before_something_became_of_a_slot_cleans_nothing() {
+        let slot = Slot(AtomicU32::new(0));
+        let pending = slot.get().counted().becomes(Kind::Pending, 1);
+        assert!(slot.step(slot.get(), pending));
+        let (seen, taken) = (slot.get(), pending.becomes(Kind::Taken, 2));
+        // Reclaimed, freed and made for another child by somebody quicker.
+        assert!(slot.step(seen, taken) && slot.step(taken, taken.becomes(Kind::Free, 3)));
+        assert!(slot.step(slot.get(), slot.get().counted().becomes(Kind::Pending, 1)));
+        assert!(!slot.step(seen, seen.becomes(Kind::Reclaimed, 4)));
     }
 }

@@ -60,10 +60,8 @@ pub extern "C" fn after_fork_in_child() {
     }
     match CHILD_SLOT.swap(NONE, SeqCst) {
         NONE => endpoint::abandon(),
-        slot => {
-            family::occupy(slot);
-            endpoint::adopt_in_child();
-        }
+        slot if family::occupy(slot) => endpoint::adopt_in_child(),
+        _ => endpoint::abandon(),
     }
 }
 
