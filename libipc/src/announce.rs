@@ -78,10 +78,11 @@ impl Parker {
 }
 
 /// Where the threads of a process announce that they wait.
+#[repr(C)]
 pub struct Board<const N: usize> {
-    parkers: [Parker; N],
     /// One more than the highest parker ever used.
     used: AtomicU32,
+    parkers: [Parker; N],
 }
 
 impl<const N: usize> Board<N> {
@@ -137,6 +138,8 @@ impl<const N: usize> Board<N> {
             }
             parker.waits_for.store(FREE, Relaxed);
         }
-        self.used.store(0, Relaxed);
+        if self.used.load(Relaxed) != 0 {
+            self.used.store(0, Relaxed);
+        }
     }
 }

@@ -12,10 +12,13 @@ use crate::endpoint::{self, Id};
 use crate::switch::Phase;
 use crate::{daemon_path, family, fds, names, report, sys};
 
+#[unsafe(link_section = ".data.fork")]
 static SOCKET: AtomicI32 = AtomicI32::new(-1);
 /// The number of the last connection, while there is none; -1: free.
+#[unsafe(link_section = ".data.fork")]
 static NUMBER: AtomicI32 = AtomicI32::new(-1);
 /// Names the connection in [`Endpoint::told_on`](crate::endpoint::Endpoint): the process's slot and a count. 0: none.
+#[unsafe(link_section = ".data.fork")]
 static CONNECTION: AtomicU32 = AtomicU32::new(0);
 /// Where the page of the latest ipcd is mapped; once mapped, the address never changes.
 static PAGE: AtomicPtr<AtomicU32> = AtomicPtr::new(core::ptr::null_mut());
@@ -199,7 +202,9 @@ pub fn forget_connection() {
     }
     CONNECTION.store(0, SeqCst);
     report::forget();
-    BUSY.store(false, SeqCst);
+    if BUSY.load(Relaxed) {
+        BUSY.store(false, SeqCst);
+    }
 }
 
 /// Takes what ipcd has sent. Costs two loads if that is nothing.

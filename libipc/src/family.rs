@@ -66,22 +66,26 @@ impl Word {
     }
 }
 
-/// See [`Word`].
-#[repr(transparent)]
-struct Slot(AtomicU32);
+#[repr(C)]
+struct Slot {
+    /// See [`Word`].
+    word: AtomicU32,
+    /// The process that a Pending slot is for, as its parent knows it; 0: not known.
+    pid: AtomicI32,
+}
 
 impl Slot {
     fn get(&self) -> Word {
-        Word(self.0.load(Acquire))
+        Word(self.word.load(Acquire))
     }
 
     /// True if it was `old` still.
     fn step(&self, old: Word, new: Word) -> bool {
-        self.0.compare_exchange(old.0, new.0, AcqRel, Relaxed).is_ok()
+        self.word.compare_exchange(old.0, new.0, AcqRel, Relaxed).is_ok()
     }
 
     fn become_mine(&self, kind: Kind) {
-        self.0.store(self.get().becomes(kind, slot()).0, Release);
+        self.word.store(self.get().becomes(kind, slot()).0, Release);
     }
 }
 
@@ -103,9 +107,8 @@ static FAMILY: AtomicPtr<Family> = AtomicPtr::new(core::ptr::null_mut());
 /// The file of the memory, hidden; -1 where the system gave none: then nobody is ever taken for dead.
 static FILE: AtomicI32 = AtomicI32::new(-1);
 /// This process's slot.
+#[unsafe(link_section = ".data.fork")]
 static SLOT: AtomicU32 = AtomicU32::new(0);
-/// The pids of the children that slots are pending for; 0: not known.
-static CHILDREN: [AtomicI32; SLOTS] = [const { AtomicI32::new(0) }; SLOTS];
 
 /// The shared memory, if there is one.
 pub fn family() -> Option<&'static Family> {
@@ -197,7 +200,6 @@ fn set(slot: usize, kind: Kind) {
 /// because the process that made it was gone.
 pub fn occupy(slot: usize) -> bool {
     SLOT.store(slot as u32, Relaxed);
-    CHILDREN.iter().for_each(|pid| pid.store(0, Relaxed));
     if file() >= 0 && !sys::lock_byte(file(), slot) {
         return false;
     }
@@ -219,9 +221,7 @@ pub fn expect_child() -> Option<usize> {
         reclaim_dead();
         all.iter().position(free)
     })?;
-    if let Some(pid) = CHILDREN.get(slot) {
-        pid.store(0, Relaxed);
-    }
+    all.get(slot)?.pid.store(0, Relaxed);
     Some(slot)
 }
 
@@ -232,8 +232,8 @@ pub fn nonce(slot: usize) -> u32 {
 
 /// The child that a slot waits for is this process.
 pub fn child_is(slot: usize, pid: c_int) {
-    if let Some(known) = CHILDREN.get(slot) {
-        known.store(pid, Relaxed);
+    if let Some(s) = slots().and_then(|s| s.get(slot)) {
+        s.pid.store(pid, Relaxed);
     }
 }
 
@@ -247,18 +247,17 @@ pub fn free(slot: usize) {
 
 /// Whether the process of a slot has ended.
 pub fn is_dead(slot: usize) -> bool {
-    let Some(word) = slots().and_then(|s| s.get(slot)).map(Slot::get) else { return true };
+    let Some(s) = slots().and_then(|s| s.get(slot)) else { return true };
+    let word = s.get();
     match word.kind() {
         Kind::Free | Kind::Reclaimed => true,
         _ if slot == self::slot() => false,
-        Kind::Pending => {
-            let by = word.by();
-            match CHILDREN.get(slot).map_or(0, |pid| pid.load(Relaxed)) {
-                // Whoever made the slot knows the pid, and nobody else can tell.
-                0 => by != self::slot() && by != slot && is_dead(by),
-                pid => sys::process_ended(pid),
-            }
-        }
+        // Whoever made the slot knows the pid, and nobody else can tell what it means.
+        Kind::Pending if word.by() == self::slot() => match s.pid.load(Relaxed) {
+            0 => false,
+            pid => sys::process_ended(pid),
+        },
+        Kind::Pending => word.by() != slot && is_dead(word.by()),
         Kind::Taken => file() >= 0 && !sys::is_byte_locked(file(), slot),
     }
 }
@@ -375,7 +374,7 @@ mod tests {
 
     #[test]
     fn who_looked_before_something_became_of_a_slot_cleans_nothing() {
-        let slot = Slot(AtomicU32::new(0));
+        let slot = Slot { word: AtomicU32::new(0), pid: AtomicI32::new(0) };
         let pending = slot.get().counted().becomes(Kind::Pending, 1);
         assert!(slot.step(slot.get(), pending));
         let (seen, taken) = (slot.get(), pending.becomes(Kind::Taken, 2));

@@ -296,7 +296,9 @@ impl Turn {
 
     /// In the child of a fork: the thread whose turn it was may not exist here.
     pub fn reset() {
-        CHANGING.store(false, SeqCst);
+        if CHANGING.load(Relaxed) {
+            CHANGING.store(false, SeqCst);
+        }
     }
 }
 

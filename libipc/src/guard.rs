@@ -16,7 +16,11 @@ impl Errno {
 
 impl Drop for Errno {
     fn drop(&mut self) {
-        set_errno(self.0);
+        // Not written where it is so already: fork would have to copy the page.
+        // SAFETY: as above.
+        if unsafe { *libc::__errno_location() } != self.0 {
+            set_errno(self.0);
+        }
     }
 }
 

@@ -1,4 +1,7 @@
 //! What happens around fork, and what this process knows of its threads.
+//!
+//! Each page that the child writes to is copied. So what it has to write lies together (section `.data.fork`), and nothing
+//! is written that is so already.
 
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering::*};
 
@@ -9,9 +12,11 @@ use crate::hooks::symbol;
 use crate::{confine, daemon, epoll, family, fds, park, sys};
 
 /// The slot that this process's next child gets.
+#[unsafe(link_section = ".data.fork")]
 static CHILD_SLOT: AtomicUsize = AtomicUsize::new(NONE);
 const NONE: usize = usize::MAX;
 /// The process that the statics describe: another one is a child that no hook announced.
+#[unsafe(link_section = ".data.fork")]
 static OWNER: AtomicI32 = AtomicI32::new(0);
 
 /// Whether the statics describe the calling process. Not so in the child of a raw clone or of `_Fork`: what it closes,

@@ -158,7 +158,7 @@ const KIN: u64 = 1 << 63;
 
 /// In the child of a fork: what waits to be said is the parent's to say.
 pub fn forget() {
-    CLOSED.iter().for_each(|slot| slot.store(0, Relaxed));
+    CLOSED.iter().filter(|slot| slot.load(Relaxed) != 0).for_each(|slot| slot.store(0, Relaxed));
 }
 
 fn tell_closed(gone: u64) -> bool {

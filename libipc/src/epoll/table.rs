@@ -67,7 +67,9 @@ pub const EMPTY: Registration = Registration {
 };
 static REGISTRATIONS: Shared =
     Shared(UnsafeCell::new(Pool { entries: [EMPTY; POOL], buckets: [0; BUCKETS], free: 0, high: 0 }));
+#[unsafe(link_section = ".data.fork")]
 static LOCK: Lock = Lock::new();
+#[unsafe(link_section = ".data.fork")]
 static HELD_OVER_FORK: AtomicBool = AtomicBool::new(false);
 
 /// The locked table. Fields drop in this order: signals come back after the lock is free.
