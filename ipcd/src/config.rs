@@ -11,6 +11,9 @@ use crate::fault::Fault;
 pub const DEFAULT_PREFIX: u32 = 32;
 /// Changes of direction that a connection shows before it is offered, unless it is chosen (docs/patience.md).
 pub const DEFAULT_PATIENCE: u32 = 32;
+/// Buffer size of the sockets that are granted unless it is chosen, in bytes: with twice that, as the kernel counts, they
+/// hold what a TCP connection may grow to (net.ipv4.tcp_wmem).
+pub const DEFAULT_BUFFER: u32 = 2 << 20;
 /// How long an endpoint waits for its peer unless it is chosen.
 pub const DEFAULT_WAIT_PEER: f64 = 10.0;
 

@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::info;
 
 use super::SocketArg;
-use crate::config::{Config, DEFAULT_PATIENCE, DEFAULT_PREFIX, DEFAULT_WAIT_PEER};
+use crate::config::{Config, DEFAULT_BUFFER, DEFAULT_PATIENCE, DEFAULT_PREFIX, DEFAULT_WAIT_PEER};
 use crate::path::Place;
 use crate::proof::Proof;
 use crate::{policy, server};
@@ -31,8 +31,9 @@ pub struct Args {
     /// time. 0: move them, too (docs/performance.md says why).
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub small_writes: u32,
-    /// Buffer size of the sockets that streams move to, in bytes; 0 leaves it to the kernel.
-    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    /// Buffer size of the sockets that streams move to, in bytes (the kernel takes twice that for its own overhead, and
+    /// gives no more than net.core.wmem_max to an ipcd that is not root's); 0 leaves it to the kernel.
+    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_BUFFER)]
     pub buffer: u32,
     /// How long an endpoint waits for its peer to be reported.
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_WAIT_PEER)]
