@@ -73,9 +73,10 @@ pub fn hear_locked(id: Id, rx: &mut Receiver) {
     note_rx(id, rx);
 }
 
-/// Whether the next thing to read is the end of the stream, or an error.
-fn has_ended(socket: c_int) -> bool {
-    !matches!(sys::recv(socket, &mut [0], libc::MSG_PEEK | libc::MSG_DONTWAIT), EAGAIN | 1)
+/// Whether the next thing to read is the end of the stream, or an error. Not read: an error would be taken from the program.
+pub fn has_ended(socket: c_int) -> bool {
+    let mut end = [pollfd { fd: socket, events: libc::POLLRDHUP, revents: 0 }];
+    sys::ppoll(&mut end, Some(0), None) != 0 && !sys::ioctl_int(socket, libc::FIONREAD as u32).is_ok_and(|n| n > 0)
 }
 
 /// Counts anew what a call left uncounted whose process died in it. `fd` is the program's descriptor.
@@ -306,6 +307,8 @@ pub fn readiness(id: Id, events: i16) -> Option<i16> {
         return None;
     }
     let mut both = watch(id, events);
+    // HUP and ERR of TCP are the stream's, whoever asks for what.
+    both[0].fd = id.local().tcp.load(Acquire);
     let control = e.sides() & sides::CONTROL != 0;
     sys::ppoll(&mut both, Some(0), None);
     let [tcp, unix] = both.map(|p| p.revents);
@@ -323,16 +326,21 @@ pub fn is_false_reset(id: Id) -> bool {
 }
 
 /// A Unix-domain socket says HUP as soon as the peer has closed; TCP when both halves are shut, or after a reset. So
-/// TCP is asked, unless it is clear: our half is shut, too, or an error of the Unix-domain socket is a reset that TCP need not
-/// know of (the peer left bytes unread).
+/// TCP is asked. Beside its word counts that our half is shut, too, and a reset that TCP does not know of (the peer's process ended
+/// with bytes unread).
 pub fn with_tcp_hangup(id: Id, revents: i16) -> i16 {
     const OVER: i16 = libc::POLLHUP | libc::POLLERR;
-    let reset = revents & libc::POLLERR != 0 && !is_false_reset(id);
-    let over = reset || id.endpoint().sides() & sides::TX_SHUT != 0;
-    if revents & libc::POLLHUP == 0 || over {
+    if revents & libc::POLLHUP == 0 {
         return revents;
     }
     let mut tcp = [pollfd { fd: id.local().tcp.load(Acquire), events: 0, revents: 0 }];
     sys::ppoll(&mut tcp, Some(0), None);
-    revents & !OVER | tcp[0].revents & OVER
+    let tcp = tcp[0].revents & OVER;
+    let reset = revents & libc::POLLERR != 0 && tcp & libc::POLLHUP == 0 && !is_false_reset(id);
+    let own = match id.endpoint().sides() & sides::TX_SHUT != 0 {
+        _ if reset => OVER,
+        true => libc::POLLHUP,
+        false => 0,
+    };
+    revents & (!OVER | own) | tcp
 }
