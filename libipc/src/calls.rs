@@ -11,6 +11,7 @@ pub mod receive;
 pub mod rights;
 pub mod select;
 pub mod send;
+pub mod settled;
 pub mod spawn;
 pub mod stdio;
 pub mod wait;

@@ -37,7 +37,8 @@ pub fn replace_descriptors(id: Id) {
             }
         }
     });
-    if done {
+    // Where the program has closed its numbers, the calls that it has in progress go on with the hidden one.
+    if done && id.local().fds.load(SeqCst) > 0 {
         id.local().unix.store(-1, SeqCst);
         fds::close_hidden(unix);
     }

@@ -4,6 +4,7 @@ use libc::{c_int, c_void, msghdr, timeval};
 use matcher::reason::Reason;
 use matcher::wire::Direction;
 
+use super::settled::{await_settled, settled_socket};
 use crate::cursor::Cursor;
 use crate::endpoint::{self, Guard, Id, Pinned, tcp_fd};
 use crate::fds::{self, Kind};
@@ -128,20 +129,28 @@ impl Call<'_> {
     fn settled(&mut self) -> sys::Ret {
         // Another thread may have taken the step; it is complete only when the descriptors are replaced.
         dual::pump(self.id);
-        let mut window = self.cursor.window(usize::MAX);
-        let mut header = *self.msg;
-        if self.cursor.done > 0 {
-            header = window.header(self.msg);
+        loop {
+            let mut window = self.cursor.window(usize::MAX);
+            let mut header = *self.msg;
+            if self.cursor.done > 0 {
+                header = window.header(self.msg);
+            }
+            let (fd, kind) = settled_socket(self.id, self.fd);
+            let mut r = match kind {
+                Kind::Final => finished(self.id, fd, &mut header, self.flags),
+                _ => native(fd, &mut header, self.flags),
+            };
+            if r == EAGAIN && self.nonblocking == Some(false) {
+                match await_settled(self.id, fd, libc::POLLIN, self.deadline.flatten()) {
+                    Ok(()) => continue,
+                    Err(error) => r = error,
+                }
+            }
+            if self.cursor.done == 0 {
+                *self.msg = header;
+            }
+            return if r >= 0 { r + self.cursor.done as sys::Ret } else { self.or_progress(r) };
         }
-        let r = match fds::kind(self.fd) {
-            _ if !fds::is_number_of(self.fd, self.id) => native(tcp_fd(self.id, self.fd), &mut header, self.flags),
-            Kind::Final => finished(self.id, self.fd, &mut header, self.flags),
-            _ => native(self.fd, &mut header, self.flags),
-        };
-        if self.cursor.done == 0 {
-            *self.msg = header;
-        }
-        if r >= 0 { r + self.cursor.done as sys::Ret } else { self.or_progress(r) }
     }
 
     /// One attempt that does not wait, with the receive lock held.

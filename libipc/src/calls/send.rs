@@ -7,6 +7,7 @@ use matcher::reason::Reason;
 use matcher::wire::Direction;
 
 use super::receive::{deadline, wait};
+use super::settled::{await_settled, settled_socket};
 use crate::cursor::Cursor;
 use crate::endpoint::{self, Guard, Id, Pinned, tcp_fd};
 use crate::fds::{self, Kind};
@@ -210,14 +211,22 @@ impl Call<'_> {
         dual::pump(self.id);
         // `active` raises the signal, once.
         let flags = self.flags | libc::MSG_NOSIGNAL;
-        let mut window = self.cursor.window(usize::MAX);
-        let rest = if self.cursor.done > 0 { window.header(self.msg) } else { *self.msg };
-        let r = match fds::kind(self.fd) {
-            _ if !fds::is_number_of(self.fd, self.id) => native(tcp_fd(self.id, self.fd), &rest, flags),
-            Kind::Final => on_final(self.fd, &rest, flags),
-            _ => native(self.fd, &rest, flags),
-        };
-        if r >= 0 { r + self.cursor.done as sys::Ret } else { self.or_progress(r) }
+        loop {
+            let mut window = self.cursor.window(usize::MAX);
+            let rest = if self.cursor.done > 0 { window.header(self.msg) } else { *self.msg };
+            let (fd, kind) = settled_socket(self.id, self.fd);
+            let mut r = match kind {
+                Kind::Final => on_final(fd, &rest, flags),
+                _ => native(fd, &rest, flags),
+            };
+            if r == EAGAIN && self.nonblocking == Some(false) {
+                match await_settled(self.id, fd, libc::POLLOUT, self.deadline.flatten()) {
+                    Ok(()) => continue,
+                    Err(error) => r = error,
+                }
+            }
+            return if r >= 0 { r + self.cursor.done as sys::Ret } else { self.or_progress(r) };
+        }
     }
 
     /// One attempt that does not wait, with the send lock held.
