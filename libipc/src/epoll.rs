@@ -194,6 +194,19 @@ pub fn drop_registrations(id: Id, last: bool) {
     }
 }
 
+/// The program closes a number whose file lives on elsewhere: no event of it is to be reported any more.
+pub fn withdraw(id: Id, fd: c_int) {
+    if id.local().registrations.load(Relaxed) == 0 {
+        return;
+    }
+    let Some(mut t) = table() else { return };
+    for i in t.of(id) {
+        if let Some(r) = t.at(i).copied().filter(|r| r.fd == fd) {
+            sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_DEL, fd, 0, 0);
+        }
+    }
+}
+
 /// The program closed a number that was an epoll instance.
 pub fn instance_closed(epfd: c_int) {
     let Some(mut t) = table() else { return };
