@@ -8,6 +8,7 @@ pub mod io;
 pub mod options;
 pub mod process;
 pub mod receive;
+pub mod reset;
 pub mod rights;
 pub mod select;
 pub mod send;

@@ -83,6 +83,11 @@ pub fn released(id: Id) {
             dual::discard_control(slot.load(Acquire));
         }
     }
+    let unix = l.unix.load(Acquire);
+    if last && unix >= 0 && sys::ioctl_int(unix, libc::FIONREAD as u32).is_ok_and(|n| n > 0) {
+        // The last call ended after the last number was closed, and has left bytes: TCP would reset.
+        sys::disconnect(l.tcp.load(Acquire));
+    }
     for slot in [&l.tcp, &l.unix, &l.grant] {
         let fd = slot.swap(-1, SeqCst);
         if fd >= 0 {

@@ -32,6 +32,7 @@ const SIOCOUTQ: u32 = 0x5411;
 const ESTABLISHED: u8 = 1;
 const FIN_WAIT1: u8 = 4;
 const FIN_WAIT2: u8 = 5;
+const CLOSE: u8 = 7;
 const CLOSE_WAIT: u8 = 8;
 
 fn tcp_info(tcp: c_int) -> Option<TcpInfo> {
@@ -82,6 +83,11 @@ fn sample(tcp: c_int, role: Role) -> Answer {
         // The counters are of different moments.
         _ => Answer::Moving,
     }
+}
+
+/// Whether the connection is over, for both sides.
+pub fn is_closed(tcp: c_int) -> bool {
+    tcp_info(tcp).is_some_and(|i| i.state == CLOSE)
 }
 
 /// Whether the socket has a connection (a non-blocking connect may have one without having said so).

@@ -4,12 +4,12 @@ use core::sync::atomic::Ordering::*;
 
 use libc::{FILE, c_int, c_uint, linger};
 
-use crate::endpoint::Id;
+use crate::endpoint::{Id, sides};
 use crate::fds::{self, Kind};
 use crate::guard::{Errno, NoSignals, set_errno};
 use crate::hooks::real;
 use crate::switch::Phase;
-use crate::{confine, process, sys};
+use crate::{confine, dual, epoll, process, sys};
 
 fn bad_descriptor() -> c_int {
     set_errno(libc::EBADF);
@@ -39,17 +39,29 @@ fn leaving(fd: c_int) {
     if used || l.fds.load(SeqCst) != 1 || !id.holders().is_sole() {
         return;
     }
-    if e.phase() == Phase::Waiting && l.grant.load(Acquire) < 0 {
+    let unix = l.unix.load(Acquire);
+    let (tcp, unread) = match (kind, e.phase()) {
         // ipcd may still have a copy of the socket (it asked the kernel about it and has not answered): the end must
         // not wait for ipcd.
-        match aborts(fd) || has_unread(fd) {
-            true => drop(sys::disconnect(fd)),
-            false => drop(sys::shutdown(fd, libc::SHUT_WR)),
+        (Kind::Active, Phase::Waiting) if l.grant.load(Acquire) < 0 => {
+            epoll::withdraw(*id, fd);
+            (fd, has_unread(fd))
         }
-    } else if kind == Kind::Final && has_unread(fd) {
-        // A TCP that is closed with unread bytes resets (RFC 2525, section 2.17); these are not on TCP.
-        let now = linger { l_onoff: 1, l_linger: 0 };
-        sys::setsockopt(l.tcp.load(Acquire), libc::SOL_SOCKET, libc::SO_LINGER, &now);
+        (Kind::Active, Phase::Dual) if unix >= 0 => {
+            if e.sides() & sides::CONTROL != 0 {
+                dual::discard_control(unix);
+            }
+            (fd, has_unread(unix) || has_unread(fd))
+        }
+        (Kind::Final, _) => (l.tcp.load(Acquire), has_unread(fd)),
+        _ => return,
+    };
+    // Who closes a TCP with unread bytes resets it (RFC 2525, section 2.17), wherever these are. Done before the new
+    // transport ends, so that a peer which sees that finds TCP's verdict beside it.
+    match unread || aborts(tcp) {
+        true => drop(sys::disconnect(tcp)),
+        false if kind == Kind::Active => drop(sys::shutdown(tcp, libc::SHUT_WR)),
+        false => {}
     }
 }
 

@@ -259,6 +259,10 @@ pub unsafe fn recvmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_in
     let mut flags = flags;
     let mut done = 0;
     while done < count {
+        if done > 0 && super::reset::has_error(fd) {
+            // It is for the next call: this one has something to return.
+            break;
+        }
         // SAFETY: the program's list has `count` entries.
         let entry = unsafe { &mut *list.add(done as usize) };
         // SAFETY: a header of the program's list.

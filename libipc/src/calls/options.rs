@@ -7,12 +7,13 @@ use libc::{c_int, c_void, socklen_t};
 use matcher::reason::Reason;
 
 use super::connect::asked;
+use super::reset::{is_news, take_error};
 use crate::endpoint::{self, Id, tcp_fd};
 use crate::fds::{self, Kind};
 use crate::guard::{Errno, NoSignals, set_errno};
 use crate::hooks::real;
 use crate::switch::Phase;
-use crate::{dual, sys};
+use crate::sys;
 
 pub mod ioctl;
 mod table;
@@ -237,16 +238,20 @@ pub unsafe fn getsockopt(fd: c_int, level: c_int, number: c_int, value: *mut c_v
         return get(fd);
     }
     let r = get(tcp);
-    if r == 0 && pending && is_zero(value) {
-        // An error of the new socket counts as well.
-        let false_reset = fds::lookup(fd).is_some_and(|(id, _)| dual::is_false_reset(*id));
-        return if false_reset { r } else { get(fd) };
+    if r == 0 && pending {
+        // An error of the new socket counts as well, and goes with TCP's: it is told once.
+        let own = take_error(fd);
+        let reset = || fds::lookup(fd).is_some_and(|(id, _)| is_news(*id));
+        if own != 0 && is_zero(value, len) && (own != libc::ECONNRESET || reset()) {
+            // SAFETY: where the kernel has just put an int.
+            unsafe { value.cast::<c_int>().write_unaligned(own) };
+        }
     }
     r
 }
 
-/// Whether the kernel has answered 0.
-fn is_zero(value: *const c_void) -> bool {
-    // SAFETY: null or where the kernel has just put an int.
-    !value.is_null() && unsafe { value.cast::<c_int>().read_unaligned() } == 0
+/// Whether the kernel has answered with an int that is 0.
+fn is_zero(value: *const c_void, len: *const socklen_t) -> bool {
+    // SAFETY: where the kernel has just put its answer and the length of it.
+    unsafe { *len as usize == size_of::<c_int>() && value.cast::<c_int>().read_unaligned() == 0 }
 }

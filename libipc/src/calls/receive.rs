@@ -4,6 +4,7 @@ use libc::{c_int, c_void, msghdr, timeval};
 use matcher::reason::Reason;
 use matcher::wire::Direction;
 
+use super::reset::{end_of_stream, has_error, is_news, read_reset, take_error};
 use super::settled::{await_settled, settled_socket};
 use crate::cursor::Cursor;
 use crate::endpoint::{self, Guard, Id, Pinned, tcp_fd};
@@ -137,6 +138,8 @@ impl Call<'_> {
             }
             let (fd, kind) = settled_socket(self.id, self.fd);
             let mut r = match kind {
+                // It is for the next call: this one has something to return.
+                _ if self.cursor.done > 0 && has_error(fd) => 0,
                 Kind::Final => finished(self.id, fd, &mut header, self.flags),
                 _ => native(fd, &mut header, self.flags),
             };
@@ -179,8 +182,12 @@ impl Call<'_> {
             dual::hear_locked(self.id, &mut rx.state);
             if rx.state.on != on {
                 r = self.read_once(&mut rx);
-            } else if r == ECONNRESET && on == Transport::Unix && dual::is_false_reset(self.id) {
-                r = end_of_stream(self.id);
+            }
+            match r {
+                _ if rx.state.on == Transport::Tcp => {}
+                0 if self.cursor.done == 0 && self.cursor.len() > 0 => r = end_of_stream(self.id),
+                ECONNRESET => r = read_reset(self.id),
+                _ => {}
             }
         }
         drop(rx);
@@ -214,6 +221,10 @@ impl Call<'_> {
             Transport::Tcp => (tcp_fd(self.id, self.fd), rx.state.left_on_tcp().map_or(usize::MAX, |n| n as usize)),
             Transport::Unix => (self.id.local().unix.load(core::sync::atomic::Ordering::Acquire), usize::MAX),
         };
+        if self.cursor.done > 0 && dual::has_ended(from) {
+            // An error is for the next call: this one has something to return.
+            return 0;
+        }
         let flags = self.flags | libc::MSG_DONTWAIT;
         let r = if self.flags & libc::MSG_TRUNC != 0 && rx.state.on == Transport::Unix {
             discard(from, self.cursor.len().min(limit), flags)
@@ -380,11 +391,9 @@ pub fn failed(fd: c_int) -> isize {
     if unsafe { *libc::__errno_location() } == libc::ECONNRESET && !confine::is_confined() {
         let errno = Errno::keep();
         if let Some((id, Kind::Final)) = fds::lookup(fd) {
-            let tcp = end_of_stream(*id);
-            if dual::is_false_reset(*id) {
-                drop(errno);
-                return as_libc(tcp);
-            }
+            let r = read_reset(*id);
+            drop(errno);
+            return as_libc(r);
         }
     }
     -1
@@ -392,9 +401,16 @@ pub fn failed(fd: c_int) -> isize {
 
 /// The error that waits to be told before anything is read, where a call looks for it first (recvmmsg).
 pub fn pending_error(fd: c_int) -> Option<c_int> {
-    let (id, _) = fds::lookup(fd)?;
-    let of = |fd| sys::getsockopt::<c_int>(fd, libc::SOL_SOCKET, libc::SO_ERROR).ok().filter(|e| *e != 0);
-    of(fd).filter(|e| *e != libc::ECONNRESET || !dual::is_false_reset(*id)).or_else(|| of(tcp_fd(*id, fd)))
+    let (id, kind) = fds::lookup(fd)?;
+    let tcp = tcp_fd(*id, fd);
+    let error = take_error(tcp);
+    // Both are taken: a reset is told once.
+    let own = if kind == Kind::Final && tcp != fd { take_error(fd) } else { 0 };
+    match error {
+        0 if own == libc::ECONNRESET && !is_news(*id) => None,
+        0 => Some(own).filter(|own| *own != 0),
+        error => Some(error),
+    }
 }
 
 /// A reading call on a descriptor that is the new socket.
@@ -412,29 +428,14 @@ fn finished(id: Id, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
     msg.msg_flags &= !libc::MSG_CTRUNC;
     match r {
         0 if len > 0 => end_of_stream(id),
-        r => {
-            if r == ECONNRESET {
-                let tcp = end_of_stream(id);
-                return if dual::is_false_reset(id) { tcp } else { r };
-            }
-            r
-        }
+        ECONNRESET => read_reset(id),
+        r => r,
     }
 }
 
 /// No control message of a stranger reaches the program: TCP has none of the kinds that a Unix-domain socket carries.
 fn without_control(msg: &msghdr) -> msghdr {
     msghdr { msg_control: core::ptr::null_mut(), msg_controllen: 0, ..*msg }
-}
-
-/// The end of the new transport is the end of the stream, unless TCP says that it was a reset. TCP is drained, so it is
-/// asked as the program asks: a reader is not told of errors that are for writers.
-fn end_of_stream(id: Id) -> sys::Ret {
-    let tcp = id.local().tcp.load(core::sync::atomic::Ordering::Acquire);
-    match sys::recv(tcp, &mut [0], libc::MSG_DONTWAIT) {
-        r if r < 0 && r != EAGAIN && tcp >= 0 => r,
-        _ => 0,
-    }
 }
 
 /// MSG_TRUNC discards on TCP, and does nothing of the kind on a Unix-domain stream: read into the void.

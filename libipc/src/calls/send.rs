@@ -7,6 +7,7 @@ use matcher::reason::Reason;
 use matcher::wire::Direction;
 
 use super::receive::{deadline, wait};
+use super::reset::after_the_end;
 use super::settled::{await_settled, settled_socket};
 use crate::cursor::Cursor;
 use crate::endpoint::{self, Guard, Id, Pinned, tcp_fd};
@@ -86,17 +87,15 @@ pub fn on_final(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
     }
 }
 
-/// A Unix-domain socket refuses what is written after the peer has closed; TCP takes it, and learns from the answer. So
-/// TCP is given it. So it is after a reset that cannot be TCP's.
+/// A Unix-domain socket refuses what is written after the peer has closed: TCP is given it.
 #[cold]
 fn refused(fd: c_int, msg: &msghdr, flags: c_int, error: sys::Ret) -> sys::Ret {
-    if let Some((id, Kind::Final)) = fds::lookup(fd)
-        && let tcp = id.local().tcp.load(Acquire)
-        && tcp >= 0
-        && fds::is_final_now(fd, *id)
-        && (error == EPIPE || dual::is_false_reset(*id))
-    {
-        return native(tcp, msg, flags);
+    if let Some((id, Kind::Final)) = fds::lookup(fd) {
+        match after_the_end(*id, fd, error == ECONNRESET) {
+            Ok(tcp) if tcp != fd => return native(tcp, msg, flags),
+            Ok(_) => {}
+            Err(r) => return r,
+        }
     }
     if error == EPIPE && flags & libc::MSG_NOSIGNAL == 0 {
         sys::raise_sigpipe();

@@ -115,7 +115,11 @@ fn watched(p: &pollfd) -> [pollfd; 2] {
     let none = pollfd { fd: -1, events: 0, revents: 0 };
     let as_it_is = [pollfd { revents: 0, ..*p }, none];
     match fds::lookup(p.fd) {
-        Some((id, Kind::Active)) if id.endpoint().phase() == Phase::Dual => dual::watch(*id, p.events),
+        Some((id, Kind::Active)) if id.endpoint().phase() == Phase::Dual => {
+            let [tcp, unix] = dual::watch(*id, p.events);
+            // HUP and ERR of TCP are the stream's, whatever is waited for.
+            [pollfd { fd: id.local().tcp.load(core::sync::atomic::Ordering::Acquire), ..tcp }, unix]
+        }
         Some((id, Kind::Final)) if p.events & READING == 0 && only_hangs_up(p, *id) => {
             // TCP would not report what a Unix-domain socket does here: let TCP answer.
             let tcp = id.local().tcp.load(core::sync::atomic::Ordering::Acquire);

@@ -1,0 +1,78 @@
+//! How a stream has ended: the word of the new socket, and TCP's.
+//!
+//! Who closes a stream resets its TCP connection where a TCP of its own would be reset (`descriptors`). So TCP knows how the
+//! stream ended, and keeps the error for the call that is to be told. Only a process that ended without closing can leave
+//! a reset that the new socket alone knows of.
+
+use core::sync::atomic::Ordering::*;
+
+use libc::{c_int, pollfd};
+
+use crate::endpoint::{Id, tcp_fd};
+use crate::{confine, dual, fds, offsets, sys};
+
+const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
+const ECONNRESET: sys::Ret = -(libc::ECONNRESET as sys::Ret);
+
+/// The error that waits at a socket, taken from it; 0: none.
+pub fn take_error(fd: c_int) -> c_int {
+    sys::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR).unwrap_or(0)
+}
+
+/// Whether an error is the next thing that a reader would be told of a descriptor.
+pub fn has_error(fd: c_int) -> bool {
+    let Some((id, _)) = fds::lookup(fd) else { return false };
+    let mut both = [fd, tcp_fd(*id, fd)].map(|fd| pollfd { fd, events: 0, revents: 0 });
+    sys::ppoll(&mut both, Some(0), None);
+    let unread = || sys::ioctl_int(fd, libc::FIONREAD as u32).is_ok_and(|n| n > 0);
+    both.iter().any(|p| p.revents & libc::POLLERR != 0) && !unread()
+}
+
+/// Whether a reset that the new socket told of is to be told to the program. Not if TCP knows as much, or if it is none of the
+/// stream. If it is, TCP is ended, so that it answers from then on as it would after a reset.
+pub fn is_news(id: Id) -> bool {
+    let tcp = id.local().tcp.load(Acquire);
+    let news = !dual::is_false_reset(id) && !offsets::is_closed(tcp);
+    if news && tcp >= 0 {
+        sys::shutdown(tcp, libc::SHUT_WR);
+    }
+    news
+}
+
+/// The end of the new transport is the end of the stream, unless TCP says that it was a reset. TCP is drained, so it is
+/// asked as the program asks: a reader is not told of errors that are for writers.
+pub fn end_of_stream(id: Id) -> sys::Ret {
+    let tcp = id.local().tcp.load(Acquire);
+    match sys::recv(tcp, &mut [0], libc::MSG_DONTWAIT) {
+        r if r < 0 && r != EAGAIN && tcp >= 0 => r,
+        _ => 0,
+    }
+}
+
+/// What a reader is told that was told of a reset by the new socket. TCP's is taken with it: a reset is told once.
+pub fn read_reset(id: Id) -> sys::Ret {
+    let tcp = end_of_stream(id);
+    if is_news(id) { ECONNRESET } else { tcp }
+}
+
+/// The socket that takes what is written to `fd` after the new transport has ended: TCP takes it, and learns from the
+/// answer. `Err` is what the writer is told instead. `told`: the new socket has told of a reset already.
+pub fn after_the_end(id: Id, fd: c_int, told: bool) -> Result<c_int, sys::Ret> {
+    let tcp = id.local().tcp.load(Acquire);
+    if tcp < 0 || !fds::is_final_now(fd, id) {
+        return if told { Err(ECONNRESET) } else { Ok(fd) };
+    }
+    let reset = told || take_error(fd) == libc::ECONNRESET;
+    if reset && is_news(id) { Err(ECONNRESET) } else { Ok(tcp) }
+}
+
+/// The socket that takes bytes which the kernel moves to a number that is the new socket: TCP, if the peer has closed. Asked
+/// before, because the new socket would raise SIGPIPE at once. `Err` is how the call ends.
+pub fn taker(id: Id, fd: c_int) -> Result<c_int, sys::Ret> {
+    let mut end = [pollfd { fd, events: 0, revents: 0 }];
+    if !confine::is_confined() && sys::ppoll(&mut end, Some(0), None) != 0 {
+        return after_the_end(id, fd, false);
+    }
+    fds::note_written(fd);
+    Ok(fd)
+}
