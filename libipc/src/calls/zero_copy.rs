@@ -3,10 +3,12 @@
 
 use core::sync::atomic::Ordering::*;
 
-use libc::{c_int, c_uint, loff_t, off_t, size_t, ssize_t};
+use libc::{c_int, c_uint, loff_t, off_t, pollfd, size_t, ssize_t};
 use matcher::wire::Direction;
 
 use super::receive::{deadline, wait};
+use super::reset::{end_of_stream, read_reset, taker};
+use super::settled::settled_socket;
 use crate::endpoint::{Id, Pinned, tcp_fd};
 use crate::fds::{self, Kind};
 use crate::guard::as_libc;
@@ -14,11 +16,12 @@ use crate::hooks::real;
 use crate::park::{self, Woken};
 use crate::prefix::Prefix;
 use crate::switch::{Phase, Transport};
-use crate::{adopt, daemon, dual, sys};
+use crate::{adopt, confine, daemon, dual, sys};
 
 /// The longest look; a longer prefix is lost if it moves this way.
 const GLIMPSE: usize = 256;
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
+const ECONNRESET: sys::Ret = -(libc::ECONNRESET as sys::Ret);
 const EINTR: sys::Ret = -(libc::EINTR as sys::Ret);
 
 fn kernel(r: ssize_t) -> sys::Ret {
@@ -50,8 +53,13 @@ fn block(id: Id, fd: c_int, events: i16, deadline: Option<u64>) -> Result<(), sy
     match wait(&parked, id, fd, events, deadline) {
         Woken::Look | Woken::Signal { restarts: true } => Ok(()),
         Woken::TimedOut => Err(EAGAIN),
-        Woken::Signal { restarts: false } => Err(-(libc::EINTR as sys::Ret)),
+        Woken::Signal { restarts: false } => Err(EINTR),
     }
+}
+
+/// Whether one of the events, or an error or a hang-up, is there.
+fn is_ready(fd: c_int, events: i16) -> bool {
+    sys::ppoll(&mut [pollfd { fd, events, revents: 0 }], Some(0), None) != 0
 }
 
 /// A look at bytes that will move without passing through the program, as far as they belong to the prefix.
@@ -97,10 +105,10 @@ fn outward(
 ) -> sys::Ret {
     let e = id.endpoint();
     let until = deadline(tcp_fd(**id, fd), libc::SO_SNDTIMEO);
-    let mut done = 0;
+    let (mut done, mut nonblocking) = (0, None);
     loop {
         if prepare(**id, fd) > Phase::Dual {
-            return after(done, step(fd, len - done, done == 0));
+            return after(done, settled(**id, fd).map_or_else(|r| r, |fd| step(fd, len - done, done == 0)));
         }
         let Some(tx) = e.lock_tx() else { return after(done, step(fd, len - done, done == 0)) };
         if e.phase() > Phase::Dual {
@@ -124,28 +132,47 @@ fn outward(
             return after(done, r);
         }
         let mut tx = tx;
-        let r = step(id.local().unix.load(Acquire), len - done, false);
+        let unix = id.local().unix.load(Acquire);
+        if is_ready(unix, 0) {
+            // The peer reads nothing there any more, and the step would raise SIGPIPE. What TCP says of it counts.
+            tx.state.returns();
+            dual::note_tx(**id, &tx.state);
+            continue;
+        }
+        let r = step(unix, len - done, false);
         tx.state.wrote(r.max(0) as u64);
         drop(tx);
         done += r.max(0) as usize;
         if r == 0 || (r < 0 && r != EAGAIN) || done >= len {
             return after(done, r.min(0));
         }
-        if let Err(r) = wait_to_go_on(**id, fd, source, done, until) {
+        if let Err(r) = wait_to_go_on((**id, fd), source, done, &mut nonblocking, until) {
             return after(done, r);
         }
     }
 }
 
+/// Where the rest goes once the endpoint is settled. `Err` is how the call ends.
+fn settled(id: Id, fd: c_int) -> Result<c_int, sys::Ret> {
+    match settled_socket(id, fd) {
+        (fd, Kind::Final) => taker(id, fd),
+        (fd, _) => Ok(fd),
+    }
+}
+
 /// A step on the new transport has moved less than it was to: waits for what was missing, room or bytes. `Err` is how the
 /// call ends, if nothing had moved.
-fn wait_to_go_on(id: Id, fd: c_int, source: Source, done: usize, until: Option<u64>) -> Result<(), sys::Ret> {
-    let empty = |pipe| {
-        let mut bytes = [libc::pollfd { fd: pipe, events: libc::POLLIN, revents: 0 }];
-        sys::ppoll(&mut bytes, Some(0), None) == 0
-    };
+///
+/// `nonblocking`: whether the descriptor was, when the call first asked.
+fn wait_to_go_on(
+    (id, fd): (Id, c_int),
+    source: Source,
+    done: usize,
+    nonblocking: &mut Option<bool>,
+    until: Option<u64>,
+) -> Result<(), sys::Ret> {
     if let Source::Pipe(pipe, waits) = source
-        && empty(pipe)
+        && !is_ready(pipe, libc::POLLIN)
     {
         // What the pipe had has moved: that is all that splice(2) moves.
         return match done > 0 || !waits || sys::is_nonblocking(pipe) {
@@ -153,7 +180,7 @@ fn wait_to_go_on(id: Id, fd: c_int, source: Source, done: usize, until: Option<u
             false => await_pipe(pipe, libc::POLLIN),
         };
     }
-    match sys::is_nonblocking(tcp_fd(id, fd)) {
+    match *nonblocking.get_or_insert_with(|| sys::is_nonblocking(tcp_fd(id, fd))) {
         true => Err(EAGAIN),
         false => block(id, fd, libc::POLLOUT, until),
     }
@@ -161,7 +188,7 @@ fn wait_to_go_on(id: Id, fd: c_int, source: Source, done: usize, until: Option<u
 
 /// Waits for a pipe, nothing locked.
 fn await_pipe(pipe: c_int, events: i16) -> Result<(), sys::Ret> {
-    let mut set = [libc::pollfd { fd: pipe, events, revents: 0 }];
+    let mut set = [pollfd { fd: pipe, events, revents: 0 }];
     match sys::ppoll(&mut set, None, None) {
         EINTR => Err(EINTR),
         _ => Ok(()),
@@ -175,7 +202,8 @@ fn after(done: usize, r: sys::Ret) -> sys::Ret {
 
 /// Moves up to `len` bytes from the endpoint with `step(socket, bytes)`, once there are some.
 ///
-/// `pipe` is where they go: the call waits for room in it, too. `settled` is the program's own call, once the endpoint is.
+/// `pipe` is where they go: the call waits for room in it, too, if it `waits`. `settled` is the program's own call, once
+/// the endpoint is.
 fn inward(
     id: &Pinned,
     fd: c_int,
@@ -186,16 +214,15 @@ fn inward(
     settled: impl FnOnce() -> sys::Ret,
 ) -> sys::Ret {
     let until = deadline(tcp_fd(**id, fd), libc::SO_RCVTIMEO);
-    let blocks = waits && !sys::is_nonblocking(tcp_fd(**id, fd));
+    let blocks = !sys::is_nonblocking(tcp_fd(**id, fd));
     loop {
         let phase = prepare(**id, fd);
         if phase > Phase::Dual {
             return settled();
         }
-        let mut ready = [libc::pollfd { fd, events: libc::POLLIN, revents: 0 }];
         let readable = match phase {
             Phase::Dual => dual::readiness(**id, libc::POLLIN).is_none_or(|r| r != 0),
-            _ => sys::ppoll(&mut ready, Some(0), None) > 0,
+            _ => is_ready(fd, libc::POLLIN),
         };
         if readable {
             match take(**id, fd, len, &step) {
@@ -227,15 +254,25 @@ fn take(id: Id, fd: c_int, len: usize, step: impl Fn(c_int, usize) -> sys::Ret) 
         Transport::Tcp => tcp_fd(id, fd),
         Transport::Unix => id.local().unix.load(Acquire),
     };
-    let glimpse = Glimpse::of(&rx.prefix, |room| sys::recv(from, room, libc::MSG_PEEK | libc::MSG_DONTWAIT));
+    // A look takes a pending error from the socket: it is the result.
+    let mut seen = 0;
+    let glimpse = Glimpse::of(&rx.prefix, |room| {
+        seen = sys::recv(from, room, libc::MSG_PEEK | libc::MSG_DONTWAIT);
+        seen
+    });
+    if seen < 0 && seen != EAGAIN {
+        return Some(seen);
+    }
     let limit = len.min(rx.state.left_on_tcp().map_or(len, |n| n.max(1) as usize));
     let r = step(from, limit);
-    if r == 0 && e.phase() == Phase::Dual {
+    if (r == 0 && len > 0 || r == ECONNRESET) && e.phase() == Phase::Dual {
         // The end of one transport is the end of the stream only if the other one does not go on.
         let on = rx.state.on;
         dual::hear_locked(id, &mut rx.state);
-        if rx.state.on != on {
-            return None;
+        match rx.state.on {
+            now if now != on => return None,
+            Transport::Tcp => {}
+            Transport::Unix => return Some(if r == 0 { end_of_stream(id) } else { read_reset(id) }),
         }
     }
     if r > 0 {
@@ -285,10 +322,10 @@ pub unsafe fn sendfile(out: c_int, from: c_int, offset: *mut off_t, count: size_
             let look = |room: &mut [u8]| look_at_file(from, at, room);
             as_libc(outward(&id, out, count, Source::File, look, |fd, n, _| kernel(step(fd, n))))
         }
-        Some((_, Kind::Final)) => {
-            fds::note_written(out);
-            step(out, count)
-        }
+        Some((id, Kind::Final)) => match taker(*id, out) {
+            Ok(out) => step(out, count),
+            Err(r) => as_libc(r),
+        },
         _ => step(out, count),
     }
 }
@@ -309,19 +346,56 @@ pub unsafe fn splice(
     // SAFETY: the program's own arguments.
     let with = |from, to, n, flags| unsafe { real::splice()(from, from_offset, to, to_offset, n, flags) };
     let step = |from, to, n| with(from, to, n, flags);
-    if let Some((id, Kind::Active)) = fds::lookup(to) {
-        let look = |room: &mut [u8]| look_at_pipe(from, room);
-        let source = Source::Pipe(from, flags & libc::SPLICE_F_NONBLOCK == 0);
-        let step =
-            |fd, n, waits| kernel(with(from, fd, n, if waits { flags } else { flags | libc::SPLICE_F_NONBLOCK }));
-        return as_libc(outward(&id, to, len, source, look, step));
+    let again = |from, flags| kernel(with(from, to, len, flags));
+    let waits = flags & libc::SPLICE_F_NONBLOCK == 0;
+    match fds::lookup(to) {
+        Some((id, Kind::Active)) => {
+            let look = |room: &mut [u8]| look_at_pipe(from, room);
+            let source = Source::Pipe(from, waits);
+            let step =
+                |fd, n, waits| kernel(with(from, fd, n, if waits { flags } else { flags | libc::SPLICE_F_NONBLOCK }));
+            return as_libc(outward(&id, to, len, source, look, step));
+        }
+        Some((id, Kind::Final)) => {
+            return match taker(*id, to) {
+                Ok(to) => step(from, to, len),
+                Err(r) => as_libc(r),
+            };
+        }
+        _ => {}
     }
-    fds::note_written(to);
-    if let Some((id, Kind::Active)) = fds::lookup(from) {
-        let waits = flags & libc::SPLICE_F_NONBLOCK == 0;
-        // Never a wait for the pipe with the endpoint locked.
-        let take = |fd, n| kernel(with(fd, to, n, flags | libc::SPLICE_F_NONBLOCK));
-        return as_libc(inward(&id, from, len, waits, to, take, || kernel(step(from, to, len))));
+    match fds::lookup(from) {
+        Some((id, Kind::Active)) => {
+            // Never a wait for the pipe with the endpoint locked.
+            let take = |fd, n| kernel(with(fd, to, n, flags | libc::SPLICE_F_NONBLOCK));
+            as_libc(inward(&id, from, len, waits, to, take, || match settled_socket(*id, from) {
+                (fd, Kind::Final) => from_final(*id, fd, len, flags, to, again),
+                (fd, _) => again(fd, flags),
+            }))
+        }
+        Some((id, Kind::Final)) if !confine::is_confined() => as_libc(from_final(*id, from, len, flags, to, again)),
+        _ => step(from, to, len),
     }
-    step(from, to, len)
+}
+
+/// splice(2) from a descriptor that was the new socket a moment ago.
+fn from_final(
+    id: Id,
+    fd: c_int,
+    len: usize,
+    flags: c_uint,
+    pipe: c_int,
+    step: impl Fn(c_int, c_uint) -> sys::Ret,
+) -> sys::Ret {
+    let mut r = step(fd, flags);
+    if r == EAGAIN && flags & libc::SPLICE_F_NONBLOCK != 0 && !sys::is_nonblocking(fd) && is_ready(pipe, libc::POLLOUT)
+    {
+        // TCP waits if its descriptor blocks: SPLICE_F_NONBLOCK is for the pipe.
+        r = step(fd, flags & !libc::SPLICE_F_NONBLOCK);
+    }
+    match r {
+        0 if len > 0 && fds::is_final_now(fd, id) => end_of_stream(id),
+        ECONNRESET if fds::is_final_now(fd, id) => read_reset(id),
+        r => r,
+    }
 }
