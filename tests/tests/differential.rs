@@ -4,6 +4,7 @@
 //! `IPC_TIMES` times.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -18,11 +19,10 @@ use tests::differential::{Difference, Verdict, try_program};
 /// How long the seeds of every run may take, and how long a program is made smaller.
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn report(seed: Option<u64>, program: &Program, difference: &Difference, daemon: &Daemon) -> String {
+fn report(number: u64, program: &Program, difference: &Difference, daemon: &Daemon) -> String {
     let (small, shown) = shrink(program, difference, daemon, LIMIT);
-    let seed = seed.map_or(String::new(), |seed| format!("seed {seed}: "));
     format!(
-        "{seed}step {} of {}\n  native: {}\n  here:   {}\n  IPC_PROGRAM='{small}' cargo test -p tests --test differential one\n",
+        "{number}: step {} of {}\n  native: {}\n  here:   {}\n  IPC_PROGRAM='{small}' cargo test -p tests --test differential one\n",
         shown.step,
         small.steps.len(),
         shown.native,
@@ -31,7 +31,7 @@ fn report(seed: Option<u64>, program: &Program, difference: &Difference, daemon:
 }
 
 /// The seeds to try, and whether there is no limit of time.
-fn seeds() -> (std::ops::Range<u64>, bool) {
+fn seeds() -> (Range<u64>, bool) {
     let Ok(text) = std::env::var("IPC_SEEDS") else { return (0..60, false) };
     let (from, to) = text.split_once("..").unwrap_or(("0", &text));
     let number = |n: &str| n.parse().unwrap_or_else(|e| panic!("IPC_SEEDS={text}: {e}"));
@@ -47,11 +47,10 @@ struct Tally {
     reports: Vec<String>,
 }
 
-fn try_seed(seed: u64, daemon: &Daemon, tally: &Mutex<Tally>) {
-    let program = generate(seed);
-    let verdict = try_program(&program, daemon);
+fn try_one(number: u64, program: &Program, daemon: &Daemon, tally: &Mutex<Tally>) {
+    let verdict = try_program(program, daemon);
     let text = match &verdict {
-        Verdict::Differs(difference) => report(Some(seed), &program, difference, daemon),
+        Verdict::Differs(difference) => report(number, program, difference, daemon),
         _ => String::new(),
     };
     let mut tally = tally.lock().expect("no panic");
@@ -60,7 +59,7 @@ fn try_seed(seed: u64, daemon: &Daemon, tally: &Mutex<Tally>) {
             tally.same += 1;
             names.into_iter().for_each(|name| *tally.excused.entry(name).or_default() += 1);
         }
-        Verdict::Unclear(why) => tally.unclear.push(format!("seed {seed}: {why}")),
+        Verdict::Unclear(why) => tally.unclear.push(format!("{number}: {why}")),
         Verdict::Differs(_) => {
             eprintln!("{text}");
             tally.reports.push(text);
@@ -68,21 +67,20 @@ fn try_seed(seed: u64, daemon: &Daemon, tally: &Mutex<Tally>) {
     }
 }
 
-#[test]
-fn programs_from_seeds() {
-    let (seeds, patient) = seeds();
-    let (start, next, tally) = (Instant::now(), AtomicU64::new(seeds.start), Mutex::new(Tally::default()));
+/// Tries programs by number, until there are no more or, unless `patient`, the time is over.
+fn try_all(numbers: Range<u64>, patient: bool, program: impl Fn(u64) -> Program + Sync) {
+    let (start, next, tally) = (Instant::now(), AtomicU64::new(numbers.start), Mutex::new(Tally::default()));
     // They mostly wait, so several run at once, each with a daemon of its own.
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
                 let daemon = Daemon::eager();
                 while patient || start.elapsed() < LIMIT {
-                    let seed = next.fetch_add(1, Relaxed);
-                    if seed >= seeds.end {
+                    let number = next.fetch_add(1, Relaxed);
+                    if number >= numbers.end {
                         return;
                     }
-                    try_seed(seed, &daemon, &tally);
+                    try_one(number, &program(number), &daemon, &tally);
                 }
                 eprintln!("stopped early: the machine is slow");
             });
@@ -94,6 +92,20 @@ fn programs_from_seeds() {
     tally.unclear.iter().take(10).for_each(|why| eprintln!("  {why}"));
     assert!(tally.reports.is_empty(), "{} programs differ:\n{}", tally.reports.len(), tally.reports.join("\n"));
     assert!(tally.unclear.len() * 10 < tally.same, "most programs must say something");
+}
+
+#[test]
+fn programs_from_seeds() {
+    let (seeds, patient) = seeds();
+    try_all(seeds, patient, generate);
+}
+
+/// Programs that differed once.
+#[test]
+fn mended_programs() {
+    let read = |line: &str| line.parse().unwrap_or_else(|e| panic!("{line}: {e}"));
+    let programs: Vec<Program> = include_str!("../src/differential/mended.txt").lines().map(read).collect();
+    try_all(0..programs.len() as u64, false, |number| programs[number as usize].clone());
 }
 
 #[test]

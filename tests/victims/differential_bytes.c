@@ -109,11 +109,11 @@ int do_send(struct hand *h, const struct command *c) {
     return 1;
 }
 
-static ssize_t splice_out(int fd, char *bytes, size_t n) {
+static ssize_t splice_out(int fd, char *bytes, size_t n, unsigned flags) {
     int to[2];
     must(pipe2(to, O_CLOEXEC));
     must(fcntl(to[1], F_SETPIPE_SZ, ROOM));
-    ssize_t r = splice(fd, NULL, to[1], NULL, n, 0);
+    ssize_t r = splice(fd, NULL, to[1], NULL, n, flags);
     int error = errno;
     for (ssize_t done = 0; done < r;)
         done += must(read(to[0], bytes + done, (size_t)(r - done)));
@@ -133,7 +133,7 @@ static ssize_t recv_by(struct hand *h, const char *how, int fd, size_t n, int fl
     if (strcmp(how, "readv") == 0)
         return readv(fd, parts, pieces(h->buffer, n, parts));
     if (strcmp(how, "splice") == 0)
-        return splice_out(fd, h->buffer, n);
+        return splice_out(fd, h->buffer, n, flags & MSG_DONTWAIT ? SPLICE_F_NONBLOCK : 0);
     if (strcmp(how, "recvfrom") == 0) {
         ssize_t r = recvfrom(fd, h->buffer, n, flags, (struct sockaddr *)&from, &size);
         answer(h, "name %d ", r < 0 ? 0 : (int)size);
@@ -178,8 +178,9 @@ int do_recv(struct hand *h, const struct command *c) {
         return 0;
     long slot = c->number[drain || take ? 2 : 3] % SLOTS, total = 0, wanted = take ? c->number[3] : 0;
     struct position *at = position_of(slot);
-    bool has_flags = strncmp(c->word[2], "recv", 4) == 0;
-    int flags = drain ? MSG_DONTWAIT : take ? MSG_WAITALL : has_flags ? (int)c->number[5] : 0;
+    bool has_flags = strncmp(c->word[2], "recv", 4) == 0, splices = strcmp(c->word[2], "splice") == 0;
+    int own = has_flags ? (int)c->number[5] : splices ? (int)c->number[5] & MSG_DONTWAIT : 0;
+    int flags = drain ? MSG_DONTWAIT : take ? MSG_WAITALL : own;
     ssize_t r = 0;
     while (!take || wanted > 0) {
         size_t n = drain ? ROOM : take ? (size_t)(wanted - total) : (size_t)c->number[4];

@@ -1,6 +1,6 @@
 //! Which results are the same, and the differences that have a name.
 
-use super::execute::BLOCKED;
+use super::execute::{BLOCKED, LATE};
 use super::program::{End, Program, Step};
 
 /// One result beside the native one.
@@ -19,6 +19,8 @@ pub struct Case<'a> {
     pub shim: &'a str,
     /// Whether it is the call of the step.
     pub own: bool,
+    /// Whether a number was closed or replaced while another thread was in poll or select.
+    pub left: bool,
 }
 
 /// What a result is, beside the native one.
@@ -52,7 +54,8 @@ const RULES: &[Rule] = &[
         name: "how much fits",
         holds: |c| {
             let blocks = c.is("send") && (c.native == BLOCKED) != (c.shim == BLOCKED);
-            c.before(c.end, &["fill", "bulk"]) && (blocks || c.looks())
+            let full = c.is("fill") && c.peer_closed() && says(c.native, "EAGAIN") != says(c.shim, "EAGAIN");
+            full || c.before(c.end, &["fill", "bulk"]) && (blocks || c.looks())
         },
     },
     Rule {
@@ -65,45 +68,21 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "a blocked reader may wake in the middle of what is sent",
-        holds: |c| !c.own && c.is("recv") && number(c.native) > Some(0) && number(c.shim) > Some(0),
-    },
-];
-
-/// What is to be mended in libipc. A rule goes when its defect does.
-const DEFECTS: &[Rule] = &[
-    Rule {
-        name: "defect: a call that began to block ends when the descriptor is made non-blocking",
-        holds: |c| !c.own && c.native == BLOCKED && c.before(c.end, &["nonblock"]),
-    },
-    Rule {
-        name: "defect: recvmmsg does not look for an error first",
-        holds: |c| c.how("recvmmsg") && c.native.starts_with("messages -1") && c.shim.starts_with("messages 1"),
-    },
-    Rule {
-        name: "defect: a reset comes when ipcd closes its copy",
-        holds: |c| c.peer_closed() && c.is("send") && says(c.native, "EPIPE") && number(c.shim) > Some(0),
-    },
-    Rule {
-        name: "defect: a reset is told otherwise, or not at all",
         holds: |c| {
-            let native = ["ECONNRESET", "ERR", "HUP", "ENOTCONN"].iter().any(|word| says(c.native, word));
-            let shim = ["ECONNRESET", "EPIPE"].iter().any(|word| says(c.shim, word));
-            c.peer_closed() && c.native != BLOCKED && c.shim != BLOCKED && (native || shim)
+            let read = !c.own && c.is("recv");
+            // It has closed its number meanwhile, and the stream ends with its call: between two messages or after both.
+            let cut = c.how("sendmmsg") && c.peer_closed();
+            (read || cut) && number(c.native) > Some(0) && number(c.shim) > Some(0)
         },
     },
     Rule {
-        name: "defect: HUP is missing while one direction has moved",
+        name: "an edge that only TCP has: the answer to a write after the peer has closed",
         holds: |c| {
-            c.looks()
-                && says(c.native, "HUP")
-                && c.before(c.end, &["shutdown"])
-                && c.before(c.end.peer(), &["shutdown"])
+            let over = says(c.native, "ERR") || says(c.native, "HUP");
+            c.is("epwait") && c.has_edges() && over && c.peer_closed() && c.before(c.end, &["send", "bulk"])
         },
     },
-    Rule {
-        name: "defect: a peek sees one of two sockets",
-        holds: |c| c.peeks() && number(c.shim) > Some(0) && number(c.shim) < number(c.native),
-    },
+    Rule { name: "a number is closed or replaced while another thread polls it", holds: |c| c.left },
 ];
 
 /// Reads that are complete in two parts.
@@ -175,6 +154,16 @@ fn is_one_of(step: &Step, end: End, calls: &[&str]) -> bool {
     calls.contains(&call.trim_start_matches('!'))
 }
 
+/// The part of a result that is compared.
+pub fn compared(result: &str) -> &str {
+    result.split(" | ").next().unwrap_or_default()
+}
+
+/// The number at `index` of the part that is not.
+pub fn told(result: &str, index: usize) -> Option<u64> {
+    result.split(" | ").nth(1)?.split(' ').nth(index)?.parse().ok()
+}
+
 /// The number that a result has: what the call returned.
 fn number(result: &str) -> Option<i64> {
     result.split("= ").nth(1)?.split(' ').next()?.parse().ok()
@@ -209,21 +198,21 @@ pub fn judge(case: &Case, last: &str) -> Judgement {
         return if case.shim == last { Judgement::Same } else { Judgement::Named(IN_PARTS) };
     }
     if case.how("recvmmsg") && number(case.native) == number(case.shim) {
-        return match number(case.native) {
-            Some(0) => Judgement::Named("defect: recvmmsg stops at a message of 0 bytes"),
-            _ => Judgement::Named(IN_PARTS),
-        };
+        return Judgement::Named(IN_PARTS);
     }
     case.again().map_or(Judgement::Other, Judgement::Again)
 }
 
 /// The name of a difference after which nothing can be compared.
 pub fn name(case: &Case) -> Option<&'static str> {
-    RULES.iter().chain(DEFECTS).find(|rule| (rule.holds)(case)).map(|rule| rule.name)
+    RULES.iter().find(|rule| (rule.holds)(case)).map(|rule| rule.name)
 }
 
 /// The same for a step of several calls.
 pub fn name_of_composed(program: &Program, at: usize, native: &str, shim: &str) -> Option<&'static str> {
+    if shim.strip_prefix(LATE) == Some(native) {
+        return Some("how much fits");
+    }
     let closed = End::BOTH.iter().any(|end| program.steps[..=at].iter().any(|step| is_one_of(step, *end, &["close"])));
     (closed && !shim.contains(BLOCKED) && !native.contains(BLOCKED))
         .then_some("what is written after an end has closed")
