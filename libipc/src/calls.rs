@@ -4,6 +4,7 @@ pub mod connect;
 pub mod descriptors;
 pub mod epoll;
 pub mod exec;
+pub mod glimpse;
 pub mod io;
 pub mod options;
 pub mod process;

@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering::*;
 use libc::{c_int, c_uint, loff_t, off_t, pollfd, size_t, ssize_t};
 use matcher::wire::Direction;
 
+use super::glimpse::{Glimpse, look_at_file, look_at_pipe};
 use super::receive::{deadline, wait};
 use super::reset::{end_of_stream, read_reset, taker};
 use super::settled::settled_socket;
@@ -14,12 +15,9 @@ use crate::fds::{self, Kind};
 use crate::guard::as_libc;
 use crate::hooks::real;
 use crate::park::{self, Woken};
-use crate::prefix::Prefix;
 use crate::switch::{Phase, Transport};
-use crate::{adopt, confine, daemon, dual, sys};
+use crate::{adopt, confine, dual, sys};
 
-/// The longest look; a longer prefix is lost if it moves this way.
-const GLIMPSE: usize = 256;
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 const ECONNRESET: sys::Ret = -(libc::ECONNRESET as sys::Ret);
 const EINTR: sys::Ret = -(libc::EINTR as sys::Ret);
@@ -60,29 +58,6 @@ fn block(id: Id, fd: c_int, events: i16, deadline: Option<u64>) -> Result<(), sy
 /// Whether one of the events, or an error or a hang-up, is there.
 fn is_ready(fd: c_int, events: i16) -> bool {
     sys::ppoll(&mut [pollfd { fd, events, revents: 0 }], Some(0), None) != 0
-}
-
-/// A look at bytes that will move without passing through the program, as far as they belong to the prefix.
-struct Glimpse {
-    bytes: [u8; GLIMPSE],
-    len: usize,
-}
-
-impl Glimpse {
-    /// What `look` finds of the bytes that `prefix` misses.
-    fn of(prefix: &Prefix, look: impl FnOnce(&mut [u8]) -> sys::Ret) -> Glimpse {
-        let mut g = Glimpse { bytes: [0; GLIMPSE], len: 0 };
-        let missing = prefix.missing(daemon::prefix_bytes()).min(GLIMPSE);
-        if let Some(room) = g.bytes.get_mut(..missing).filter(|room| !room.is_empty()) {
-            g.len = look(room).max(0) as usize;
-        }
-        g
-    }
-
-    /// Gives the prefix what moved.
-    fn tell(&self, prefix: &mut Prefix, moved: usize) {
-        prefix.feed_glimpse(self.bytes.get(..self.len).unwrap_or(&[]), moved, daemon::prefix_bytes());
-    }
 }
 
 /// Where bytes come from that move to an endpoint.
@@ -222,7 +197,7 @@ fn inward(
         }
         let readable = match phase {
             Phase::Dual => dual::readiness(**id, libc::POLLIN).is_none_or(|r| r != 0),
-            _ => is_ready(fd, libc::POLLIN),
+            _ => is_ready(tcp_fd(**id, fd), libc::POLLIN),
         };
         if readable {
             match take(**id, fd, len, &step) {
@@ -243,7 +218,7 @@ fn inward(
     }
 }
 
-/// One step of [`inward`], on the transport that has the next bytes. `None` if the endpoint is final by now.
+/// One step of [`inward`], on the transport that has the next bytes. `None`: to be looked at anew.
 fn take(id: Id, fd: c_int, len: usize, step: impl Fn(c_int, usize) -> sys::Ret) -> Option<sys::Ret> {
     let e = id.endpoint();
     let Some(mut rx) = e.lock_rx() else { return Some(step(fd, len)) };
@@ -254,6 +229,10 @@ fn take(id: Id, fd: c_int, len: usize, step: impl Fn(c_int, usize) -> sys::Ret) 
         Transport::Tcp => tcp_fd(id, fd),
         Transport::Unix => id.local().unix.load(Acquire),
     };
+    if !is_ready(from, libc::POLLIN) {
+        // Another reader was first. TCP would wait here, with the lock held.
+        return None;
+    }
     // A look takes a pending error from the socket: it is the result.
     let mut seen = 0;
     let glimpse = Glimpse::of(&rx.prefix, |room| {
@@ -283,33 +262,6 @@ fn take(id: Id, fd: c_int, len: usize, step: impl Fn(c_int, usize) -> sys::Ret) 
         dual::note_rx(id, &rx.state);
     }
     Some(r)
-}
-
-/// The bytes of a file that sendfile is about to send. Should the file change in between, the hashes of both ends
-/// differ and the stream stays on TCP.
-fn look_at_file(file: c_int, offset: Option<off_t>, room: &mut [u8]) -> sys::Ret {
-    let here = || sys::forward(libc::SYS_lseek, [file as usize, 0, libc::SEEK_CUR as usize, 0, 0, 0]);
-    let at = offset.map_or_else(here, |o| o as sys::Ret);
-    if at < 0 {
-        return at;
-    }
-    sys::forward(libc::SYS_pread64, [file as usize, room.as_mut_ptr() as usize, room.len(), at as usize, 0, 0])
-}
-
-/// The next bytes of a pipe, by way of another pipe.
-fn look_at_pipe(pipe: c_int, room: &mut [u8]) -> sys::Ret {
-    let mut copy: [c_int; 2] = [-1; 2];
-    let flags = (libc::O_CLOEXEC | libc::O_NONBLOCK) as usize;
-    if sys::forward(libc::SYS_pipe2, [copy.as_mut_ptr() as usize, flags, 0, 0, 0, 0]) < 0 {
-        return 0;
-    }
-    let [out, into] = copy;
-    let nonblock = libc::SPLICE_F_NONBLOCK as usize;
-    let teed = sys::forward(libc::SYS_tee, [pipe as usize, into as usize, room.len(), nonblock, 0, 0]);
-    let seen = if teed > 0 { sys::read(out, room) } else { teed };
-    sys::close(out);
-    sys::close(into);
-    seen
 }
 
 pub unsafe fn sendfile(out: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t {
