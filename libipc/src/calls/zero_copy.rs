@@ -225,9 +225,9 @@ fn take(id: Id, fd: c_int, len: usize, step: impl Fn(c_int, usize) -> sys::Ret) 
     if e.phase() > Phase::Dual {
         return None;
     }
-    let from = match rx.state.on {
-        Transport::Tcp => tcp_fd(id, fd),
-        Transport::Unix => id.local().unix.load(Acquire),
+    let (from, limit) = match rx.state.on {
+        Transport::Tcp => (tcp_fd(id, fd), rx.state.left_on_tcp().map_or(len, |n| len.min(n as usize))),
+        Transport::Unix => (id.local().unix.load(Acquire), len),
     };
     if !is_ready(from, libc::POLLIN) {
         // Another reader was first. TCP would wait here, with the lock held.
@@ -242,7 +242,6 @@ fn take(id: Id, fd: c_int, len: usize, step: impl Fn(c_int, usize) -> sys::Ret) 
     if seen < 0 && seen != EAGAIN {
         return Some(seen);
     }
-    let limit = len.min(rx.state.left_on_tcp().map_or(len, |n| n.max(1) as usize));
     let r = step(from, limit);
     if (r == 0 && len > 0 || r == ECONNRESET) && e.phase() == Phase::Dual {
         // The end of one transport is the end of the stream only if the other one does not go on.

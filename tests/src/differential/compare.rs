@@ -55,7 +55,8 @@ const RULES: &[Rule] = &[
         holds: |c| {
             let blocks = c.is("send") && (c.native == BLOCKED) != (c.shim == BLOCKED);
             let full = c.is("fill") && c.peer_closed() && says(c.native, "EAGAIN") != says(c.shim, "EAGAIN");
-            full || c.before(c.end, &["fill", "bulk"]) && (blocks || c.looks())
+            let waits = ["poll", "select", "epwait"].iter().any(|call| c.is(call));
+            full || c.before(c.end, &["fill", "bulk"]) && (blocks || waits)
         },
     },
     Rule {
