@@ -60,6 +60,25 @@ fn a_daemon_that_is_stopped_stalls_no_call() {
 }
 
 #[test]
+fn a_number_that_is_closed_while_the_daemon_is_stopped_has_no_events() {
+    let case = Case::new("closed-early");
+    for layout in tests::case::ALL {
+        let native = case.run(layout, Mode::Native);
+        let daemon = Daemon::eager();
+        let mode = Mode::Shim(&daemon);
+        let shim = case.run_with(layout, mode, |mark| {
+            match mark {
+                "event harm" => daemon.signal(libc::SIGSTOP),
+                "event heal" => daemon.signal(libc::SIGCONT),
+                _ => {}
+            }
+            Ok(())
+        });
+        assert_same(&native, &shim, &case.program(layout, mode), mode);
+    }
+}
+
+#[test]
 fn final_streams_outlive_the_daemon_and_new_ones_pair_with_its_successor() {
     let case = Case::new("restarted");
     for layout in [Layout::Warm, Layout::OneProcess] {

@@ -2,6 +2,7 @@
 #include "victim.h"
 
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 
 /* The longest single non-blocking-by-nature call, in microseconds: a send into room, a recv of what is there. */
@@ -113,9 +114,26 @@ static void restarted(void) {
     say("old and new streams went on");
 }
 
+/* A registered number is closed while ipcd has not let go of its copy of the socket: no event of it comes any more. */
+static void closed_early(void) {
+    struct stream *first = stream_open(AF_INET), *s = stream_open(AF_INET);
+    dialogue(first, 5);
+    event("harm");
+    int ep = (int)must(epoll_create1(EPOLL_CLOEXEC));
+    struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP};
+    must(epoll_ctl(ep, EPOLL_CTL_ADD, s->fd, &e));
+    dialogue(s, 5);
+    stream_close(s);
+    say("an event after close: %s", res(epoll_wait(ep, &e, 1, 50)));
+    event("heal");
+    dialogue(first, 5);
+    stream_close(first);
+}
+
 const struct test_case fault_cases[] = {
     {"harm", harm, "three streams around an event, every call timed"},
     {"steady", steady, "[N]: N streams, every call timed"},
     {"restarted", restarted, "the daemon is killed and started again"},
+    {"closed-early", closed_early, "a registered number is closed while the daemon is stopped"},
     {NULL, NULL, NULL},
 };
