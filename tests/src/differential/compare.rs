@@ -175,6 +175,11 @@ fn says(result: &str, word: &str) -> bool {
     result.split([' ', '|', ':']).any(|w| w == word)
 }
 
+/// Whether a reading call has brought something.
+pub fn has_bytes(call: &str, result: &str) -> bool {
+    call.starts_with("recv") && number(result) > Some(0)
+}
+
 /// What two results of one call are together: bytes that came in parts, events that were reported one after the other.
 pub fn join(call: &str, so_far: &str, next: &str) -> String {
     match (call.split(' ').next(), number(so_far), number(next)) {
