@@ -11,6 +11,9 @@ use crate::hooks::real;
 use crate::switch::Phase;
 use crate::{confine, dual, epoll, process, sys};
 
+/// close_range(2): the calling thread gets a table of numbers of its own first.
+const CLOSE_RANGE_UNSHARE: c_int = libc::CLOSE_RANGE_UNSHARE as c_int;
+
 fn bad_descriptor() -> c_int {
     set_errno(libc::EBADF);
     -1
@@ -112,17 +115,20 @@ pub unsafe fn fclose(file: *mut FILE) -> c_int {
 }
 
 pub unsafe fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
-    if flags != 0 || first > last || !process::is_announced() {
+    let unshares = flags & CLOSE_RANGE_UNSHARE != 0;
+    if flags & !CLOSE_RANGE_UNSHARE != 0 || first > last || !process::is_announced() {
         // SAFETY: the program's own call; with CLOEXEC nothing is closed now, and our own numbers have it; in the child
         // of a vfork nothing of ours is left to protect.
         return unsafe { real::close_range()(first, last, flags) };
     }
+    // Other threads keep what the calling one does not share with them any more.
+    let is_ours_alone = !unshares || process::is_single_threaded();
     let mut from = first;
     for fd in fds::marked(first.min(i32::MAX as c_uint) as c_int, last.min(i32::MAX as c_uint) as c_int) {
         if fds::kind(fd) == Kind::Hidden {
-            close_piece(from, fd as c_uint);
+            close_piece(from, fd as c_uint, flags);
             from = fd as c_uint + 1;
-        } else {
+        } else if is_ours_alone {
             leaving(fd);
             fds::forget(fd);
         }
@@ -130,13 +136,13 @@ pub unsafe fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
     match from > last {
         true => 0,
         // SAFETY: the program's own call, without the numbers it does not know of.
-        false => unsafe { real::close_range()(from, last, 0) },
+        false => unsafe { real::close_range()(from, last, flags) },
     }
 }
 
-fn close_piece(from: c_uint, end: c_uint) {
+fn close_piece(from: c_uint, end: c_uint, flags: c_int) {
     if from < end {
-        sys::forward(libc::SYS_close_range, [from as usize, end as usize - 1, 0, 0, 0, 0]);
+        sys::forward(libc::SYS_close_range, [from as usize, end as usize - 1, flags as usize, 0, 0, 0]);
     }
 }
 
