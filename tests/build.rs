@@ -31,6 +31,9 @@ fn main() {
     let (plain, fortified) = (out.join("victim"), out.join("victim-fortified"));
     compile(&sources, &plain, &["-O1"]);
     compile(&sources, &fortified, &["-O2", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2", "-D_FILE_OFFSET_BITS=64"]);
+    let library = out.join("libsockets.so");
+    compile(&["victims/libraries/sockets.c".into()], &library, &["-O1", "-shared", "-fPIC"]);
+    println!("cargo:rustc-env=VICTIM_LIBRARY={}", library.display());
     println!("cargo:rustc-env=VICTIM={}", plain.display());
     println!("cargo:rustc-env=VICTIM_FORTIFIED={}", fortified.display());
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 pub const VICTIM: &str = env!("VICTIM");
 /// The same, optimised and fortified.
 pub const VICTIM_FORTIFIED: &str = env!("VICTIM_FORTIFIED");
+/// A library that uses TCP on its own account.
+pub const LIBRARY: &str = env!("VICTIM_LIBRARY");
 
 fn artifact(name: &str) -> PathBuf {
     let dir = env::var_os("IPC_BIN_DIR")
