@@ -3,7 +3,7 @@
 //! Each page that the child writes to is copied. So what it has to write lies together (section `.data.fork`), and nothing
 //! is written that is so already.
 
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering::*};
+use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering::*};
 
 use libc::{c_int, c_void};
 
@@ -102,16 +102,21 @@ static SINGLE_THREADED: AtomicPtr<libc::c_char> = AtomicPtr::new(core::ptr::null
 pub fn remember_threads() {
     let at = symbol(libc::RTLD_DEFAULT, c"__libc_single_threaded");
     SINGLE_THREADED.store(at.cast(), Relaxed);
-    for (slot, name) in [(&CLEANUP_PUSH, c"_pthread_cleanup_push"), (&CLEANUP_POP, c"_pthread_cleanup_pop")] {
+    for (slot, name) in [
+        (&CLEANUP_PUSH, c"_pthread_cleanup_push"),
+        (&CLEANUP_POP, c"_pthread_cleanup_pop"),
+        (&TEST_CANCEL, c"pthread_testcancel"),
+    ] {
         slot.store(symbol(libc::RTLD_DEFAULT, name) as usize, Relaxed);
     }
 }
 
-static CANCELS: AtomicBool = AtomicBool::new(false);
+/// How often the program was about to cancel a thread, and had: 0 where it never does.
+static CANCELLATIONS: AtomicUsize = AtomicUsize::new(0);
 
-/// The program cancels threads.
-pub fn expect_cancellation() {
-    CANCELS.store(true, SeqCst);
+/// The program cancels a thread, or has just done so.
+pub fn count_cancellation() {
+    CANCELLATIONS.fetch_add(1, SeqCst);
 }
 
 /// What libc runs if the thread is cancelled in the call that it guards: the layout of `struct
@@ -127,6 +132,8 @@ pub struct Cleanup {
 /// `_pthread_cleanup_push` and `_pthread_cleanup_pop`; 0 where libc has none.
 static CLEANUP_PUSH: AtomicUsize = AtomicUsize::new(0);
 static CLEANUP_POP: AtomicUsize = AtomicUsize::new(0);
+/// `pthread_testcancel`.
+static TEST_CANCEL: AtomicUsize = AtomicUsize::new(0);
 
 /// Makes a call that is a cancellation point; should the thread be cancelled in it, `undo(argument)` runs.
 pub fn cancellable<R>(undo: extern "C" fn(*mut c_void), argument: *mut c_void, call: impl FnOnce() -> R) -> R {
@@ -152,10 +159,34 @@ pub fn cancellable<R>(undo: extern "C" fn(*mut c_void), argument: *mut c_void, c
     r
 }
 
+/// The cancellations that a thread knows of which is about to wait.
+#[derive(PartialEq, Eq)]
+pub struct Cancellations(usize);
+
+impl Cancellations {
+    /// A cancellation point in a call that waits in the shim: should the thread be cancelled, `undo(argument)` runs.
+    pub fn heed(undo: extern "C" fn(*mut c_void), argument: *mut c_void) -> Cancellations {
+        let known = CANCELLATIONS.load(SeqCst);
+        let test = TEST_CANCEL.load(Relaxed);
+        if known != 0 && test != 0 {
+            // SAFETY: libc's function of this name has this type.
+            let test = unsafe { core::mem::transmute::<usize, unsafe extern "C" fn()>(test) };
+            // SAFETY: nothing is held here that `undo` does not give back.
+            cancellable(undo, argument, || unsafe { test() });
+        }
+        Cancellations(known)
+    }
+
+    /// Whether there was none since. Asked once the thread is announced: later ones wake it.
+    pub fn are_all(&self) -> bool {
+        CANCELLATIONS.load(SeqCst) == self.0
+    }
+}
+
 /// Whether a blocking call on TCP is to block in the real function: no other thread needs to wake it, or one may want
 /// to cancel it.
 pub fn blocks_natively() -> bool {
-    is_single_threaded() || CANCELS.load(SeqCst)
+    is_single_threaded() || CANCELLATIONS.load(SeqCst) != 0
 }
 
 /// Whether nobody but the calling thread can act on an endpoint. False where that is not known.

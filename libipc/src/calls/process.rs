@@ -18,12 +18,13 @@ pub unsafe fn fork() -> pid_t {
     r
 }
 
-/// A thread that waits on behalf of a call is in no cancellation point: it is woken, and from now on calls that block
-/// on TCP block in the real function.
+/// A thread that waits on behalf of a call is in no cancellation point: it is woken, and looks whether it is meant. From now
+/// on calls that block on TCP block in the real function.
 pub unsafe fn pthread_cancel(thread: libc::pthread_t) -> c_int {
-    process::expect_cancellation();
+    process::count_cancellation();
     // SAFETY: the program's own call.
     let r = unsafe { real::pthread_cancel()(thread) };
+    process::count_cancellation();
     crate::park::kick_all();
     r
 }

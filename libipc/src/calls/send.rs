@@ -15,6 +15,7 @@ use crate::fds::{self, Kind};
 use crate::guard::{NoSignals, as_libc};
 use crate::hooks::real;
 use crate::park::{self, Woken};
+use crate::process::Cancellations;
 use crate::switch::{Phase, Sender, Transport};
 use crate::{adopt, daemon, dual, offsets, process, sys};
 
@@ -330,7 +331,8 @@ impl Call<'_> {
             return Some(r);
         }
         let deadline = *self.deadline.get_or_insert_with(|| deadline(tcp_fd(self.id, self.fd), libc::SO_SNDTIMEO));
-        let Some(parked) = park::announce(Some(self.id)) else {
+        let known = Cancellations::heed(left, self.id.index as *mut c_void);
+        let Some(parked) = park::announce(Some(self.id)).filter(|_| known.are_all()) else {
             sys::yield_now();
             return None;
         };
@@ -354,6 +356,11 @@ impl Call<'_> {
         }
         if r > 0 { r + self.cursor.done as sys::Ret } else { self.or_progress(r) }
     }
+}
+
+/// The thread was cancelled where it was about to wait.
+extern "C" fn left(index: *mut c_void) {
+    Id { index: index as usize as u32 }.unpin();
 }
 
 /// The thread was cancelled in a real call: what the call held is let go.

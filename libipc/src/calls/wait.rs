@@ -1,12 +1,13 @@
 //! poll over endpoints in any phase; select is a poll in other clothes (`select`).
 
-use libc::{c_int, pollfd, sigset_t, timespec};
+use libc::{c_int, c_void, pollfd, sigset_t, timespec};
 
 use crate::dual::READING;
 use crate::endpoint::Id;
 use crate::fds::{self, Kind};
 use crate::guard::as_libc;
 use crate::hooks::real;
+use crate::process::Cancellations;
 use crate::scratch::Scratch;
 use crate::switch::Phase;
 use crate::{adopt, dual, park, process, sys};
@@ -62,7 +63,8 @@ impl Poll<'_> {
     pub fn run(&mut self) -> sys::Ret {
         let Some(mut scratch) = Scratch::new(self.fds.len() * 2 + 1) else { return -(libc::ENOMEM as sys::Ret) };
         loop {
-            let Some(parked) = park::announce(None) else {
+            let known = Cancellations::heed(cancelled, (&raw mut scratch).cast());
+            let Some(parked) = park::announce(None).filter(|_| known.are_all()) else {
                 sys::yield_now();
                 continue;
             };
@@ -108,6 +110,12 @@ impl Poll<'_> {
         }
         ready - strip_hangups(self.fds)
     }
+}
+
+/// The thread was cancelled where it was about to wait.
+extern "C" fn cancelled(scratch: *mut c_void) {
+    // SAFETY: the caller's, which does not go on.
+    unsafe { core::ptr::drop_in_place(scratch.cast::<Scratch>()) };
 }
 
 /// What the kernel must watch for one entry of the program.

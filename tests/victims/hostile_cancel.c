@@ -1,0 +1,257 @@
+/* pthread_cancel of a thread that is blocked in a call on a stream, in each call that may block. */
+#include "victim.h"
+
+#include <linux/sockios.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/select.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+
+enum way {
+    READ, READV, RECV, RECVFROM, RECVMSG, RECVMMSG, /* nothing to read */
+    POLL, PPOLL, SELECT, PSELECT, EPOLL_WAIT, EPOLL_PWAIT,
+    WRITE, WRITEV, SEND, SENDTO, SENDMSG, SENDMMSG, /* no room */
+    CONNECT, ACCEPT, /* another socket, beside the stream */
+    WAYS,
+};
+static const char *const names[WAYS] = {
+    "read", "readv", "recv", "recvfrom", "recvmsg", "recvmmsg", "poll", "ppoll", "select", "pselect", "epoll_wait",
+    "epoll_pwait", "write", "writev", "send", "sendto", "sendmsg", "sendmmsg", "connect", "accept",
+};
+
+struct blocked {
+    enum way way;
+    int fd, epfd, port;
+    bool disabled;
+    atomic_int tid, cleaned;
+};
+
+static void call(struct blocked *b) {
+    static char byte[8 << 20];
+    struct iovec part = {byte, sizeof byte};
+    struct mmsghdr list = {.msg_hdr = {.msg_iov = &part, .msg_iovlen = 1}};
+    struct pollfd p = {b->fd, POLLIN, 0};
+    struct epoll_event e;
+    struct sockaddr_storage to;
+    fd_set r;
+    FD_ZERO(&r);
+    FD_SET(b->fd, &r);
+    switch (b->way) {
+    case READ: (void)!read(b->fd, byte, 1); break;
+    case READV: (void)!readv(b->fd, &part, 1); break;
+    case RECV: recv(b->fd, byte, 1, 0); break;
+    case RECVFROM: recvfrom(b->fd, byte, 1, MSG_WAITALL, NULL, NULL); break;
+    case RECVMSG: recvmsg(b->fd, &list.msg_hdr, 0); break;
+    case RECVMMSG: recvmmsg(b->fd, &list, 1, 0, NULL); break;
+    case POLL: poll(&p, 1, -1); break;
+    case PPOLL: ppoll(&p, 1, NULL, NULL); break;
+    case SELECT: select(b->fd + 1, &r, NULL, NULL, NULL); break;
+    case PSELECT: pselect(b->fd + 1, &r, NULL, NULL, NULL, NULL); break;
+    case EPOLL_WAIT: epoll_wait(b->epfd, &e, 1, -1); break;
+    case EPOLL_PWAIT: epoll_pwait(b->epfd, &e, 1, -1, NULL); break;
+    case WRITE: (void)!write(b->fd, byte, sizeof byte); break;
+    case WRITEV: (void)!writev(b->fd, &part, 1); break;
+    case SEND: send(b->fd, byte, sizeof byte, 0); break;
+    case SENDTO: sendto(b->fd, byte, sizeof byte, MSG_NOSIGNAL, NULL, 0); break;
+    case SENDMSG: sendmsg(b->fd, &list.msg_hdr, 0); break;
+    case SENDMMSG: sendmmsg(b->fd, &list, 1, 0); break;
+    case CONNECT: connect(b->fd, (struct sockaddr *)&to, loopback(AF_INET, b->port, &to)); break;
+    case ACCEPT: accept(b->fd, NULL, NULL); break;
+    case WAYS: break;
+    }
+}
+
+static void clean(void *arg) {
+    struct blocked *b = arg;
+    b->cleaned++;
+}
+
+static void *thread_main(void *arg) {
+    struct blocked *b = arg;
+    pthread_cleanup_push(clean, b);
+    b->tid = (int)syscall(SYS_gettid);
+    call(b);
+    pthread_cleanup_pop(0);
+    return NULL;
+}
+
+/* Until the thread sleeps, ten looks in a row. */
+static void await_asleep(struct blocked *b) {
+    char path[64], text[512];
+    for (int asleep = 0; asleep < 10; sleep_ms(1)) {
+        int tid = b->tid;
+        if (tid == 0)
+            continue;
+        snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
+        FILE *f = fopen(path, "r");
+        if (!f || !fgets(text, sizeof text, f))
+            die("%s: the thread is gone: it did not block", names[b->way]);
+        fclose(f);
+        asleep = strrchr(text, ')')[2] == 'S' ? asleep + 1 : 0;
+    }
+}
+
+/* Until there is no room. What is on its way to the peer makes a little more in a moment. */
+static void fill(struct stream *s) {
+    static char chunk[65536];
+    ssize_t n = 0;
+    set_nonblocking(s->fd, true);
+    while (n >= 0 || wait_for(s->fd, POLLOUT, 10)) {
+        uint64_t before = s->tx;
+        next_out(s, chunk, sizeof chunk);
+        n = send(s->fd, chunk, sizeof chunk, 0);
+        s->tx = before + (n > 0 ? (uint64_t)n : 0);
+        if (n < 0 && errno != EAGAIN)
+            die("send: %s", strerror(errno));
+    }
+    set_nonblocking(s->fd, false);
+}
+
+/* Far reads what near has counted, and then what the call that was cancelled has written of its own bytes. */
+static void drain(struct stream *s, uint64_t counted) {
+    far_do(FAR_RECV, s->index, (long)counted, 0, 0);
+    for (int queued = 1; queued > 0;) {
+        must(ioctl(s->fd, SIOCOUTQ, &queued));
+        while (far_do(FAR_POLL, s->index, POLLIN, 0, 0).value & POLLIN)
+            if (far_do(FAR_RAW_RECV, s->index, 4096, 0, 0).ret <= 0)
+                die("far: the stream has ended");
+    }
+}
+
+/* A port where a connect waits: nobody accepts, and the queue is full. */
+static int crowded_port(int *listener, int queued[8]) {
+    int port, n = 0;
+    struct sockaddr_storage to;
+    *listener = tcp_listen(AF_INET, &port);
+    must(listen(*listener, 0));
+    for (bool full = false; !full && n < 8; n++) {
+        queued[n] = tcp_socket(AF_INET);
+        set_nonblocking(queued[n], true);
+        full = connect(queued[n], (struct sockaddr *)&to, loopback(AF_INET, port, &to)) < 0 &&
+               !wait_for(queued[n], POLLOUT, 50);
+    }
+    for (int i = n; i < 8; i++)
+        queued[i] = -1;
+    return port;
+}
+
+static void cancel_in(struct stream *s, enum way way) {
+    struct blocked b = {.way = way, .fd = s->fd};
+    int listener = -1, queued[8], port = 0;
+    uint64_t before = s->tx;
+    if (way == EPOLL_WAIT || way == EPOLL_PWAIT) {
+        struct epoll_event e = {.events = EPOLLIN};
+        b.epfd = (int)must(epoll_create1(EPOLL_CLOEXEC));
+        must(epoll_ctl(b.epfd, EPOLL_CTL_ADD, s->fd, &e));
+    }
+    if (way >= WRITE && way <= SENDMMSG)
+        fill(s);
+    if (way == CONNECT) {
+        b.port = crowded_port(&listener, queued);
+        b.fd = tcp_socket(AF_INET);
+    }
+    if (way == ACCEPT)
+        b.fd = tcp_listen(AF_INET, &port);
+    pthread_t thread;
+    must(-pthread_create(&thread, NULL, thread_main, &b));
+    await_asleep(&b);
+    must(-pthread_cancel(thread));
+    struct timespec end;
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_sec += 5;
+    void *result = NULL;
+    if (pthread_timedjoin_np(thread, &result, &end) != 0) {
+        say("%s: five seconds later it still waits", names[way]);
+        exit(0);
+    }
+    say("%s: cancelled %d, cleaned up %d", names[way], result == PTHREAD_CANCELED, (int)b.cleaned);
+    if (s->tx > before)
+        drain(s, s->tx - before);
+    if (b.epfd > 0)
+        close(b.epfd);
+    if (way == CONNECT) {
+        close(b.fd);
+        close(listener);
+        for (int i = 0; i < 8; i++)
+            close(queued[i]);
+    }
+    if (way == ACCEPT) {
+        int mine = tcp_connect(AF_INET, port);
+        close((int)must(accept(b.fd, NULL, NULL)));
+        close(mine);
+        close(b.fd);
+    }
+    dialogue(s, 10);
+}
+
+/* Each way in a process of its own, where nothing was cancelled before; `prepare` brings the stream to where it is to be. */
+static void each_apart(void prepare(struct stream *)) {
+    for (int way = 0; way < WAYS; way++) {
+        if (opt.argc > 0 && strcmp(opt.argv[0], names[way]) != 0)
+            continue;
+        pid_t child = (pid_t)must(fork());
+        int status;
+        if (child == 0) {
+            far_start();
+            struct stream *s = stream_open(AF_INET);
+            prepare(s);
+            cancel_in(s, (enum way)way);
+            warm_always();
+            dialogue(s, 10);
+            stream_close(s);
+            far_stop();
+            exit(0);
+        }
+        must(waitpid(child, &status, 0));
+        if (status != 0)
+            die("%s: status %#x", names[way], status);
+    }
+}
+
+static void nothing(struct stream *s) {
+    (void)s;
+}
+
+static void on_tcp(void) {
+    each_apart(nothing);
+}
+
+/* Near takes up its grant, far does nothing: near is between the transports when the harness answers. */
+static void promise(struct stream *s) {
+    char byte;
+    far_begin(FAR_RECV, s->index, 50, 0, 0);
+    send_pattern(s, 50);
+    far_end();
+    say("@event dual %d", s->port);
+    for (bool held = getenv("VICTIM_HOLD") != NULL; held && !wait_for(0, POLLIN, 1);)
+        if (recv(s->fd, &byte, 1, MSG_DONTWAIT) != -1 || errno != EAGAIN)
+            die("there was something to read");
+    if (getenv("VICTIM_HOLD") && read(0, (char[8]){0}, 3) != 3)
+        die("the harness let go");
+}
+
+static void between(void) {
+    each_apart(promise);
+}
+
+/* The same stream for all. */
+static void moved(void) {
+    struct stream *s = stream_open(AF_INET);
+    warm_always();
+    for (int way = 0; way < WAYS; way++)
+        cancel_in(s, (enum way)way);
+    stream_close(s);
+}
+
+const struct test_case cancel_cases[] = {
+    {"cancel-on-tcp", on_tcp, "[CALL]: pthread_cancel in each blocking call before the move"},
+    {"cancel-between", between, "[CALL]: between the transports"},
+    {"cancel-moved", moved, "after the move"},
+    {NULL, NULL, NULL},
+};
