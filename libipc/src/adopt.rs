@@ -81,7 +81,11 @@ fn tell(id: Id, fd: c_int) {
 
 fn take_up(id: Id, fd: c_int) {
     let e = id.endpoint();
-    if e.deaf_readers.load(SeqCst) > 0 || !process::is_announced() || !id.holders().is_sole() || is_settling(id) {
+    if id.local().deaf_readers.load(SeqCst) > 0
+        || !process::is_announced()
+        || !id.holders().is_sole()
+        || is_settling(id)
+    {
         return;
     }
     let _no_signals = NoSignals::hold();
@@ -91,7 +95,7 @@ fn take_up(id: Id, fd: c_int) {
         return;
     }
     // A reader that announces itself from here on sees Adopting and waits for the locks instead.
-    if e.deaf_readers.load(SeqCst) > 0 {
+    if id.local().deaf_readers.load(SeqCst) > 0 {
         e.advance(Phase::Adopting, Phase::Waiting);
         return;
     }

@@ -81,7 +81,6 @@ pub struct Endpoint {
     /// CLOCK_MONOTONIC nanoseconds when connect was first called; 0: not yet.
     pub connect_began: AtomicU64,
     /// Calls that wait on TCP alone and cannot be woken by us.
-    pub deaf_readers: AtomicU32,
     pub deaf_writers: AtomicU32,
     recv_lock: Lock,
     send_lock: Lock,

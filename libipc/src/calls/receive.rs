@@ -204,7 +204,7 @@ impl Call<'_> {
     /// Not known to be connected yet: whatever the kernel says, counted.
     fn connecting(&mut self, rx: Guard<'_, Receiver>) -> Attempt {
         // Announced before the lock is free: from there on another thread may see the connection, and adopt.
-        let deaf = &self.id.endpoint().deaf_readers;
+        let deaf = &self.id.local().deaf_readers;
         deaf.fetch_add(1, core::sync::atomic::Ordering::SeqCst);
         drop(rx);
         if offsets::is_connected(self.fd) {
@@ -305,10 +305,10 @@ impl Call<'_> {
             let mut rx = e.lock_rx()?;
             if e.phase() < Phase::Adopting {
                 dual::mend(self.id, self.fd, Some(&mut rx), None);
-                e.deaf_readers.fetch_add(1, core::sync::atomic::Ordering::SeqCst);
+                self.id.local().deaf_readers.fetch_add(1, core::sync::atomic::Ordering::SeqCst);
                 drop(rx);
                 let r = self.deaf();
-                e.deaf_readers.fetch_sub(1, core::sync::atomic::Ordering::SeqCst);
+                self.id.local().deaf_readers.fetch_sub(1, core::sync::atomic::Ordering::SeqCst);
                 return Some(r);
             }
             return None;
@@ -356,7 +356,7 @@ extern "C" fn left(index: *mut c_void) {
 /// The thread was cancelled in a real call: what the call held is let go.
 extern "C" fn cancelled(index: *mut c_void) {
     let id = Id { index: index as usize as u32 };
-    id.endpoint().deaf_readers.fetch_sub(1, core::sync::atomic::Ordering::SeqCst);
+    id.local().deaf_readers.fetch_sub(1, core::sync::atomic::Ordering::SeqCst);
     id.unpin();
 }
 

@@ -33,6 +33,8 @@ pub struct Local {
     pub tcp: AtomicI32,
     /// How many more calls put off the step to final, if ipcd has no room for the report of it.
     pub patience: AtomicI32,
+    /// Calls that wait on TCP alone, to read, and cannot be woken by us. Nobody else's matter: who adopts is the only holder.
+    pub deaf_readers: AtomicU32,
     /// The connection on which this process told ipcd of it; 0: none.
     pub claimed: AtomicU32,
     /// `SO_COOKIE` of the new socket, once final.
@@ -207,7 +209,6 @@ fn reset(id: Id) {
     e.bytes.store(0, Relaxed);
     e.reason.store(0, Relaxed);
     e.connect_began.store(0, Relaxed);
-    e.deaf_readers.store(0, Relaxed);
     e.deaf_writers.store(0, Relaxed);
     // A process that was killed in the middle of a call leaves its locks held.
     e.recv_lock.unlock();
@@ -233,6 +234,7 @@ fn begin_local(id: Id) {
     l.patience.store(PATIENCE, Relaxed);
     l.unix_cookie.store(0, Relaxed);
     l.claimed.store(0, Relaxed);
+    l.deaf_readers.store(0, Relaxed);
     l.pins.hold();
 }
 
@@ -282,6 +284,9 @@ pub fn tcp_fd(id: Id, fd: c_int) -> c_int {
 pub fn adopt_in_child() {
     // Nothing is written where nothing changes: the memory is the parent's, too, until somebody writes.
     for l in all().map(Id::local) {
+        if l.deaf_readers.load(Relaxed) != 0 {
+            l.deaf_readers.store(0, Relaxed);
+        }
         let fds = l.fds.load(Relaxed);
         if fds > 0 && l.pins.users() != fds {
             l.pins.hold();
