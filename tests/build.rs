@@ -33,6 +33,9 @@ fn main() {
     compile(&sources, &fortified, &["-O2", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2", "-D_FILE_OFFSET_BITS=64"]);
     let library = out.join("libsockets.so");
     compile(&["victims/libraries/sockets.c".into()], &library, &["-O1", "-shared", "-fPIC"]);
+    let cat = out.join("cat-static");
+    compile(&["victims/programs/cat.c".into()], &cat, &["-O1", "-static"]);
+    println!("cargo:rustc-env=VICTIM_STATIC_CAT={}", cat.display());
     println!("cargo:rustc-env=VICTIM_LIBRARY={}", library.display());
     println!("cargo:rustc-env=VICTIM={}", plain.display());
     println!("cargo:rustc-env=VICTIM_FORTIFIED={}", fortified.display());

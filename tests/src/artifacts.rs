@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 pub const VICTIM: &str = env!("VICTIM");
 /// The same, optimised and fortified.
 pub const VICTIM_FORTIFIED: &str = env!("VICTIM_FORTIFIED");
+/// A cat that is linked statically.
+pub const STATIC_CAT: &str = env!("VICTIM_STATIC_CAT");
 /// A library that uses TCP on its own account.
 pub const LIBRARY: &str = env!("VICTIM_LIBRARY");
 

@@ -1,7 +1,11 @@
 //! Descriptors that several processes hold, and uses that no hook sees.
 
-use tests::Case;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+
 use tests::case::Layout;
+use tests::daemon::PrivateDir;
+use tests::{Case, artifacts};
 
 #[test]
 fn accept_in_the_parent_work_in_the_child() {
@@ -41,6 +45,39 @@ fn another_program_on_the_stream() {
 #[test]
 fn a_program_without_the_shim_on_the_stream() {
     Case::new("exec-cat-plain").may_stay(&["stdio", "executed"]).check();
+}
+
+#[test]
+fn a_static_program_on_the_stream() {
+    Case::new("exec-cat").args(&[artifacts::STATIC_CAT]).may_stay(&["stdio", "executed"]).check();
+}
+
+#[test]
+fn a_setuid_program_on_the_stream() {
+    // The loader does not preload for it. Run by root, it loses privilege instead of gaining any.
+    let place = PrivateDir::new();
+    let cat = place.path().join("cat");
+    fs::copy("/bin/cat", &cat).expect("a copy of cat");
+    fs::set_permissions(place.path(), Permissions::from_mode(0o755)).expect("a place that others may look into");
+    chown(&cat, Some(65534), Some(65534)).expect("chown: this test is root's");
+    fs::set_permissions(&cat, Permissions::from_mode(0o6755)).expect("setuid");
+    let path = cat.to_str().expect("a name of ASCII").to_owned().leak();
+    Case::new("exec-cat").args(&[path]).may_stay(&["stdio", "executed"]).check();
+}
+
+#[test]
+fn a_daemon_goes_on() {
+    Case::new("daemon").only(&[Layout::Warm, Layout::Cold]).check();
+}
+
+#[test]
+fn another_root_and_another_user_first() {
+    Case::new("less-privilege").check();
+}
+
+#[test]
+fn threads_that_fork() {
+    Case::new("threads-fork").check();
 }
 
 #[test]

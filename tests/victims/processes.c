@@ -211,8 +211,9 @@ static void exec_self(void) {
     die("exec: %s", strerror(errno));
 }
 
-/* A child that is another program, with the stream as its standard input and output. */
+/* A child that is another program (cat, or the one that is named), with the stream as its standard input and output. */
 static void exec_cat(bool plain) {
+    const char *program = opt.argc > 0 ? opt.argv[0] : "/bin/cat";
     struct stream *s = stream_open(AF_INET);
     dialogue(s, 5);
     warm();
@@ -222,7 +223,7 @@ static void exec_cat(bool plain) {
         must(dup2(s->fd, 1));
         if (plain)
             unsetenv("LD_PRELOAD");
-        execl("/bin/cat", "cat", (char *)NULL);
+        execl(program, "cat", (char *)NULL);
         _exit(127);
     }
     must(close(s->fd));
@@ -321,7 +322,7 @@ const struct test_case process_cases[] = {
     {"in-turn", in_turn, "parent and child in turn"},
     {"other-children", other_children, "posix_spawn, system, popen, vfork, closing loops"},
     {"exec-self", exec_self, "the stream goes on after exec"},
-    {"exec-cat", exec_cat_inheriting, "fork and exec of cat on the stream"},
+    {"exec-cat", exec_cat_inheriting, "[PROGRAM]: fork and exec of cat on the stream"},
     {"exec-cat-plain", exec_cat_plain, "the same without LD_PRELOAD"},
     {"passed", passed, "SCM_RIGHTS"},
     {"prefork", prefork, "several children accept"},
