@@ -9,6 +9,7 @@ use core::sync::atomic::Ordering::*;
 use libc::{c_int, pollfd};
 
 use crate::endpoint::{Id, tcp_fd};
+use crate::switch::Sender;
 use crate::{confine, dual, fds, offsets, sys};
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
@@ -31,8 +32,13 @@ pub fn has_error(fd: c_int) -> bool {
 /// Whether a reset that the new socket told of is to be told to the program. Not if TCP knows as much, or if it is none of the
 /// stream. If it is, TCP is ended, so that it answers from then on as it would after a reset.
 pub fn is_news(id: Id) -> bool {
+    !dual::is_false_reset(id) && tcp_learns(id)
+}
+
+/// The same of a reset that is one of the stream. False if TCP knows.
+fn tcp_learns(id: Id) -> bool {
     let tcp = id.local().tcp.load(Acquire);
-    let news = !dual::is_false_reset(id) && !offsets::is_closed(tcp);
+    let news = !offsets::is_closed(tcp);
     if news && tcp >= 0 {
         sys::shutdown(tcp, libc::SHUT_WR);
     }
@@ -53,6 +59,16 @@ pub fn end_of_stream(id: Id) -> sys::Ret {
 pub fn read_reset(id: Id) -> sys::Ret {
     let tcp = end_of_stream(id);
     if is_news(id) { ECONNRESET } else { tcp }
+}
+
+/// The program writes, and the peer reads nothing on the new transport any more: the direction goes back to TCP. `Err` is
+/// what the writer is told instead.
+pub fn writes_after_the_end(id: Id, unix: c_int, tx: &mut Sender) -> Result<(), sys::Ret> {
+    tx.returns();
+    dual::note_tx(id, tx);
+    // Without a byte of the program on it, it was a control message that the peer has left.
+    let reset = take_error(unix) == libc::ECONNRESET && tx.used;
+    if reset && tcp_learns(id) { Err(ECONNRESET) } else { Ok(()) }
 }
 
 /// The socket that takes what is written to `fd` after the new transport has ended: TCP takes it, and learns from the

@@ -7,7 +7,7 @@ use matcher::reason::Reason;
 use matcher::wire::Direction;
 
 use super::receive::{deadline, wait};
-use super::reset::after_the_end;
+use super::reset::{after_the_end, writes_after_the_end};
 use super::settled::{await_settled, settled_socket};
 use crate::cursor::Cursor;
 use crate::endpoint::{self, Guard, Id, Pinned, tcp_fd};
@@ -280,9 +280,10 @@ impl Call<'_> {
                 self.account(tx, r.max(0) as usize);
                 return r;
             }
-            // The peer reads nothing there any more. Whether it reads TCP, TCP knows.
-            tx.state.returns();
-            dual::note_tx(self.id, &tx.state);
+            // Whether the peer reads TCP, TCP knows.
+            if let Err(r) = writes_after_the_end(self.id, unix, &mut tx.state) {
+                return r;
+            }
         }
         let r = sys::sendmsg(tcp_fd(self.id, self.fd), &header, flags);
         if r > 0 {

@@ -8,7 +8,7 @@ use matcher::wire::Direction;
 
 use super::glimpse::{Glimpse, look_at_file, look_at_pipe};
 use super::receive::{deadline, wait};
-use super::reset::{end_of_stream, read_reset, taker};
+use super::reset::{end_of_stream, read_reset, taker, writes_after_the_end};
 use super::settled::settled_socket;
 use crate::endpoint::{Id, Pinned, tcp_fd};
 use crate::fds::{self, Kind};
@@ -109,10 +109,11 @@ fn outward(
         let mut tx = tx;
         let unix = id.local().unix.load(Acquire);
         if is_ready(unix, 0) {
-            // The peer reads nothing there any more, and the step would raise SIGPIPE. What TCP says of it counts.
-            tx.state.returns();
-            dual::note_tx(**id, &tx.state);
-            continue;
+            // The step would raise SIGPIPE.
+            match writes_after_the_end(**id, unix, &mut tx.state) {
+                Ok(()) => continue,
+                Err(r) => return after(done, r),
+            }
         }
         let r = step(unix, len - done, false);
         tx.state.wrote(r.max(0) as u64);

@@ -56,7 +56,8 @@ const RULES: &[Rule] = &[
             let blocks = c.is("send") && (c.native == BLOCKED) != (c.shim == BLOCKED);
             let full = c.is("fill") && c.peer_closed() && says(c.native, "EAGAIN") != says(c.shim, "EAGAIN");
             let waits = ["poll", "select", "epwait"].iter().any(|call| c.is(call));
-            full || c.before(c.end, &["fill", "bulk"]) && (blocks || waits)
+            let all = c.is("drain") && c.before(c.end.peer(), &["fill"]);
+            full || all || c.before(c.end, &["fill", "bulk"]) && (blocks || waits)
         },
     },
     Rule {
@@ -216,7 +217,9 @@ pub fn name(case: &Case) -> Option<&'static str> {
 
 /// The same for a step of several calls.
 pub fn name_of_composed(program: &Program, at: usize, native: &str, shim: &str) -> Option<&'static str> {
-    if shim.strip_prefix(LATE) == Some(native) {
+    let unread = |result: &str| result.strip_suffix(" and not all").map(str::to_owned);
+    let full = unread(shim).is_some_and(|sent| sent == BLOCKED) && unread(native).is_some();
+    if full || shim.strip_prefix(LATE) == Some(native) {
         return Some("how much fits");
     }
     let closed = End::BOTH.iter().any(|end| program.steps[..=at].iter().any(|step| is_one_of(step, *end, &["close"])));
