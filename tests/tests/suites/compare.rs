@@ -54,13 +54,15 @@ fn worse(native: &Results, here: &Results) -> Vec<String> {
     native.keys().filter(|name| passed(native, name) && !passed(here, name)).cloned().collect()
 }
 
-/// Runs a suite natively and under the shim. Panics if a test passes natively only. Returns how many streams moved.
-///
-/// Suites have tests that fail now and then by themselves. So what differs is run again, and does not count if it fails
-/// natively, too. In the part of every run it must fail under the shim a second time; by hand once is enough.
-pub fn compare(suite: &str, run: impl Fn(Mode) -> Results) -> usize {
+fn natively(suite: &str, run: impl Fn(Mode) -> Results) -> Results {
     let native = run(Mode::Native);
     assert!(count(&native) > 0, "{suite}: nothing of {} passed natively", native.len());
+    native
+}
+
+/// Runs a suite natively and under the shim. Panics if a test passes natively only. Returns how many streams moved.
+pub fn compare(suite: &str, run: impl Fn(Mode) -> Results) -> usize {
+    let native = natively(suite, &run);
     let daemon = daemon();
     let here = run(Mode::Shim(&daemon));
     let stats = daemon.stats();
@@ -71,7 +73,24 @@ pub fn compare(suite: &str, run: impl Fn(Mode) -> Results) -> usize {
         count(&native),
         count(&here)
     ));
-    let mut suspects = worse(&native, &here);
+    judge(suite, &native, &here, &run, || run(Mode::Shim(&self::daemon())));
+    finals
+}
+
+/// The same with the shim preloaded and no ipcd that answers.
+pub fn compare_without_ipcd(suite: &str, run: impl Fn(Mode) -> Results) {
+    let native = natively(suite, &run);
+    let here = run(Mode::ShimNoDaemon);
+    say(&format!("{suite}: {} tests passed natively, {} under the shim without ipcd", count(&native), count(&here)));
+    judge(suite, &native, &here, &run, || run(Mode::ShimNoDaemon));
+}
+
+/// Panics if a test passes natively only.
+///
+/// Suites have tests that fail now and then by themselves. So what differs is run again, and does not count if it fails
+/// natively, too. In the part of every run it must fail under the shim a second time; by hand once is enough.
+fn judge(suite: &str, native: &Results, here: &Results, run: impl Fn(Mode) -> Results, again: impl Fn() -> Results) {
+    let mut suspects = worse(native, here);
     let mut confirmed = BTreeSet::new();
     if is_long() {
         confirmed.extend(suspects.iter().cloned());
@@ -83,16 +102,15 @@ pub fn compare(suite: &str, run: impl Fn(Mode) -> Results) -> usize {
         say(&format!("{suite}: passed natively, not under the shim, is run again: {suspects:?}"));
         let native = run(Mode::Native);
         suspects.retain(|name| passed(&native, name));
-        let here = run(Mode::Shim(&self::daemon()));
+        let here = again();
         confirmed.extend(suspects.iter().filter(|name| !passed(&here, name)).cloned());
     }
     confirmed.retain(|name| suspects.contains(name));
-    let unclear: Vec<_> = worse(&native, &here).into_iter().filter(|name| !confirmed.contains(name)).collect();
+    let unclear: Vec<_> = worse(native, here).into_iter().filter(|name| !confirmed.contains(name)).collect();
     if !unclear.is_empty() {
         say(&format!("{suite}: UNCLEAR, failed natively as well or did not fail again: {unclear:?}"));
     }
     assert!(confirmed.is_empty(), "{suite}: these pass natively and fail under the shim: {confirmed:?}");
-    finals
 }
 
 /// The end of what a program printed, for a message.

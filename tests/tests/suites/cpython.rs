@@ -7,7 +7,7 @@ use tests::containers::skipped;
 use tests::daemon::PrivateDir;
 use tests::{Mode, Program, artifacts, case, run};
 
-use super::compare::{PYTHON, Results, compare, read, tail, unit_tests, whole};
+use super::compare::{PYTHON, Results, compare, compare_without_ipcd, read, tail, unit_tests, whole};
 
 const MODULES: [&str; 17] = [
     "test_socket",
@@ -54,9 +54,9 @@ fn regrtest(args: &[&str], mode: Mode, before: Option<&Path>) -> Results {
     let mut program = Program::new(PYTHON, &all).limit(Duration::from_secs(1200));
     if let Some(library) = before {
         let library = library.display().to_string();
-        let all = match mode.daemon() {
-            Some(_) => format!("{library} {}", artifacts::libipc().display()),
-            None => library,
+        let all = match mode {
+            Mode::Native => library,
+            _ => format!("{library} {}", artifacts::libipc().display()),
         };
         program = program.env("LD_PRELOAD", &all);
     }
@@ -119,7 +119,18 @@ fn cpython_whole() {
     assert!(finals >= 200, "only {finals} streams moved");
 }
 
-/// The same with a pause before each of the first calls on a socket: many more streams move.
+/// The shim is loaded, and nobody answers.
+#[test]
+fn cpython_whole_without_ipcd() {
+    if !whole("CPython's tests of sockets, without ipcd,") || !is_there() {
+        return;
+    }
+    for module in MODULES {
+        compare_without_ipcd(module, |mode| regrtest(&["-u", "network", module], mode, None));
+    }
+}
+
+/// With a pause before each of the first calls on a socket: many more streams move.
 #[test]
 fn cpython_whole_with_pauses() {
     if !whole("CPython's tests of sockets, with pauses,") || !is_there() {
