@@ -273,3 +273,23 @@ fn kernel_tls() {
         }
     }
 }
+
+#[test]
+fn threads_cancelled_before_the_move() {
+    Case::new("cancel-on-tcp").check();
+}
+
+#[test]
+fn threads_cancelled_after_the_move() {
+    Case::new("cancel-moved").check();
+}
+
+#[test]
+fn threads_cancelled_between_the_transports() {
+    let case = Case::new("cancel-between");
+    let native = case.run(Layout::Warm, Mode::Native);
+    let daemon = Daemon::eager();
+    let mode = Mode::Shim(&daemon);
+    let here = case.run_with(Layout::Warm, mode, |mark| answer(&daemon, mark));
+    assert_same(&native, &here, &case.program(Layout::Warm, mode), mode);
+}

@@ -46,9 +46,14 @@ static _Noreturn void use_for_ever(int fd, int way) {
 }
 
 /* Near takes up its grant, far does nothing: near is between the transports when the harness answers. */
-void between_transports(struct stream *s) {
+struct stream *between_transports(void) {
     bool held = getenv("VICTIM_HOLD") != NULL;
     char byte;
+    /* Both ends have spoken to ipcd by then, and know how long a prefix is. */
+    struct stream *first = stream_open(AF_INET);
+    warm_always();
+    stream_close(first);
+    struct stream *s = stream_open(AF_INET);
     far_begin(FAR_RECV, s->index, 50, 0, 0);
     send_pattern(s, 50);
     far_end();
@@ -58,6 +63,7 @@ void between_transports(struct stream *s) {
             die("there was something to read");
     if (held && read(0, (char[8]){0}, 3) != 3)
         die("the harness let go");
+    return s;
 }
 
 /* Far sleeps on. */
@@ -73,13 +79,11 @@ static void monologue(struct stream *s) {
 static void killed(void) {
     const char *where = opt.argc > 0 ? opt.argv[0] : "moved";
     const int rounds = 300;
-    struct stream *s = stream_open(AF_INET);
+    bool between = strcmp(where, "between") == 0;
+    struct stream *s = between ? between_transports() : stream_open(AF_INET), *more[5];
     struct rng rng = {opt.seed};
     if (strcmp(where, "moved") == 0)
         warm_always();
-    bool between = strcmp(where, "between") == 0;
-    if (between)
-        between_transports(s);
     pid_t holder = (pid_t)must(fork());
     while (holder == 0)
         pause();
@@ -107,16 +111,16 @@ static void killed(void) {
         far_do(FAR_RECV, s->index, 10 * rounds, 0, 0);
     dialogue(s, 5);
     stream_close(s);
-    for (int i = 0; i < 5; i++)
-        stream_open(AF_INET);
+    for (int i = 0; i < LEN(more); i++)
+        more[i] = stream_open(AF_INET);
     /* A family without a free slot would keep them on TCP here. */
     pid_t last = (pid_t)must(fork());
     if (last == 0)
         _exit(0);
     must(waitpid(last, NULL, 0));
     warm_always();
-    for (int i = 0; i < 5; i++)
-        stream_close(&streams[1 + i]);
+    for (int i = 0; i < LEN(more); i++)
+        stream_close(more[i]);
     say("%d children were killed", rounds);
 }
 

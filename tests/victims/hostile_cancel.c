@@ -190,8 +190,8 @@ static void cancel_in(struct stream *s, enum way way) {
     dialogue(s, 10);
 }
 
-/* Each way in a process of its own, where nothing was cancelled before; `prepare` brings the stream to where it is to be. */
-static void each_apart(void prepare(struct stream *)) {
+/* Each way in a process of its own, where nothing was cancelled before, on a stream that `begin` opens. */
+static void each_apart(struct stream *begin(void)) {
     for (int way = 0; way < WAYS; way++) {
         if (opt.argc > 0 && strcmp(opt.argv[0], names[way]) != 0)
             continue;
@@ -199,8 +199,7 @@ static void each_apart(void prepare(struct stream *)) {
         int status;
         if (child == 0) {
             far_start();
-            struct stream *s = stream_open(AF_INET);
-            prepare(s);
+            struct stream *s = begin();
             cancel_in(s, (enum way)way);
             warm_always();
             dialogue(s, 10);
@@ -214,30 +213,16 @@ static void each_apart(void prepare(struct stream *)) {
     }
 }
 
-static void nothing(struct stream *s) {
-    (void)s;
+static struct stream *fresh(void) {
+    return stream_open(AF_INET);
 }
 
 static void on_tcp(void) {
-    each_apart(nothing);
-}
-
-/* Near takes up its grant, far does nothing: near is between the transports when the harness answers. */
-static void promise(struct stream *s) {
-    char byte;
-    far_begin(FAR_RECV, s->index, 50, 0, 0);
-    send_pattern(s, 50);
-    far_end();
-    say("@event dual %d", s->port);
-    for (bool held = getenv("VICTIM_HOLD") != NULL; held && !wait_for(0, POLLIN, 1);)
-        if (recv(s->fd, &byte, 1, MSG_DONTWAIT) != -1 || errno != EAGAIN)
-            die("there was something to read");
-    if (getenv("VICTIM_HOLD") && read(0, (char[8]){0}, 3) != 3)
-        die("the harness let go");
+    each_apart(fresh);
 }
 
 static void between(void) {
-    each_apart(promise);
+    each_apart(between_transports);
 }
 
 /* The same stream for all. */
