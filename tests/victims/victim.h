@@ -122,7 +122,7 @@ void dialogue(struct stream *s, int rounds);   /* checks that the stream still w
 int await_readable(struct stream *s, int bytes); /* until FIONREAD says so; what it says */
 
 /* hostile.c */
-void between_transports(struct stream *s);     /* near has promised, far has not taken up its grant */
+struct stream *between_transports(void);      /* near has promised, far has not taken up its grant */
 
 struct test_case {
     const char *name;
