@@ -229,13 +229,14 @@ fn few_descriptors() {
 }
 
 /// What a program may not do when it is executed, and whether its streams move all the same.
-const FILTERS: [(&str, bool); 8] = [
+const FILTERS: [(&str, bool); 9] = [
     ("unix", false),
     ("shared", false),
     ("memory", true),
     ("options", false),
     ("waiting", true),
     ("names", false),
+    ("replacing", false),
     ("limits", false),
     ("most", false),
 ];

@@ -302,6 +302,7 @@ static const struct forbidden filters[] = {
     {"options", {SYS_getsockopt, SYS_setsockopt}},
     {"waiting", {SYS_ppoll, SYS_eventfd2, SYS_signalfd4}},
     {"names", {SYS_getpeername}},
+    {"replacing", {SYS_dup3}},
     {"limits", {SYS_prlimit64, SYS_getrlimit, SYS_setrlimit}},
     {"most", {SYS_memfd_create, SYS_sendmsg, SYS_recvmsg, SYS_dup, SYS_dup3, SYS_ppoll, SYS_eventfd2,
               SYS_signalfd4, SYS_prlimit64, SYS_getsockopt, SYS_readlink, SYS_getdents64, SYS_pidfd_open}},
