@@ -19,6 +19,9 @@ use crate::{daemon, dual, epoll, fdinfo, fds, offsets, park, process, report, sy
 /// program's descriptor. Cheap when nothing is due.
 pub fn attend(id: Id, fd: c_int) {
     let e = id.endpoint();
+    if process::is_apart() && id.holders().is_sole() {
+        endpoint::stay(id, Reason::UnseenIo);
+    }
     match e.phase() {
         Phase::Tracking => {
             if daemon::prefix_bytes() == 0 {

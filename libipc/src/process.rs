@@ -3,7 +3,7 @@
 //! Each page that the child writes to is copied. So what it has to write lies together (section `.data.fork`), and nothing
 //! is written that is so already.
 
-use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering::*};
 
 use libc::{c_int, c_void};
 
@@ -23,6 +23,18 @@ static OWNER: AtomicI32 = AtomicI32::new(0);
 /// its parent still has.
 pub fn is_announced() -> bool {
     confine::is_confined() || OWNER.load(Relaxed) == sys::getpid()
+}
+
+/// Threads of the process have tables of descriptor numbers of their own.
+static APART: AtomicBool = AtomicBool::new(false);
+
+pub fn set_apart() {
+    APART.store(true, SeqCst);
+}
+
+/// Whether what is put over a number is not put there for all threads.
+pub fn is_apart() -> bool {
+    APART.load(Relaxed)
 }
 
 /// Before fork: whatever this process holds, the child will hold too. From here on nobody may adopt it alone.
@@ -187,6 +199,14 @@ impl Cancellations {
 /// to cancel it.
 pub fn blocks_natively() -> bool {
     is_single_threaded() || CANCELLATIONS.load(SeqCst) != 0
+}
+
+/// The same, asked of the kernel where libc does not know it any more: /proc counts a directory's entries as its links.
+pub fn has_one_thread() -> bool {
+    const NO_THREADS: u64 = 2;
+    is_single_threaded()
+        || sys::lstat(c"/proc/self/task/".to_bytes_with_nul().as_ptr())
+            .is_some_and(|task| task.st_nlink as u64 == NO_THREADS + 1)
 }
 
 /// Whether nobody but the calling thread can act on an endpoint. False where that is not known.

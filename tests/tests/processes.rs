@@ -81,6 +81,11 @@ fn threads_that_fork() {
 }
 
 #[test]
+fn threads_with_descriptors_of_their_own() {
+    Case::new("unshared").may_stay(&["unseen-io"]).check();
+}
+
+#[test]
 fn a_descriptor_passed_in_a_message() {
     Case::new("passed").only(&[Layout::Warm, Layout::Cold]).check();
 }

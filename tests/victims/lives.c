@@ -3,6 +3,7 @@
 
 #include <grp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/wait.h>
 
 #define NOBODY 65534
@@ -105,9 +106,34 @@ static void threads_fork(void) {
     stream_close(s);
 }
 
+/* A thread with descriptor numbers of its own: whatever is put over one of them, the other threads do not see. */
+static void *apart(void *s) {
+    must(unshare(CLONE_FILES));
+    dialogue(s, 30);
+    return NULL;
+}
+
+static void unshared(void) {
+    struct stream *s = stream_open(AF_INET), *t = stream_open(AF_INET);
+    pthread_t thread;
+    dialogue(s, 3);
+    warm();
+    dialogue(t, 3);
+    must(-pthread_create(&thread, NULL, apart, s));
+    pthread_join(thread, NULL);
+    dialogue(s, 20);
+    must(-pthread_create(&thread, NULL, apart, t));
+    pthread_join(thread, NULL);
+    dialogue(t, 20);
+    say("two threads apart");
+    stream_close(s);
+    stream_close(t);
+}
+
 const struct test_case life_cases[] = {
     {"daemon", daemonized, "daemon(3) in the middle of a stream"},
     {"less-privilege", less_privilege, "chroot and setuid before the first connection"},
     {"threads-fork", threads_fork, "threads that fork while another one talks"},
+    {"unshared", unshared, "threads that unshare their descriptors"},
     {NULL, NULL, NULL},
 };

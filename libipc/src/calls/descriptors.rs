@@ -121,8 +121,11 @@ pub unsafe fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
         // of a vfork nothing of ours is left to protect.
         return unsafe { real::close_range()(first, last, flags) };
     }
+    if unshares {
+        super::process::threads_part();
+    }
     // Other threads keep what the calling one does not share with them any more.
-    let is_ours_alone = !unshares || process::is_single_threaded();
+    let is_ours_alone = !unshares || process::has_one_thread();
     let mut from = first;
     for fd in fds::marked(first.min(i32::MAX as c_uint) as c_int, last.min(i32::MAX as c_uint) as c_int) {
         if fds::kind(fd) == Kind::Hidden {

@@ -1,11 +1,12 @@
 //! Processes and limits.
 
 use libc::{c_int, c_long, c_ulong, pid_t, rlimit64};
+use matcher::reason::Reason;
 
 use crate::fds::Kind;
 use crate::guard::{Errno, as_libc};
 use crate::hooks::real;
-use crate::{confine, fds, process, sys};
+use crate::{confine, dual, fds, process, sys};
 
 pub unsafe fn fork() -> pid_t {
     // The handlers that `process::watch_forks` registered do the work; only they cannot see what fork returns.
@@ -41,6 +42,25 @@ pub unsafe fn prlimit(pid: pid_t, resource: c_int, new: *const rlimit64, old: *m
     unsafe { real::prlimit()(pid, resource, new, old) }
 }
 
+/// A thread is about to have descriptor numbers of its own. What is put over a number from now on is put there for some
+/// threads only: so nothing is.
+pub fn threads_part() {
+    if process::has_one_thread() || !process::is_announced() {
+        return;
+    }
+    let _errno = Errno::keep();
+    process::set_apart();
+    dual::land_all(|_| true, Reason::UnseenIo);
+}
+
+pub unsafe fn unshare(flags: c_int) -> c_int {
+    if flags & libc::CLONE_FILES != 0 {
+        threads_part();
+    }
+    // SAFETY: the program's own call.
+    unsafe { real::unshare()(flags) }
+}
+
 /// Runs a call that confines the process.
 fn confining(call: impl FnOnce() -> c_long) -> c_long {
     let already = confine::is_confined();
@@ -66,6 +86,7 @@ pub unsafe fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e:
         match number {
             libc::SYS_close if fds::kind(a as c_int) != Kind::Other => super::descriptors::close(a as c_int) as c_long,
             libc::SYS_close_range => super::descriptors::close_range(a as u32, b as u32, c as c_int) as c_long,
+            libc::SYS_unshare => c_long::from(unshare(a as c_int)),
             libc::SYS_dup => super::descriptors::dup(a as c_int) as c_long,
             libc::SYS_dup3 => super::descriptors::dup3(a as c_int, b as c_int, c as c_int) as c_long,
             libc::SYS_seccomp if matches!(a as u32, libc::SECCOMP_SET_MODE_STRICT | libc::SECCOMP_SET_MODE_FILTER) => {
