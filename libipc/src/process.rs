@@ -203,10 +203,9 @@ pub fn blocks_natively() -> bool {
 
 /// The same, asked of the kernel where libc does not know it any more: /proc counts a directory's entries as its links.
 pub fn has_one_thread() -> bool {
-    const NO_THREADS: u64 = 2;
-    is_single_threaded()
-        || sys::lstat(c"/proc/self/task/".to_bytes_with_nul().as_ptr())
-            .is_some_and(|task| task.st_nlink as u64 == NO_THREADS + 1)
+    const ONE: libc::nlink_t = 3;
+    let links = || sys::lstat(c"/proc/self/task/".to_bytes_with_nul().as_ptr()).map(|task| task.st_nlink);
+    is_single_threaded() || links() == Some(ONE)
 }
 
 /// Whether nobody but the calling thread can act on an endpoint. False where that is not known.
