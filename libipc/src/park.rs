@@ -15,6 +15,10 @@ const LIBC_SIGNALS: u64 = 0b11 << 31;
 const SIG_DFL: usize = 0;
 const SIG_IGN: usize = 1;
 
+/// How long a thread sleeps at a time where no number is left for what would wake it, in nanoseconds.
+const NAP_NS: u64 = 5_000_000;
+const NONE: pollfd = pollfd { fd: -1, events: libc::POLLIN, revents: 0 };
+
 static BOARD: Board<PARKERS> = Board::new();
 
 /// A parker in use.
@@ -51,6 +55,27 @@ pub fn kick_all() {
     BOARD.kick(None, wake);
 }
 
+/// How long to sleep where nothing can wake the thread, and whether the wait is over after that.
+pub fn nap(timeout: Option<u64>) -> (u64, bool) {
+    match timeout {
+        Some(left) if left <= NAP_NS => (left, true),
+        _ => (NAP_NS, false),
+    }
+}
+
+/// [`Parked::wait`] without a parker: the thread looks again soon.
+pub fn doze(watched: &[pollfd], timeout: Option<u64>) -> Woken {
+    let mut set = [NONE; 2];
+    for (to, from) in set.iter_mut().zip(watched) {
+        *to = *from;
+    }
+    let (time, last) = nap(timeout);
+    match sys::ppoll(&mut set, Some(time), None) {
+        0 if last => Woken::TimedOut,
+        _ => Woken::Look,
+    }
+}
+
 fn wake(event: c_int) {
     sys::write(event, &1u64.to_ne_bytes());
 }
@@ -77,15 +102,23 @@ impl Parked {
     /// Waits in place of a call that signals with SA_RESTART resume: recv, send and their kin without a timeout.
     /// `watched` are the sockets; a timeout in nanoseconds makes every handled signal interrupt (signal(7)).
     pub fn wait(&self, watched: &[pollfd], timeout: Option<u64>) -> Woken {
-        let mut set = [pollfd { fd: -1, events: libc::POLLIN, revents: 0 }; 4];
+        let mut set = [NONE; 4];
         for (to, from) in set.iter_mut().skip(2).zip(watched) {
             *to = *from;
         }
         set[0] = self.pollfd();
         let program = sys::set_sigmask(sys::ALL_SIGNALS & !LIBC_SIGNALS);
         set[1].fd = self.signals(!program & !LIBC_SIGNALS);
-        let mut woken = match sys::ppoll(&mut set, timeout, None) {
-            0 => Woken::TimedOut,
+        let (time, last) = match set[1].fd {
+            // Signals would wait as long as the call does.
+            -1 => {
+                let (time, last) = nap(timeout);
+                (Some(time), last)
+            }
+            _ => (timeout, true),
+        };
+        let mut woken = match sys::ppoll(&mut set, time, None) {
+            0 if last => Woken::TimedOut,
             _ => Woken::Look,
         };
         if set[1].revents != 0

@@ -315,11 +315,11 @@ impl Call<'_> {
         }
         let deadline = *self.deadline.get_or_insert_with(|| deadline(tcp_fd(self.id, self.fd), libc::SO_RCVTIMEO));
         let known = Cancellations::heed(left, self.id.index as *mut c_void);
-        let Some(parked) = park::announce(Some(self.id)).filter(|_| known.are_all()) else {
-            sys::yield_now();
+        let parked = park::announce(Some(self.id));
+        if !known.are_all() {
             return None;
-        };
-        match wait(&parked, self.id, self.fd, libc::POLLIN, deadline) {
+        }
+        match wait(parked.as_ref(), self.id, self.fd, libc::POLLIN, deadline) {
             Woken::Look | Woken::Signal { restarts: true } => None,
             Woken::TimedOut => Some(self.or_progress(EAGAIN)),
             Woken::Signal { restarts: false } => Some(self.or_progress(-(libc::EINTR as sys::Ret))),
@@ -360,14 +360,17 @@ extern "C" fn cancelled(index: *mut c_void) {
     id.unpin();
 }
 
-/// Waits for the endpoint with the parker announced. Looks at the phase once more first: a change from now on wakes.
-pub fn wait(parked: &Parked, id: Id, fd: c_int, events: i16, deadline: Option<u64>) -> Woken {
+/// Waits for the endpoint with the parker announced, if there was one left. Looks at the phase once more first: a change
+/// from now on wakes.
+pub fn wait(parked: Option<&Parked>, id: Id, fd: c_int, events: i16, deadline: Option<u64>) -> Woken {
     let timeout = park::left_until(deadline);
+    let sleep = |watched: &[libc::pollfd]| match parked {
+        Some(parked) => parked.wait(watched, timeout),
+        None => park::doze(watched, timeout),
+    };
     match id.endpoint().phase() {
-        Phase::Dual => parked.wait(&dual::watch(id, events), timeout),
-        Phase::Tracking | Phase::Waiting => {
-            parked.wait(&[libc::pollfd { fd: tcp_fd(id, fd), events, revents: 0 }], timeout)
-        }
+        Phase::Dual => sleep(&dual::watch(id, events)),
+        Phase::Tracking | Phase::Waiting => sleep(&[libc::pollfd { fd: tcp_fd(id, fd), events, revents: 0 }]),
         _ => Woken::Look,
     }
 }

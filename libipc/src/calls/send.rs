@@ -333,11 +333,11 @@ impl Call<'_> {
         }
         let deadline = *self.deadline.get_or_insert_with(|| deadline(tcp_fd(self.id, self.fd), libc::SO_SNDTIMEO));
         let known = Cancellations::heed(left, self.id.index as *mut c_void);
-        let Some(parked) = park::announce(Some(self.id)).filter(|_| known.are_all()) else {
-            sys::yield_now();
+        let parked = park::announce(Some(self.id));
+        if !known.are_all() {
             return None;
-        };
-        match wait(&parked, self.id, self.fd, libc::POLLOUT, deadline) {
+        }
+        match wait(parked.as_ref(), self.id, self.fd, libc::POLLOUT, deadline) {
             Woken::Look | Woken::Signal { restarts: true } => None,
             Woken::TimedOut => Some(self.or_progress(EAGAIN)),
             Woken::Signal { restarts: false } => Some(self.or_progress(-(libc::EINTR as sys::Ret))),

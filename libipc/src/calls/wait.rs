@@ -64,26 +64,35 @@ impl Poll<'_> {
         let Some(mut scratch) = Scratch::new(self.fds.len() * 2 + 1) else { return -(libc::ENOMEM as sys::Ret) };
         loop {
             let known = Cancellations::heed(cancelled, (&raw mut scratch).cast());
-            let Some(parked) = park::announce(None).filter(|_| known.are_all()) else {
-                sys::yield_now();
+            let parked = park::announce(None);
+            if !known.are_all() {
                 continue;
+            }
+            self.fill(&mut scratch, parked.as_ref());
+            let left = park::left_until(self.deadline);
+            // Where no parker is left nobody can wake this thread: it looks again soon.
+            let (time, last) = match parked {
+                Some(_) => (left, true),
+                None => {
+                    let (time, last) = park::nap(left);
+                    (Some(time), last)
+                }
             };
-            self.fill(&mut scratch, &parked);
-            let r = sys::ppoll(scratch.filled(), park::left_until(self.deadline), self.mask);
+            let r = sys::ppoll(scratch.filled(), time, self.mask);
             if r < 0 {
                 return r;
             }
             let ready = self.collect(scratch.filled().get(1..).unwrap_or(&[]));
-            if ready > 0 || r == 0 {
+            if ready > 0 || r == 0 && last {
                 return ready as sys::Ret;
             }
         }
     }
 
     /// The parker, then an entry for each of the program's, then the second sockets of those that have two.
-    fn fill(&self, scratch: &mut Scratch, parked: &park::Parked) {
+    fn fill(&self, scratch: &mut Scratch, parked: Option<&park::Parked>) {
         scratch.clear();
-        scratch.push(parked.pollfd());
+        scratch.push(parked.map_or(pollfd { fd: -1, events: 0, revents: 0 }, park::Parked::pollfd));
         for p in self.fds.iter() {
             scratch.push(watched(p)[0]);
         }

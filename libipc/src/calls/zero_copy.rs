@@ -44,11 +44,8 @@ fn prepare(id: Id, fd: c_int) -> Phase {
 
 /// Waits as a blocking call would; `Err` is how the call ends.
 fn block(id: Id, fd: c_int, events: i16, deadline: Option<u64>) -> Result<(), sys::Ret> {
-    let Some(parked) = park::announce(Some(id)) else {
-        sys::yield_now();
-        return Ok(());
-    };
-    match wait(&parked, id, fd, events, deadline) {
+    let parked = park::announce(Some(id));
+    match wait(parked.as_ref(), id, fd, events, deadline) {
         Woken::Look | Woken::Signal { restarts: true } => Ok(()),
         Woken::TimedOut => Err(EAGAIN),
         Woken::Signal { restarts: false } => Err(EINTR),
