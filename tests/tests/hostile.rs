@@ -206,6 +206,11 @@ fn members_of_a_family_are_killed_after_the_move() {
 }
 
 #[test]
+fn a_reader_is_killed_and_its_stream_moves() {
+    Case::new("killed-reader").check();
+}
+
+#[test]
 fn numbers_closed_by_the_hundred() {
     Case::new("closing").check();
 }
@@ -228,15 +233,21 @@ fn few_descriptors() {
     }
 }
 
+#[test]
+fn waits_when_every_descriptor_is_in_use() {
+    Case::new("no-descriptors").check();
+}
+
 /// What a program may not do when it is executed, and whether its streams move all the same.
-const FILTERS: [(&str, bool); 9] = [
+const FILTERS: [(&str, bool); 10] = [
     ("unix", false),
     ("shared", false),
     ("memory", true),
     ("options", false),
+    ("numbers", false),
+    ("replacing", false),
     ("waiting", true),
     ("names", false),
-    ("replacing", false),
     ("limits", false),
     ("most", false),
 ];

@@ -1,4 +1,4 @@
-/* Processes that are killed, that close what they do not know, that have few descriptors, that may not do everything. */
+/* Processes that close what they do not know, that have few descriptors, that may not do everything. */
 #include "victim.h"
 
 #include <fcntl.h>
@@ -15,114 +15,8 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
-
-/* ---- a family of which one is killed ---- */
-
-static void await_asleep(pid_t pid) {
-    char path[64], text[512];
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    for (int asleep = 0; asleep < 3; usleep(300)) {
-        FILE *f = fopen(path, "r");
-        if (!f || !fgets(text, sizeof text, f))
-            die("the child is gone");
-        fclose(f);
-        asleep = strrchr(text, ')')[2] == 'S' ? asleep + 1 : 0;
-    }
-}
-
-/* Waits, or asks again and again, which is in the middle of something at any time. Nothing comes. */
-static _Noreturn void use_for_ever(int fd, int way) {
-    char byte;
-    for (;;) {
-        struct pollfd p = {fd, POLLIN, 0};
-        ssize_t n = way == 0   ? recv(fd, &byte, 1, 0)
-                    : way == 1 ? read(fd, &byte, 1)
-                    : way == 2 ? poll(&p, 1, -1)
-                               : recv(fd, &byte, 1, MSG_DONTWAIT);
-        if (n >= 0 || errno != EAGAIN)
-            _exit(1);
-    }
-}
-
-/* Near takes up its grant, far does nothing: near is between the transports when the harness answers. */
-struct stream *between_transports(void) {
-    bool held = getenv("VICTIM_HOLD") != NULL;
-    char byte;
-    /* Both ends have spoken to ipcd by then, and know how long a prefix is. */
-    struct stream *first = stream_open(AF_INET);
-    warm_always();
-    stream_close(first);
-    struct stream *s = stream_open(AF_INET);
-    far_begin(FAR_RECV, s->index, 50, 0, 0);
-    send_pattern(s, 50);
-    far_end();
-    say("@event dual %d", s->port);
-    while (held && !wait_for(0, POLLIN, 1))
-        if (recv(s->fd, &byte, 1, MSG_DONTWAIT) != -1 || errno != EAGAIN)
-            die("there was something to read");
-    if (held && read(0, (char[8]){0}, 3) != 3)
-        die("the harness let go");
-    return s;
-}
-
-/* Far sleeps on. */
-static void monologue(struct stream *s) {
-    char byte;
-    send_pattern(s, 10);
-    if (recv(s->fd, &byte, 1, MSG_DONTWAIT) != -1 || errno != EAGAIN)
-        die("there was something to read");
-}
-
-/* Children use the stream and are killed; the parent goes on each time. As long as one child more has the stream, it is
- * where it is (tcp, between), unless it has moved before (moved). */
-static void killed(void) {
-    const char *where = opt.argc > 0 ? opt.argv[0] : "moved";
-    const int rounds = 300;
-    bool between = strcmp(where, "between") == 0;
-    struct stream *s = between ? between_transports() : stream_open(AF_INET), *more[5];
-    struct rng rng = {opt.seed};
-    if (strcmp(where, "moved") == 0)
-        warm_always();
-    pid_t holder = (pid_t)must(fork());
-    while (holder == 0)
-        pause();
-    for (int i = 0; i < rounds; i++) {
-        pid_t child = (pid_t)must(fork());
-        int status;
-        if (child == 0)
-            use_for_ever(s->fd, i % 4);
-        if (i % 4 == 3)
-            usleep((useconds_t)rng_below(&rng, 2000));
-        else
-            await_asleep(child);
-        must(kill(child, SIGKILL));
-        must(waitpid(child, &status, 0));
-        if (!WIFSIGNALED(status))
-            die("the child ended with status %#x", status);
-        if (between)
-            monologue(s);
-        else
-            dialogue(s, 1 + i % 3);
-    }
-    must(kill(holder, SIGKILL));
-    must(waitpid(holder, NULL, 0));
-    if (between)
-        far_do(FAR_RECV, s->index, 10 * rounds, 0, 0);
-    dialogue(s, 5);
-    stream_close(s);
-    for (int i = 0; i < LEN(more); i++)
-        more[i] = stream_open(AF_INET);
-    /* A family without a free slot would keep them on TCP here. */
-    pid_t last = (pid_t)must(fork());
-    if (last == 0)
-        _exit(0);
-    must(waitpid(last, NULL, 0));
-    warm_always();
-    for (int i = 0; i < LEN(more); i++)
-        stream_close(more[i]);
-    say("%d children were killed", rounds);
-}
 
 /* ---- numbers closed by the hundred ---- */
 
@@ -288,6 +182,61 @@ static void few(void) {
         stream_close(&streams[i]);
 }
 
+static void *sleeper(void *arg) {
+    char byte;
+    (void)!read(*(int *)arg, &byte, 1);
+    return NULL;
+}
+
+static volatile sig_atomic_t alarms;
+
+static void on_alarm(int signal) {
+    (void)signal;
+    alarms++;
+}
+
+/* Every number is in use before a thread waits for the first time. */
+static void none_left(void) {
+    const struct rlimit limit = {256, 256};
+    const struct timeval soon = {0, 50000};
+    int gate[2], filled[256], n = 0;
+    char byte;
+    pthread_t thread;
+    must(pipe(gate));
+    must(setrlimit(RLIMIT_NOFILE, &limit));
+    struct stream *s = stream_open(AF_INET);
+    must(-pthread_create(&thread, NULL, sleeper, &gate[0]));
+    while ((filled[n] = dup(0)) >= 0)
+        n++;
+    say("poll: %d", wait_for(s->fd, POLLIN, 50));
+    must(setsockopt(s->fd, SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof soon));
+    say("recv: %s", res(recv(s->fd, &byte, 1, 0)));
+    must(setsockopt(s->fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){0, 0}, sizeof soon));
+    for (int i = 0; i < 3; i++) {
+        far_begin(FAR_SEND, s->index, 10, 10, 30000);
+        if (i != 1)
+            say("poll: %s", name_poll((short)wait_for(s->fd, POLLIN, i == 0 ? -1 : 5000)));
+        recv_pattern(s, 10);
+        far_end();
+    }
+    signal(SIGALRM, on_alarm);
+    const struct itimerval once = {{0, 0}, {0, 20000}};
+    far_begin(FAR_SEND, s->index, 10, 10, 100000);
+    must(setitimer(ITIMER_REAL, &once, NULL));
+    recv_pattern(s, 10);
+    say("signals in a read: %d", (int)alarms);
+    far_end();
+    far_begin(FAR_RECV, s->index, 8 << 20, 0, 0);
+    send_pattern(s, 8 << 20);
+    far_end();
+    while (n > 0)
+        close(filled[--n]);
+    must(write(gate[1], "x", 1));
+    pthread_join(thread, NULL);
+    dialogue(s, 10);
+    stream_close(s);
+}
+
 /* ---- not everything is allowed ---- */
 
 struct forbidden {
@@ -300,9 +249,10 @@ static const struct forbidden filters[] = {
     {"memory", {SYS_memfd_create}},
     {"messages", {SYS_sendmsg, SYS_recvmsg}},
     {"options", {SYS_getsockopt, SYS_setsockopt}},
-    {"waiting", {SYS_ppoll, SYS_eventfd2, SYS_signalfd4}},
-    {"names", {SYS_getpeername}},
+    {"numbers", {SYS_dup, SYS_dup2, SYS_dup3}},
     {"replacing", {SYS_dup3}},
+    {"waiting", {SYS_eventfd2, SYS_signalfd4}},
+    {"names", {SYS_getpeername}},
     {"limits", {SYS_prlimit64, SYS_getrlimit, SYS_setrlimit}},
     {"most", {SYS_memfd_create, SYS_sendmsg, SYS_recvmsg, SYS_dup, SYS_dup3, SYS_ppoll, SYS_eventfd2,
               SYS_signalfd4, SYS_prlimit64, SYS_getsockopt, SYS_readlink, SYS_getdents64, SYS_pidfd_open}},
@@ -380,9 +330,9 @@ static void filtered(void) {
 }
 
 const struct test_case hostile_cases[] = {
-    {"killed-children", killed, "[tcp|between|moved]: children that share a stream are killed"},
     {"closing", closing, "close_range, closefrom and loops, beside threads"},
     {"few-descriptors", few, "soft and hard RLIMIT_NOFILE of 256"},
+    {"no-descriptors", none_left, "waits when every descriptor is in use"},
     {"filtered", filtered, "[FILTER [moves]]: executed with a seccomp filter"},
     {NULL, NULL, NULL},
 };
