@@ -167,6 +167,8 @@ pub unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
     }
     let _no_signals = NoSignals::hold();
     let e = id.endpoint();
+    // In the order of the locks.
+    let rx = if how == libc::SHUT_WR { None } else { e.lock_rx() };
     let Some(mut tx) = e.lock_tx() else {
         // SAFETY: the program's own call.
         return unsafe { real::shutdown()(fd, how) };
@@ -188,6 +190,12 @@ pub unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
         }
     }
     drop(tx);
+    if let Some(mut rx) = rx.filter(|_| r == 0 && e.phase() == Phase::Dual && unix >= 0) {
+        // What the peer writes from now on comes over TCP, which may be read still.
+        sys::shutdown(unix, libc::SHUT_RD);
+        rx.state.closed = true;
+        dual::note_rx(*id, &rx.state);
+    }
     if r == 0 && how != libc::SHUT_WR && !both {
         endpoint::stay(*id, Reason::Shut);
     }

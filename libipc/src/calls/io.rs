@@ -106,14 +106,14 @@ fn counted_write(fd: c_int, pieces: &[iovec], real: impl FnOnce() -> ssize_t) ->
 /// A reading call on an endpoint: through the shim while it is active, with a look at what 0 means once it is final.
 #[cold]
 #[inline(never)]
-fn ours_read(fd: c_int, len: usize, active: impl FnOnce() -> ssize_t, real: impl FnOnce() -> ssize_t) -> ssize_t {
+fn ours_read(fd: c_int, len: usize, active: impl Fn() -> ssize_t, real: impl FnOnce() -> ssize_t) -> ssize_t {
     if needs_us(fd) && is_callable(fd) {
         let r = active();
         if !is_no_socket(fd, r) {
             return r;
         }
     }
-    ended(fd, len, real())
+    ended(fd, len, real(), active)
 }
 
 /// Whether a call on an endpoint failed because its number is no socket any more (closed unseen).
@@ -123,9 +123,12 @@ fn is_no_socket(fd: c_int, r: ssize_t) -> bool {
 }
 
 /// What the program is told of the result of a real reading call: 0 may be a reset, and a reset is told once.
-fn ended(fd: c_int, len: usize, r: ssize_t) -> ssize_t {
+fn ended(fd: c_int, len: usize, r: ssize_t, again: impl FnOnce() -> ssize_t) -> ssize_t {
     match r {
-        0 if len > 0 => nothing_read(fd),
+        0 if len > 0 => match nothing_read(fd) {
+            1 => again(),
+            r => r,
+        },
         -1 => super::receive::failed(fd),
         r => r,
     }
@@ -196,7 +199,7 @@ pub unsafe fn recvfrom(
     if !needs_us(fd) && (flags & DIFFERS == 0 || !is_ours(fd)) {
         // SAFETY: the program's own call.
         let r = unsafe { real::recvfrom()(fd, buf, len, flags, addr, addr_len) };
-        return if is_ours(fd) { ended(fd, len, r) } else { r };
+        return if is_ours(fd) { ended(fd, len, r, || read_into(fd, buf, len, flags)) } else { r };
     }
     let r = read_into(fd, buf, len, flags);
     if r >= 0 && !addr.is_null() && !addr_len.is_null() {

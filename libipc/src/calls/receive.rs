@@ -186,7 +186,7 @@ impl Call<'_> {
             }
             match r {
                 _ if rx.state.on == Transport::Tcp => {}
-                0 if self.cursor.done == 0 && self.cursor.len() > 0 => r = end_of_stream(self.id),
+                0 if self.cursor.done == 0 && self.cursor.len() > 0 => r = end_of_stream(self.id).min(0),
                 ECONNRESET => r = read_reset(self.id),
                 _ => {}
             }
@@ -382,7 +382,8 @@ pub fn deadline(fd: c_int, option: c_int) -> Option<u64> {
     (ns > 0).then(|| sys::now() + ns)
 }
 
-/// What a reading call that gave 0 bytes means, on a descriptor that may be the new socket.
+/// What a reading call that gave 0 bytes means, on a descriptor that may be the new socket. 1: it is to be made anew, by way
+/// of [`receive`].
 #[cold]
 pub fn nothing_read(fd: c_int) -> isize {
     if confine::is_confined() {
@@ -437,7 +438,10 @@ fn finished(id: Id, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
     };
     msg.msg_flags &= !libc::MSG_CTRUNC;
     match r {
-        0 if len > 0 => end_of_stream(id),
+        0 if len > 0 => match end_of_stream(id) {
+            1 => native(tcp_fd(id, fd), msg, flags | libc::MSG_DONTWAIT).max(0),
+            r => r,
+        },
         ECONNRESET => read_reset(id),
         r => r,
     }

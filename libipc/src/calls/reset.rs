@@ -14,6 +14,7 @@ use crate::{confine, dual, fds, offsets, sys};
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 const ECONNRESET: sys::Ret = -(libc::ECONNRESET as sys::Ret);
+const EPIPE: sys::Ret = -(libc::EPIPE as sys::Ret);
 
 /// The error that waits at a socket, taken from it; 0: none.
 pub fn take_error(fd: c_int) -> c_int {
@@ -46,10 +47,12 @@ fn tcp_learns(id: Id) -> bool {
 }
 
 /// The end of the new transport is the end of the stream, unless TCP says that it was a reset. TCP is drained, so it is
-/// asked as the program asks: a reader is not told of errors that are for writers.
+/// asked as the program asks: a reader is not told of errors that are for writers. 1: the stream goes on over TCP, because
+/// this side has shut its reading half, and the new socket takes nothing any more.
 pub fn end_of_stream(id: Id) -> sys::Ret {
     let tcp = id.local().tcp.load(Acquire);
-    match sys::recv(tcp, &mut [0], libc::MSG_DONTWAIT) {
+    match sys::recv(tcp, &mut [0], libc::MSG_PEEK | libc::MSG_DONTWAIT) {
+        1 => 1,
         r if r < 0 && r != EAGAIN && tcp >= 0 => r,
         _ => 0,
     }
@@ -58,7 +61,12 @@ pub fn end_of_stream(id: Id) -> sys::Ret {
 /// What a reader is told that was told of a reset by the new socket. TCP's is taken with it: a reset is told once.
 pub fn read_reset(id: Id) -> sys::Ret {
     let tcp = end_of_stream(id);
-    if is_news(id) { ECONNRESET } else { tcp }
+    if is_news(id) { ECONNRESET } else { tcp.min(0) }
+}
+
+/// Whether the peer has closed the new transport, or shut its reading half: a write of nothing says so.
+pub fn takes_nothing(unix: c_int) -> bool {
+    sys::send(unix, &[], libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) == EPIPE
 }
 
 /// The program writes, and the peer reads nothing on the new transport any more: the direction goes back to TCP. `Err` is
@@ -85,8 +93,7 @@ pub fn after_the_end(id: Id, fd: c_int, told: bool) -> Result<c_int, sys::Ret> {
 /// The socket that takes bytes which the kernel moves to a number that is the new socket: TCP, if the peer has closed. Asked
 /// before, because the new socket would raise SIGPIPE at once. `Err` is how the call ends.
 pub fn taker(id: Id, fd: c_int) -> Result<c_int, sys::Ret> {
-    let mut end = [pollfd { fd, events: 0, revents: 0 }];
-    if !confine::is_confined() && sys::ppoll(&mut end, Some(0), None) != 0 {
+    if !confine::is_confined() && takes_nothing(fd) {
         return after_the_end(id, fd, false);
     }
     fds::note_written(fd);

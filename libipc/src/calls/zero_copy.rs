@@ -8,7 +8,7 @@ use matcher::wire::Direction;
 
 use super::glimpse::{Glimpse, look_at_file, look_at_pipe};
 use super::receive::{deadline, wait};
-use super::reset::{end_of_stream, read_reset, taker, writes_after_the_end};
+use super::reset::{end_of_stream, read_reset, taker, takes_nothing, writes_after_the_end};
 use super::settled::settled_socket;
 use crate::endpoint::{Id, Pinned, tcp_fd};
 use crate::fds::{self, Kind};
@@ -105,7 +105,7 @@ fn outward(
         }
         let mut tx = tx;
         let unix = id.local().unix.load(Acquire);
-        if is_ready(unix, 0) {
+        if takes_nothing(unix) {
             // The step would raise SIGPIPE.
             match writes_after_the_end(**id, unix, &mut tx.state) {
                 Ok(()) => continue,
@@ -248,7 +248,7 @@ fn take(id: Id, fd: c_int, len: usize, step: impl Fn(c_int, usize) -> sys::Ret) 
         match rx.state.on {
             now if now != on => return None,
             Transport::Tcp => {}
-            Transport::Unix => return Some(if r == 0 { end_of_stream(id) } else { read_reset(id) }),
+            Transport::Unix => return Some(if r == 0 { end_of_stream(id).min(0) } else { read_reset(id) }),
         }
     }
     if r > 0 {
@@ -343,7 +343,10 @@ fn from_final(
         r = step(fd, flags & !libc::SPLICE_F_NONBLOCK);
     }
     match r {
-        0 if len > 0 && fds::is_final_now(fd, id) => end_of_stream(id),
+        0 if len > 0 && fds::is_final_now(fd, id) => match end_of_stream(id) {
+            1 => step(tcp_fd(id, fd), flags | libc::SPLICE_F_NONBLOCK),
+            r => r,
+        },
         ECONNRESET if fds::is_final_now(fd, id) => read_reset(id),
         r => r,
     }

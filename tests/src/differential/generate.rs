@@ -13,6 +13,9 @@ const WRITES: u32 = 24;
 const DUPLICATE: usize = 4;
 const EPOLL: usize = 8;
 
+const SENDING: &[&str] = &["send", "write", "writev", "sendto", "sendmsg", "sendmmsg", "sendfile", "splice"];
+const RECEIVING: &[&str] = &["recv", "read", "readv", "recvfrom", "recvmsg", "recvmmsg", "splice"];
+
 /// What a generator knows of the program so far.
 struct Draft {
     rng: Rng,
@@ -48,6 +51,9 @@ pub fn generate(seed: u64) -> Program {
     let steps = 3 + draft.rng.usize(0..28);
     for _ in 0..steps {
         draft.step();
+    }
+    if draft.rng.u8(0..4) == 0 {
+        draft.deaf();
     }
     draft.end();
     draft.program
@@ -108,6 +114,22 @@ impl Draft {
         }
     }
 
+    /// One end shuts its reading half. It does not block from then on, so that only what is sent before it reads is sure.
+    fn deaf(&mut self) {
+        let end = self.end_of();
+        let (slot, stream) = (end.slot(0), 0);
+        let how = self.rng.u8(0..2) * 2;
+        self.program.steps.push(Step::Take { end, thread: 1, stream });
+        self.call(end, format!("shutdown {slot} {how}"));
+        for _ in 0..4 {
+            let bytes = self.rng.u64(2..3000);
+            let (send, recv) = (self.one_of(SENDING), self.one_of(RECEIVING));
+            self.call(end.peer(), format!("send {send} {} {bytes} {}", end.peer().slot(stream), libc::MSG_DONTWAIT));
+            self.call(end, format!("poll 0 {slot} 8199"));
+            self.call(end, format!("recv {recv} {slot} {bytes} {}", libc::MSG_DONTWAIT));
+        }
+    }
+
     fn step(&mut self) {
         let end = self.end_of();
         if self.rng.usize(0..10) < self.looks {
@@ -158,7 +180,7 @@ impl Draft {
             let thread = self.rng.usize(0..self.program.threads.max(1)) + 1;
             self.program.steps.push(Step::Take { end: end.peer(), thread, stream });
         }
-        let how = self.one_of(&["send", "write", "writev", "sendto", "sendmsg", "sendmmsg", "sendfile", "splice"]);
+        let how = self.one_of(SENDING);
         let flags = self.one_of(&[0, 0, libc::MSG_DONTWAIT, libc::MSG_NOSIGNAL]);
         self.call(end, format!("send {how} {slot} {bytes} {flags}"));
     }
@@ -171,7 +193,7 @@ impl Draft {
             self.unread[end.peer() as usize][stream] = (0, 0);
             return;
         }
-        let how = self.one_of(&["recv", "read", "readv", "recvfrom", "recvmsg", "recvmmsg", "splice"]);
+        let how = self.one_of(RECEIVING);
         let mut flags = self.one_of(&[0, 0, libc::MSG_DONTWAIT, libc::MSG_WAITALL, libc::MSG_PEEK, libc::MSG_TRUNC]);
         if self.rng.bool() {
             flags |= libc::MSG_DONTWAIT;
