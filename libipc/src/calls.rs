@@ -1,5 +1,6 @@
 //! What the interposed calls do when the descriptor is ours, a module per group of calls.
 
+pub mod block;
 pub mod connect;
 pub mod descriptors;
 pub mod epoll;
@@ -8,12 +9,12 @@ pub mod glimpse;
 pub mod io;
 pub mod options;
 pub mod process;
+pub mod read_final;
 pub mod receive;
 pub mod reset;
 pub mod rights;
 pub mod select;
 pub mod send;
-pub mod settled;
 pub mod spawn;
 pub mod stdio;
 pub mod wait;

@@ -4,7 +4,8 @@ use core::ptr::null_mut;
 
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec};
 
-use super::receive::{nothing_read, receive};
+use super::read_final::{failed, nothing_read, pending_error};
+use super::receive::receive;
 use super::send::{PLAIN, finished, on_final, send as send_message};
 use crate::confine::{self, is_confined};
 use crate::cursor::Cursor;
@@ -129,7 +130,7 @@ fn ended(fd: c_int, len: usize, r: ssize_t, again: impl FnOnce() -> ssize_t) -> 
             1 => again(),
             r => r,
         },
-        -1 => super::receive::failed(fd),
+        -1 => failed(fd),
         r => r,
     }
 }
@@ -254,7 +255,7 @@ pub unsafe fn recvmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_in
         // SAFETY: the program's own call.
         return unsafe { real::recvmmsg()(fd, list, count, flags, timeout) };
     }
-    if let Some(error) = super::receive::pending_error(fd) {
+    if let Some(error) = pending_error(fd) {
         return as_libc(-(error as sys::Ret)) as c_int;
     }
     // SAFETY: null or the program's timeout.

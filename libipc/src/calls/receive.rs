@@ -1,20 +1,19 @@
 //! Every reading call on an endpoint.
 
-use libc::{c_int, c_void, msghdr, timeval};
+use libc::{c_int, c_void, msghdr};
 use matcher::reason::Reason;
 use matcher::wire::Direction;
 
-use super::reset::{end_of_stream, has_error, is_news, read_reset, take_error};
-use super::settled::{await_settled, settled_socket};
+use super::block::{await_settled, block, deadline, settled_socket};
+use super::read_final::{finished, without_control};
+use super::reset::{end_of_stream, has_error, read_reset};
 use crate::cursor::Cursor;
 use crate::endpoint::{self, Guard, Id, Pinned, tcp_fd};
 use crate::fds::{self, Kind};
-use crate::guard::{Errno, NoSignals, as_libc};
+use crate::guard::NoSignals;
 use crate::hooks::real;
-use crate::park::{self, Parked, Woken};
-use crate::process::Cancellations;
 use crate::switch::{Phase, Receiver, Transport};
-use crate::{adopt, confine, dual, offsets, process, sys};
+use crate::{adopt, dual, offsets, process, sys};
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 const ECONNRESET: sys::Ret = -(libc::ECONNRESET as sys::Ret);
@@ -29,7 +28,7 @@ pub fn receive(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
 }
 
 /// The real call, with the kernel's convention for its result.
-fn native(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
+pub fn native(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
     // SAFETY: null or the header's list.
     let only = unsafe { msg.msg_iov.as_ref() }.filter(|_| msg.msg_iovlen == 1);
     let plain = msg.msg_control.is_null() && msg.msg_name.is_null();
@@ -314,16 +313,7 @@ impl Call<'_> {
             return None;
         }
         let deadline = *self.deadline.get_or_insert_with(|| deadline(tcp_fd(self.id, self.fd), libc::SO_RCVTIMEO));
-        let known = Cancellations::heed(left, self.id.index as *mut c_void);
-        let parked = park::announce(Some(self.id));
-        if !known.are_all() {
-            return None;
-        }
-        match wait(parked.as_ref(), self.id, self.fd, libc::POLLIN, deadline) {
-            Woken::Look | Woken::Signal { restarts: true } => None,
-            Woken::TimedOut => Some(self.or_progress(EAGAIN)),
-            Woken::Signal { restarts: false } => Some(self.or_progress(-(libc::EINTR as sys::Ret))),
-        }
+        block(self.id, self.fd, libc::POLLIN, deadline).err().map(|r| self.or_progress(r))
     }
 
     /// The real, blocking call on TCP. Nobody can adopt the endpoint until it returns.
@@ -348,128 +338,11 @@ impl Call<'_> {
     }
 }
 
-/// The thread was cancelled where it was about to wait.
-extern "C" fn left(index: *mut c_void) {
-    Id { index: index as usize as u32 }.unpin();
-}
-
 /// The thread was cancelled in a real call: what the call held is let go.
 extern "C" fn cancelled(index: *mut c_void) {
     let id = Id { index: index as usize as u32 };
     id.local().deaf_readers.fetch_sub(1, core::sync::atomic::Ordering::SeqCst);
     id.unpin();
-}
-
-/// Waits for the endpoint with the parker announced, if there was one left. Looks at the phase once more first: a change
-/// from now on wakes.
-pub fn wait(parked: Option<&Parked>, id: Id, fd: c_int, events: i16, deadline: Option<u64>) -> Woken {
-    let timeout = park::left_until(deadline);
-    let sleep = |watched: &[libc::pollfd]| match parked {
-        Some(parked) => parked.wait(watched, timeout),
-        None => park::doze(watched, timeout),
-    };
-    match id.endpoint().phase() {
-        Phase::Dual => sleep(&dual::watch(id, events)),
-        Phase::Tracking | Phase::Waiting => sleep(&[libc::pollfd { fd: tcp_fd(id, fd), events, revents: 0 }]),
-        _ => Woken::Look,
-    }
-}
-
-/// When a call that begins now times out (SO_RCVTIMEO, SO_SNDTIMEO), in nanoseconds; `None`: never.
-pub fn deadline(fd: c_int, option: c_int) -> Option<u64> {
-    let t: timeval = sys::getsockopt(fd, libc::SOL_SOCKET, option).ok()?;
-    let ns = t.tv_sec as u64 * 1_000_000_000 + t.tv_usec as u64 * 1000;
-    (ns > 0).then(|| sys::now() + ns)
-}
-
-/// What a reading call that gave 0 bytes means, on a descriptor that may be the new socket. 1: it is to be made anew, by way
-/// of [`receive`].
-#[cold]
-pub fn nothing_read(fd: c_int) -> isize {
-    if confine::is_confined() {
-        return 0;
-    }
-    match fds::lookup(fd) {
-        Some((id, Kind::Final)) if fds::still_final(fd, *id) => as_libc(end_of_stream(*id)),
-        _ => 0,
-    }
-}
-
-/// A real reading call failed. A reset that the new socket told is told by TCP, too, unless it is taken from there.
-#[cold]
-pub fn failed(fd: c_int) -> isize {
-    // SAFETY: libc's errno of this thread, just set.
-    if unsafe { *libc::__errno_location() } == libc::ECONNRESET && !confine::is_confined() {
-        let errno = Errno::keep();
-        if let Some((id, Kind::Final)) = fds::lookup(fd) {
-            let r = read_reset(*id);
-            drop(errno);
-            return as_libc(r);
-        }
-    }
-    -1
-}
-
-/// The error that waits to be told before anything is read, where a call looks for it first (recvmmsg).
-pub fn pending_error(fd: c_int) -> Option<c_int> {
-    let (id, kind) = fds::lookup(fd)?;
-    let tcp = tcp_fd(*id, fd);
-    let error = take_error(tcp);
-    // Both are taken: a reset is told once.
-    let own = if kind == Kind::Final && tcp != fd { take_error(fd) } else { 0 };
-    match error {
-        0 if own == libc::ECONNRESET && !is_news(*id) => None,
-        0 => Some(own).filter(|own| *own != 0),
-        error => Some(error),
-    }
-}
-
-/// A reading call on a descriptor that is the new socket.
-fn finished(id: Id, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
-    if flags & libc::MSG_ERRQUEUE != 0 {
-        return native(tcp_fd(id, fd), msg, flags);
-    }
-    // SAFETY: the program's header.
-    let len = unsafe { Cursor::of(msg) }.len();
-    *msg = without_control(msg);
-    let r = match flags & libc::MSG_TRUNC {
-        0 => native(fd, msg, flags),
-        _ => truncated(fd, len, flags),
-    };
-    msg.msg_flags &= !libc::MSG_CTRUNC;
-    match r {
-        0 if len > 0 => match end_of_stream(id) {
-            1 => native(tcp_fd(id, fd), msg, flags | libc::MSG_DONTWAIT).max(0),
-            r => r,
-        },
-        ECONNRESET => read_reset(id),
-        r => r,
-    }
-}
-
-/// No control message of a stranger reaches the program: TCP has none of the kinds that a Unix-domain socket carries.
-fn without_control(msg: &msghdr) -> msghdr {
-    msghdr { msg_control: core::ptr::null_mut(), msg_controllen: 0, ..*msg }
-}
-
-/// MSG_TRUNC discards on TCP, and does nothing of the kind on a Unix-domain stream: read into the void.
-fn truncated(fd: c_int, len: usize, flags: c_int) -> sys::Ret {
-    let _errno = Errno::keep();
-    let mut void = [0u8; 4096];
-    let mut total = 0;
-    while total < len {
-        let piece = void.get_mut(..(len - total).min(4096)).unwrap_or(&mut []);
-        let wait = if total > 0 { libc::MSG_DONTWAIT } else { 0 };
-        // SAFETY: a buffer of our own.
-        let r = unsafe { real::recv()(fd, piece.as_mut_ptr().cast(), piece.len(), flags & !libc::MSG_TRUNC | wait) };
-        match r {
-            r if r > 0 => total += r as usize,
-            // SAFETY: libc's errno of this thread, just set.
-            r if r < 0 && total == 0 => return -(unsafe { *libc::__errno_location() } as sys::Ret),
-            _ => break,
-        }
-    }
-    total as sys::Ret
 }
 
 fn discard(fd: c_int, len: usize, flags: c_int) -> sys::Ret {

@@ -6,16 +6,13 @@ use libc::{c_int, c_void, iovec, msghdr, ssize_t};
 use matcher::reason::Reason;
 use matcher::wire::Direction;
 
-use super::receive::{deadline, wait};
+use super::block::{await_settled, block, deadline, settled_socket};
 use super::reset::{after_the_end, writes_after_the_end};
-use super::settled::{await_settled, settled_socket};
 use crate::cursor::Cursor;
 use crate::endpoint::{self, Guard, Id, Pinned, tcp_fd};
 use crate::fds::{self, Kind};
 use crate::guard::{NoSignals, as_libc};
 use crate::hooks::real;
-use crate::park::{self, Woken};
-use crate::process::Cancellations;
 use crate::switch::{Phase, Sender, Transport};
 use crate::{adopt, daemon, dual, offsets, process, sys};
 
@@ -332,16 +329,7 @@ impl Call<'_> {
             return Some(r);
         }
         let deadline = *self.deadline.get_or_insert_with(|| deadline(tcp_fd(self.id, self.fd), libc::SO_SNDTIMEO));
-        let known = Cancellations::heed(left, self.id.index as *mut c_void);
-        let parked = park::announce(Some(self.id));
-        if !known.are_all() {
-            return None;
-        }
-        match wait(parked.as_ref(), self.id, self.fd, libc::POLLOUT, deadline) {
-            Woken::Look | Woken::Signal { restarts: true } => None,
-            Woken::TimedOut => Some(self.or_progress(EAGAIN)),
-            Woken::Signal { restarts: false } => Some(self.or_progress(-(libc::EINTR as sys::Ret))),
-        }
+        block(self.id, self.fd, libc::POLLOUT, deadline).err().map(|r| self.or_progress(r))
     }
 
     /// The real, blocking call on TCP. The direction cannot leave TCP until it returns.
@@ -357,11 +345,6 @@ impl Call<'_> {
         }
         if r > 0 { r + self.cursor.done as sys::Ret } else { self.or_progress(r) }
     }
-}
-
-/// The thread was cancelled where it was about to wait.
-extern "C" fn left(index: *mut c_void) {
-    Id { index: index as usize as u32 }.unpin();
 }
 
 /// The thread was cancelled in a real call: what the call held is let go.

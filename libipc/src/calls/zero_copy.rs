@@ -6,15 +6,13 @@ use core::sync::atomic::Ordering::*;
 use libc::{c_int, c_uint, loff_t, off_t, pollfd, size_t, ssize_t};
 use matcher::wire::Direction;
 
+use super::block::{block, deadline, settled_socket};
 use super::glimpse::{Glimpse, look_at_file, look_at_pipe};
-use super::receive::{deadline, wait};
 use super::reset::{end_of_stream, read_reset, taker, takes_nothing, writes_after_the_end};
-use super::settled::settled_socket;
 use crate::endpoint::{Id, Pinned, tcp_fd};
 use crate::fds::{self, Kind};
 use crate::guard::as_libc;
 use crate::hooks::real;
-use crate::park::{self, Woken};
 use crate::switch::{Phase, Transport};
 use crate::{adopt, confine, dual, sys};
 
@@ -40,16 +38,6 @@ fn prepare(id: Id, fd: c_int) -> Phase {
         dual::pump(id);
     }
     phase
-}
-
-/// Waits as a blocking call would; `Err` is how the call ends.
-fn block(id: Id, fd: c_int, events: i16, deadline: Option<u64>) -> Result<(), sys::Ret> {
-    let parked = park::announce(Some(id));
-    match wait(parked.as_ref(), id, fd, events, deadline) {
-        Woken::Look | Woken::Signal { restarts: true } => Ok(()),
-        Woken::TimedOut => Err(EAGAIN),
-        Woken::Signal { restarts: false } => Err(EINTR),
-    }
 }
 
 /// Whether one of the events, or an error or a hang-up, is there.

@@ -1,0 +1,82 @@
+//! Waiting on behalf of a call, and going on where the endpoint has settled meanwhile, on the new transport or on TCP.
+
+use core::sync::atomic::Ordering::*;
+
+use libc::{c_int, c_void, pollfd, timeval};
+
+use crate::endpoint::{Id, tcp_fd};
+use crate::fds::{self, Kind};
+use crate::park::{self, Parked, Woken};
+use crate::process::Cancellations;
+use crate::switch::Phase;
+use crate::{dual, sys};
+
+const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
+const EINTR: sys::Ret = -(libc::EINTR as sys::Ret);
+
+/// Waits as a blocking call would, with nothing held but the pin, until another attempt makes sense. `Err` is how the call
+/// ends.
+pub fn block(id: Id, fd: c_int, events: i16, deadline: Option<u64>) -> Result<(), sys::Ret> {
+    let known = Cancellations::heed(left, id.index as *mut c_void);
+    let parked = park::announce(Some(id));
+    if !known.are_all() {
+        return Ok(());
+    }
+    outcome(wait(parked.as_ref(), id, fd, events, deadline))
+}
+
+fn outcome(woken: Woken) -> Result<(), sys::Ret> {
+    match woken {
+        Woken::Look | Woken::Signal { restarts: true } => Ok(()),
+        Woken::TimedOut => Err(EAGAIN),
+        Woken::Signal { restarts: false } => Err(EINTR),
+    }
+}
+
+/// The thread was cancelled where it was about to wait.
+extern "C" fn left(index: *mut c_void) {
+    Id { index: index as usize as u32 }.unpin();
+}
+
+/// Waits for the endpoint with the parker announced, if there was one left. Looks at the phase once more first: a change
+/// from now on wakes.
+fn wait(parked: Option<&Parked>, id: Id, fd: c_int, events: i16, deadline: Option<u64>) -> Woken {
+    let timeout = park::left_until(deadline);
+    let sleep = |watched: &[pollfd]| match parked {
+        Some(parked) => parked.wait(watched, timeout),
+        None => park::doze(watched, timeout),
+    };
+    match id.endpoint().phase() {
+        Phase::Dual => sleep(&dual::watch(id, events)),
+        Phase::Tracking | Phase::Waiting => sleep(&[pollfd { fd: tcp_fd(id, fd), events, revents: 0 }]),
+        _ => Woken::Look,
+    }
+}
+
+/// When a call that begins now times out (SO_RCVTIMEO, SO_SNDTIMEO), in nanoseconds; `None`: never.
+pub fn deadline(fd: c_int, option: c_int) -> Option<u64> {
+    let t: timeval = sys::getsockopt(fd, libc::SOL_SOCKET, option).ok()?;
+    let ns = t.tv_sec as u64 * 1_000_000_000 + t.tv_usec as u64 * 1000;
+    (ns > 0).then(|| sys::now() + ns)
+}
+
+/// The socket that a call goes on with once the endpoint is settled: the program's number, or, if that has been closed or
+/// replaced since, another number of the endpoint, or what was kept of it.
+pub fn settled_socket(id: Id, fd: c_int) -> (c_int, Kind) {
+    let unix = id.local().unix.load(Acquire);
+    match fds::is_number_of(fd, id).then_some(fd).or_else(|| fds::numbers_of(id).next()) {
+        Some(number) => (number, fds::kind(number)),
+        None if unix >= 0 && id.endpoint().phase() == Phase::Final => (unix, Kind::Final),
+        None => (tcp_fd(id, fd), Kind::Stay),
+    }
+}
+
+/// A call that began to block goes on blocking when another thread makes the descriptor non-blocking. `Err` is how it
+/// ends.
+pub fn await_settled(id: Id, fd: c_int, events: i16, deadline: Option<u64>) -> Result<(), sys::Ret> {
+    let left = park::left_until(deadline);
+    let Some(parked) = park::announce(Some(id)).filter(|_| left != Some(0) && sys::is_nonblocking(fd)) else {
+        return Err(EAGAIN);
+    };
+    outcome(parked.wait(&[pollfd { fd, events, revents: 0 }], left))
+}

@@ -1,0 +1,104 @@
+//! Reading from a descriptor that is the new socket: the program's own call, and what its result means.
+
+use libc::{c_int, msghdr};
+
+use super::receive::native;
+use super::reset::{end_of_stream, is_news, read_reset, take_error};
+use crate::cursor::Cursor;
+use crate::endpoint::{Id, tcp_fd};
+use crate::fds::{self, Kind};
+use crate::guard::{Errno, as_libc};
+use crate::hooks::real;
+use crate::{confine, sys};
+
+const ECONNRESET: sys::Ret = -(libc::ECONNRESET as sys::Ret);
+
+/// What a reading call that gave 0 bytes means, on a descriptor that may be the new socket. 1: it is to be made anew, by way
+/// of [`receive`](super::receive::receive).
+#[cold]
+pub fn nothing_read(fd: c_int) -> isize {
+    if confine::is_confined() {
+        return 0;
+    }
+    match fds::lookup(fd) {
+        Some((id, Kind::Final)) if fds::still_final(fd, *id) => as_libc(end_of_stream(*id)),
+        _ => 0,
+    }
+}
+
+/// A real reading call failed. A reset that the new socket told is told by TCP, too, unless it is taken from there.
+#[cold]
+pub fn failed(fd: c_int) -> isize {
+    // SAFETY: libc's errno of this thread, just set.
+    if unsafe { *libc::__errno_location() } == libc::ECONNRESET && !confine::is_confined() {
+        let errno = Errno::keep();
+        if let Some((id, Kind::Final)) = fds::lookup(fd) {
+            let r = read_reset(*id);
+            drop(errno);
+            return as_libc(r);
+        }
+    }
+    -1
+}
+
+/// The error that waits to be told before anything is read, where a call looks for it first (recvmmsg).
+pub fn pending_error(fd: c_int) -> Option<c_int> {
+    let (id, kind) = fds::lookup(fd)?;
+    let tcp = tcp_fd(*id, fd);
+    let error = take_error(tcp);
+    // Both are taken: a reset is told once.
+    let own = if kind == Kind::Final && tcp != fd { take_error(fd) } else { 0 };
+    match error {
+        0 if own == libc::ECONNRESET && !is_news(*id) => None,
+        0 => Some(own).filter(|own| *own != 0),
+        error => Some(error),
+    }
+}
+
+/// A reading call on a descriptor that is the new socket.
+pub fn finished(id: Id, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
+    if flags & libc::MSG_ERRQUEUE != 0 {
+        return native(tcp_fd(id, fd), msg, flags);
+    }
+    // SAFETY: the program's header.
+    let len = unsafe { Cursor::of(msg) }.len();
+    *msg = without_control(msg);
+    let r = match flags & libc::MSG_TRUNC {
+        0 => native(fd, msg, flags),
+        _ => truncated(fd, len, flags),
+    };
+    msg.msg_flags &= !libc::MSG_CTRUNC;
+    match r {
+        0 if len > 0 => match end_of_stream(id) {
+            1 => native(tcp_fd(id, fd), msg, flags | libc::MSG_DONTWAIT).max(0),
+            r => r,
+        },
+        ECONNRESET => read_reset(id),
+        r => r,
+    }
+}
+
+/// No control message of a stranger reaches the program: TCP has none of the kinds that a Unix-domain socket carries.
+pub fn without_control(msg: &msghdr) -> msghdr {
+    msghdr { msg_control: core::ptr::null_mut(), msg_controllen: 0, ..*msg }
+}
+
+/// MSG_TRUNC discards on TCP, and does nothing of the kind on a Unix-domain stream: read into the void.
+fn truncated(fd: c_int, len: usize, flags: c_int) -> sys::Ret {
+    let _errno = Errno::keep();
+    let mut void = [0u8; 4096];
+    let mut total = 0;
+    while total < len {
+        let piece = void.get_mut(..(len - total).min(4096)).unwrap_or(&mut []);
+        let wait = if total > 0 { libc::MSG_DONTWAIT } else { 0 };
+        // SAFETY: a buffer of our own.
+        let r = unsafe { real::recv()(fd, piece.as_mut_ptr().cast(), piece.len(), flags & !libc::MSG_TRUNC | wait) };
+        match r {
+            r if r > 0 => total += r as usize,
+            // SAFETY: libc's errno of this thread, just set.
+            r if r < 0 && total == 0 => return -(unsafe { *libc::__errno_location() } as sys::Ret),
+            _ => break,
+        }
+    }
+    total as sys::Ret
+}
