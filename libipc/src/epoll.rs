@@ -49,8 +49,12 @@ fn split(side: u8, r: &Registration) -> (u32, u32) {
     if r.events & ONESHOT != 0 && !r.armed {
         return (ONESHOT, ONESHOT);
     }
-    let (tcp, unix) = dual::split(side, to_poll(r.events));
+    let (tcp, mut unix) = dual::split(side, to_poll(r.events));
     let mode = r.events & MODE;
+    if r.events & libc::EPOLLET as u32 != 0 {
+        // What arrives there makes an edge, though the bytes on TCP are read first.
+        unix |= to_poll(r.events) & READING;
+    }
     (tcp as u16 as u32 | mode, unix as u16 as u32 | mode)
 }
 
