@@ -63,7 +63,8 @@ fn leaving(fd: c_int) {
     // transport ends, so that a peer which sees that finds TCP's verdict beside it.
     match unread || aborts(tcp) {
         true => drop(sys::disconnect(tcp)),
-        false if kind == Kind::Active => drop(sys::shutdown(tcp, libc::SHUT_WR)),
+        // Both halves: what the peer writes from now on is answered with a reset, as by a socket that is closed.
+        false if kind == Kind::Active => drop(sys::shutdown(tcp, libc::SHUT_RDWR)),
         false => {}
     }
 }
