@@ -201,7 +201,8 @@ pub fn blocks_natively() -> bool {
     is_single_threaded() || CANCELLATIONS.load(SeqCst) != 0
 }
 
-/// The same, asked of the kernel where libc does not know it any more: /proc counts a directory's entries as its links.
+/// Whether the process has one thread, asked of the kernel where libc does not know it any more
+/// (docs/kernel-notes/single-threaded.md): /proc counts threads as links.
 pub fn has_one_thread() -> bool {
     const ONE: libc::nlink_t = 3;
     let links = || sys::lstat(c"/proc/self/task/".to_bytes_with_nul().as_ptr()).map(|task| task.st_nlink);

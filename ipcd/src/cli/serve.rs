@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(long, value_name = "COUNT", default_value_t = DEFAULT_PATIENCE)]
     pub patience: u32,
     /// Keep connections on TCP that were worth moving for their bytes alone, if the program wrote fewer than BYTES at a
-    /// time. 0: move them, too (docs/performance.md says why).
+    /// time. 0: move them, too (docs/patience.md says why).
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub small_writes: u32,
     /// Buffer size of the sockets that streams move to, in bytes (the kernel takes twice that for its own overhead, and

@@ -64,7 +64,8 @@ pub fn read_reset(id: Id) -> sys::Ret {
     if is_news(id) { ECONNRESET } else { tcp.min(0) }
 }
 
-/// Whether the peer has closed the new transport, or shut its reading half: a write of nothing says so.
+/// Whether the peer has closed the new transport, or shut its reading half: a write of nothing says so
+/// (docs/kernel-notes/questions-by-calls.md).
 pub fn takes_nothing(unix: c_int) -> bool {
     sys::send(unix, &[], libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) == EPIPE
 }
