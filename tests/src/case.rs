@@ -24,8 +24,8 @@ pub const ALL: [Layout; 3] = [Layout::Warm, Layout::OneProcess, Layout::Cold];
 pub struct Case {
     name: &'static str,
     args: Vec<&'static str>,
-    layouts: Vec<Layout>,
-    allowed: Vec<&'static str>,
+    pub(crate) layouts: Vec<Layout>,
+    pub(crate) allowed: Vec<&'static str>,
     differences: Vec<(&'static str, &'static str)>,
     limit: Duration,
 }
