@@ -8,7 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/select.h>
 
-#define N 3
+#define N 6
 #define ALL ((1 << N) - 1)
 
 enum {
@@ -178,21 +178,21 @@ static bool left_out(int way) {
 static void one_way(int way) {
     int wrong = 0, rounds = 0;
     ep = (int)must(epoll_create1(EPOLL_CLOEXEC));
-    group[2] = stream_after(MOVED);
+    group[N - 1] = stream_after(MOVED);
     for (int k = way % 2; k <= SWEEP; k += 2) {
-        group[0] = stream_after(k);
-        group[1] = stream_after(k / 2);
+        for (int i = 0; i < N - 1; i++)
+            group[i] = stream_after((k + i) / 2);
         arm(EPOLL_CTL_ADD, way);
         for (int i = 0; i < 8; i++, rounds++) {
             wrong += left_out(way);
             if (way == EPOLL_SHARED)
                 arm(EPOLL_CTL_MOD, way);
         }
-        must(epoll_ctl(ep, EPOLL_CTL_DEL, group[2]->fd, NULL));
-        stream_close(group[0]);
-        stream_close(group[1]);
+        must(epoll_ctl(ep, EPOLL_CTL_DEL, group[N - 1]->fd, NULL));
+        for (int i = 0; i < N - 1; i++)
+            stream_close(group[i]);
     }
-    stream_close(group[2]);
+    stream_close(group[N - 1]);
     must(close(ep));
     say("%s: left out %d times in %d", ways[way].name, wrong, rounds);
 }
