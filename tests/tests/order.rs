@@ -14,3 +14,8 @@ fn epoll_tells_first_of_what_was_there_first() {
 fn poll_and_select_leave_nothing_out() {
     sweep::check(&Case::new("order-poll").only(&LAYOUTS), 100);
 }
+
+#[test]
+fn epoll_tells_nothing_of_what_is_closed() {
+    sweep::check(&Case::new("closed"), 40);
+}
