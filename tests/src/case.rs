@@ -133,7 +133,11 @@ pub fn held_ports(mark: &str) -> Option<Vec<u16>> {
 /// Panics, with all there is to know, unless the program ended well.
 pub fn assert_passed(outcome: &Outcome, program: &Program, mode: Mode) {
     if !outcome.passed() {
-        let daemon = mode.daemon().map(|d| d.ls().to_string().chars().take(4000).collect::<String>());
+        let daemon = mode.daemon().map(|d| {
+            // A case may have stopped it.
+            d.signal(libc::SIGCONT);
+            d.ls().to_string().chars().take(4000).collect::<String>()
+        });
         panic!(
             "failed ({:?}): {}\nstderr: {}\nlast lines: {:#?}\n{}\nls: {}",
             outcome.status,
