@@ -150,15 +150,17 @@ pub fn assert_passed(outcome: &Outcome, program: &Program, mode: Mode) {
     }
 }
 
-/// Panics with the lines that differ.
+/// Panics with the first lines that differ.
 pub fn assert_same(native: &Outcome, other: &Outcome, program: &Program, mode: Mode) {
     if native.lines == other.lines {
         return;
     }
     let mut text = String::new();
+    let mut shown = 0;
     for i in 0..native.lines.len().max(other.lines.len()) {
         let (a, b) = (native.lines.get(i), other.lines.get(i));
-        if a != b {
+        if a != b && shown < 20 {
+            shown += 1;
             let none = String::from("(nothing)");
             text += &format!("  native: {}\n  here:   {}\n", a.unwrap_or(&none), b.unwrap_or(&none));
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tests::case::Layout;
-use tests::{Case, streams, sweep};
+use tests::{Case, artifacts, streams, sweep};
 
 #[test]
 fn close_and_shutdown_while_ipcd_is_stopped() {
@@ -31,4 +31,9 @@ fn processes_that_end_while_ipcd_is_stopped() {
     for state in ["granted", "final"] {
         assert!(stopped.contains_key(state), "ipcd was stopped with streams {stopped:?}");
     }
+}
+
+#[test]
+fn a_program_without_the_shim_has_the_stream_for_a_while() {
+    sweep::check(&Case::new("spawned").args(&[artifacts::STATIC_HOLD]), 20);
 }
