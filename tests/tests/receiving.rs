@@ -6,3 +6,8 @@ use tests::{Case, sweep};
 fn peeking_for_all_bytes() {
     sweep::check(&Case::new("peek-waitall"), 20);
 }
+
+#[test]
+fn throwing_away_and_counting() {
+    sweep::check(&Case::new("trunc").may_stay(&["prefix-missed"]), 10);
+}
