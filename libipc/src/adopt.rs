@@ -35,8 +35,12 @@ pub fn attend(id: Id, fd: c_int) {
         }
         Phase::Waiting => {
             tell(id, fd);
+            let granted = || id.local().grant.load(Acquire) >= 0;
+            if !daemon::has_answered() && !granted() || is_cramped() {
+                return;
+            }
             daemon::collect();
-            if id.local().grant.load(Acquire) >= 0 {
+            if granted() {
                 take_up(id, fd);
             }
         }
@@ -64,6 +68,9 @@ pub fn has_nothing_due(id: Id) -> bool {
 
 /// N is not known yet: asks for it, looks for the answer.
 fn learn(id: Id) {
+    if is_cramped() {
+        return;
+    }
     if daemon::greet() == Link::Down {
         endpoint::stay(id, Reason::NoDaemon);
         return;
@@ -77,7 +84,7 @@ fn tell(id: Id, fd: c_int) {
         endpoint::stay(id, Reason::PrefixMissed);
         return;
     }
-    if !e.has_news() || !e.is_worth_moving(daemon::patience()) {
+    if !e.has_news() || !e.is_worth_moving(daemon::patience()) || is_cramped() {
         return;
     }
     if !process::is_announced() {
@@ -89,6 +96,12 @@ fn tell(id: Id, fd: c_int) {
     } else if id.holders().is_sole() {
         report::prefixes(id, fd);
     }
+}
+
+/// Whether there may be no room for more than the program's own call: an alternate stack is often of 8 KiB, of which the
+/// kernel takes most for the interrupted registers. What is due is done by a later call.
+fn is_cramped() -> bool {
+    sys::is_on_alternate_stack()
 }
 
 fn take_up(id: Id, fd: c_int) {

@@ -2,8 +2,9 @@
 
 use libc::{iovec, msghdr};
 
-/// Pieces that one attempt passes to the kernel; longer lists take several attempts.
-const WINDOW: usize = 64;
+/// Pieces that one attempt passes to the kernel, once it is not the whole list; longer lists take several attempts. They lie
+/// on the program's stack, which may be small.
+const WINDOW: usize = 8;
 
 /// The buffers of one call.
 pub struct Cursor<'a> {

@@ -209,7 +209,7 @@ pub fn forget_connection() {
 
 /// Whether there may be a record to take. Those that the page does not count are left where they are: ipcd may still have
 /// a copy of the descriptor that one carries.
-fn is_due() -> bool {
+pub fn has_answered() -> bool {
     // SAFETY: null, or mapped for ever; an ipcd cannot shrink the file behind it (it is sealed).
     let sent = unsafe { PAGE.load(Acquire).as_ref() }.map(|page| page.load(Acquire));
     !WELCOMED.load(Acquire) || sent != Some(TAKEN.load(Relaxed))
@@ -217,7 +217,7 @@ fn is_due() -> bool {
 
 /// Takes what ipcd has sent. Costs two loads if that is nothing.
 pub fn collect() {
-    if !is_due() {
+    if !has_answered() {
         return;
     }
     let socket = SOCKET.load(Acquire);
@@ -225,7 +225,7 @@ pub fn collect() {
         return;
     }
     let Some(_turn) = turn() else { return };
-    while is_due() && receive(socket) {}
+    while has_answered() && receive(socket) {}
 }
 
 /// Takes one record; false if there was none.

@@ -64,7 +64,7 @@ pub fn each_descriptor(mut visit: impl FnMut(c_int)) -> Option<()> {
 
 /// Calls `test` for each numeric name in a directory until it is true.
 fn each_number(directory: c_int, mut test: impl FnMut(c_int) -> bool) -> bool {
-    let mut buf = [0u8; 1024];
+    let mut buf = [0u8; 512];
     loop {
         let n = sys::forward(libc::SYS_getdents64, [directory as usize, buf.as_mut_ptr() as usize, buf.len(), 0, 0, 0]);
         if n <= 0 {
@@ -98,7 +98,7 @@ fn watcher(number: c_int) -> Option<Watcher> {
 
 /// Read in pieces, parsed line by line: nothing to allocate.
 fn scan(file: c_int, fd: c_int, inode: u64) -> Option<Entry> {
-    let mut buf = [0u8; 512];
+    let mut buf = [0u8; 256];
     let mut line = [0u8; 96];
     let mut len = 0;
     loop {

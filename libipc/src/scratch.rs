@@ -4,7 +4,7 @@ use libc::pollfd;
 
 use crate::sys;
 
-const INLINE: usize = 128;
+const INLINE: usize = 64;
 const NONE: pollfd = pollfd { fd: -1, events: 0, revents: 0 };
 
 pub struct Scratch {

@@ -190,6 +190,14 @@ pub fn poll_now(fd: c_int, events: i16) -> i16 {
     one[0].revents
 }
 
+/// Whether the calling thread is in a signal handler on its alternate stack (sigaltstack(2)).
+pub fn is_on_alternate_stack() -> bool {
+    let mut now = MaybeUninit::<libc::stack_t>::zeroed();
+    let r = call!(libc::SYS_sigaltstack, null::<u8>(), now.as_mut_ptr());
+    // SAFETY: zeroed, and stack_t is valid for any bit pattern.
+    r == 0 && unsafe { now.assume_init() }.ss_flags & libc::SS_ONSTACK != 0
+}
+
 /// Replaces the calling thread's signal mask and returns the old one.
 pub fn set_sigmask(mask: u64) -> u64 {
     let mut old = 0u64;
