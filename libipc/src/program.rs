@@ -8,6 +8,10 @@ use libc::c_int;
 use crate::sys;
 
 const PATH_MAX: usize = 4096;
+/// So much of a file is looked at.
+const HEAD: usize = 1024;
+/// The longest first line of a script that the kernel reads (execve(2)).
+const LINE: usize = 256;
 /// Interpreters of interpreters that the kernel follows (execve(2)).
 const NESTED: usize = 4;
 /// Where execvp(3) looks when there is no PATH.
@@ -30,19 +34,39 @@ impl Program {
     /// # Safety
     /// The name is null or terminated; the environment is null or a list of terminated strings that ends with a null.
     pub unsafe fn loads_shim(self, environment: *const *const c_char) -> Option<bool> {
-        let mut found = [0u8; PATH_MAX];
+        let Some(mut found) = Page::new() else { return Some(false) };
         // SAFETY: as the caller promises.
-        let len = unsafe {
+        unsafe {
             match self {
                 Program::Other => return Some(false),
-                Program::Path(path) => find(bytes(path), false, &mut found)?,
-                Program::Name(name) => find(bytes(name), true, &mut found)?,
+                Program::Path(path) => find(bytes(path), false, found.room())?,
+                Program::Name(name) => find(bytes(name), true, found.room())?,
             }
-        };
+        }
         // SAFETY: as the caller promises.
         let list = unsafe { variable(environment, b"LD_PRELOAD=") };
-        let path = found.get(..len).unwrap_or(&[]);
-        Some(list.is_some_and(|list| contains(list, b"libipc")) && is_dynamic(path, NESTED))
+        Some(list.is_some_and(|list| contains(list, b"libipc")) && is_dynamic(found.room()))
+    }
+}
+
+/// Memory for a path: the stack that the program executes from may be small.
+struct Page(*mut [u8; PATH_MAX]);
+
+impl Page {
+    fn new() -> Option<Page> {
+        let at = sys::map_memory(PATH_MAX, false).cast::<[u8; PATH_MAX]>();
+        (!at.is_null()).then_some(Page(at))
+    }
+
+    fn room(&mut self) -> &mut [u8; PATH_MAX] {
+        // SAFETY: mapped by `new`, zeroed, and owned by this value.
+        unsafe { &mut *self.0 }
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        sys::unmap(self.0.cast(), PATH_MAX);
     }
 }
 
@@ -68,9 +92,9 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|w| w == part)
 }
 
-/// Puts the path of the program that would be executed into `found`, terminated; its length. A name without a slash
-/// is `searched` for in the PATH of the process that executes (execvp(3)).
-fn find(name: &[u8], searched: bool, found: &mut [u8; PATH_MAX]) -> Option<usize> {
+/// Puts the path of the program that would be executed into `found`, terminated. A name without a slash is `searched` for
+/// in the PATH of the process that executes (execvp(3)).
+fn find(name: &[u8], searched: bool, found: &mut [u8; PATH_MAX]) -> Option<()> {
     if !searched || name.contains(&b'/') {
         return try_path(&[name], found);
     }
@@ -84,42 +108,43 @@ fn find(name: &[u8], searched: bool, found: &mut [u8; PATH_MAX]) -> Option<usize
     })
 }
 
-fn try_path(parts: &[&[u8]], found: &mut [u8; PATH_MAX]) -> Option<usize> {
+fn try_path(parts: &[&[u8]], found: &mut [u8; PATH_MAX]) -> Option<()> {
     let len: usize = parts.iter().map(|p| p.len()).sum();
     if len == 0 || len >= PATH_MAX {
         return None;
     }
-    *found = [0; PATH_MAX];
-    for (to, from) in found.iter_mut().zip(parts.iter().copied().flatten()) {
-        *to = *from;
-    }
-    sys::is_executable(found.as_ptr()).then_some(len)
+    put(parts.iter().copied().flatten().copied(), found);
+    sys::is_executable(found.as_ptr()).then_some(())
 }
 
-/// Whether the file is a program of this machine with glibc's loader, and executing it changes no privilege (ld.so(8)
-/// ignores a preload then); or a script of such a program.
-fn is_dynamic(path: &[u8], depth: usize) -> bool {
-    let mut terminated = [0u8; PATH_MAX];
-    if path.len() >= PATH_MAX || depth == 0 {
-        return false;
+/// A path, terminated, and cut off where it does not fit.
+fn put(path: impl Iterator<Item = u8>, to: &mut [u8]) {
+    let room = to.len() - 1;
+    for (to, from) in to.iter_mut().zip(path.take(room).chain(core::iter::once(0))) {
+        *to = from;
     }
-    for (to, from) in terminated.iter_mut().zip(path) {
-        *to = *from;
+}
+
+/// Whether the file, whose path is terminated, is a program of this machine with glibc's loader, and executing it changes
+/// no privilege (ld.so(8) ignores a preload then); or a script of such a program.
+fn is_dynamic(path: &[u8]) -> bool {
+    let mut head = [0u8; HEAD];
+    let mut next = [0u8; LINE];
+    let mut at = path.as_ptr();
+    for _ in 0..NESTED {
+        let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as usize;
+        let file = sys::forward(libc::SYS_openat, [libc::AT_FDCWD as usize, at as usize, flags, 0, 0, 0]) as c_int;
+        if file < 0 {
+            return false;
+        }
+        let n = if sys::changes_privilege(file) { 0 } else { sys::read(file, &mut head) };
+        sys::close(file);
+        let read = head.get(..n.max(0) as usize).unwrap_or(&[]);
+        let Some(line) = read.strip_prefix(b"#!") else { return has_loader(read) };
+        put(interpreter(line).iter().copied(), &mut next);
+        at = next.as_ptr();
     }
-    let at = terminated.as_ptr();
-    let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as usize;
-    let file = sys::forward(libc::SYS_openat, [libc::AT_FDCWD as usize, at as usize, flags, 0, 0, 0]) as c_int;
-    if file < 0 {
-        return false;
-    }
-    let mut head = [0u8; 1024];
-    let n = if sys::changes_privilege(file) { 0 } else { sys::read(file, &mut head) };
-    sys::close(file);
-    let head = head.get(..n.max(0) as usize).unwrap_or(&[]);
-    match head.strip_prefix(b"#!") {
-        Some(line) => is_dynamic(interpreter(line), depth - 1),
-        None => has_loader(head),
-    }
+    false
 }
 
 /// The path in the first line of a script.
@@ -163,9 +188,9 @@ mod tests {
 
     #[test]
     fn a_dynamic_program_is_told_from_what_is_none() {
-        assert!(is_dynamic(b"/bin/sh", NESTED));
-        assert!(!is_dynamic(b"/etc/passwd", NESTED));
-        assert!(!is_dynamic(b"/bin/none-of-this-name", NESTED));
-        assert!(!is_dynamic(b"/bin/su", NESTED), "setuid");
+        assert!(is_dynamic(b"/bin/sh\0"));
+        assert!(!is_dynamic(b"/etc/passwd\0"));
+        assert!(!is_dynamic(b"/bin/none-of-this-name\0"));
+        assert!(!is_dynamic(b"/bin/su\0"), "setuid");
     }
 }
