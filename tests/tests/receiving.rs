@@ -11,3 +11,13 @@ fn peeking_for_all_bytes() {
 fn throwing_away_and_counting() {
     sweep::check(&Case::new("trunc").may_stay(&["prefix-missed"]), 10);
 }
+
+#[test]
+fn timeouts_of_recvmmsg() {
+    sweep::check(&Case::new("recvmmsg"), 10);
+}
+
+#[test]
+fn pointers_that_lead_nowhere() {
+    sweep::check(&Case::new("bad-pointers"), 10);
+}
