@@ -21,3 +21,9 @@ fn timeouts_of_recvmmsg() {
 fn pointers_that_lead_nowhere() {
     sweep::check(&Case::new("bad-pointers"), 10);
 }
+
+#[test]
+fn control_messages_that_an_option_asks_for() {
+    // What is asked for before the move may keep a stream on TCP (docs/options.md); one of them is to stay.
+    sweep::check(&Case::new("control-messages").may_stay(&["socket-option"]), 8);
+}

@@ -144,7 +144,7 @@ extern const struct test_case blocking_cases[], after_cases[], many_cases[], epo
     signal_cases[], process_cases[], stdio_cases[], fault_cases[], wait_cases[], option_cases[], option_call_cases[],
     option_special_cases[], between_cases[], pieces_cases[];
 extern const struct test_case life_cases[], uring_cases[], load_cases[], hostile_cases[], family_cases[], cancel_cases[];
-extern const struct test_case order_cases[], closed_cases[], end_cases[], unseen_cases[], spawned_cases[], driven_cases[], peek_cases[], trunc_cases[], message_cases[], stack_cases[];
+extern const struct test_case order_cases[], closed_cases[], end_cases[], unseen_cases[], spawned_cases[], driven_cases[], peek_cases[], trunc_cases[], message_cases[], stack_cases[], control_cases[];
 int exact_main(int argc, char **argv);
 int differential_main(int argc, char **argv);
 void continue_after_exec(int argc, char **argv);
