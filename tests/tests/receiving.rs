@@ -11,3 +11,19 @@ fn peeking_for_all_bytes() {
 fn throwing_away_and_counting() {
     sweep::check(&Case::new("trunc").may_stay(&["prefix-missed"]), 10);
 }
+
+#[test]
+fn timeouts_of_recvmmsg() {
+    sweep::check(&Case::new("recvmmsg"), 10);
+}
+
+#[test]
+fn pointers_that_lead_nowhere() {
+    sweep::check(&Case::new("bad-pointers"), 10);
+}
+
+#[test]
+fn control_messages_that_an_option_asks_for() {
+    // What is asked for before the move may keep a stream on TCP (docs/options.md); one of them is to stay.
+    sweep::check(&Case::new("control-messages").may_stay(&["socket-option"]), 8);
+}

@@ -161,7 +161,10 @@ static ssize_t recv_by(struct hand *h, const char *how, int fd, size_t n, int fl
 
 /* Whether the bytes are the ones of this place in the stream; if not, what they are. */
 static void judge(struct hand *h, long slot, uint64_t at, size_t n) {
-    static _Thread_local char expected[ROOM];
+    /* Not in the threads' own memory as it is: that is taken from their stacks, and some are small. */
+    static _Thread_local char *expected;
+    if (!expected && !(expected = malloc(ROOM)))
+        die("no memory");
     pattern_fill(key_of(slot, false), at, expected, n);
     if (memcmp(expected, h->buffer, n) == 0)
         return;

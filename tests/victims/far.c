@@ -2,6 +2,8 @@
 #include "victim.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -194,6 +196,13 @@ static struct reply run(struct request *q) {
     case FAR_NAMES:
         r.value = local_port(s->fd);
         break;
+    case FAR_STATE: { /* value: what TCP_INFO says */
+        struct tcp_info info;
+        socklen_t length = sizeof info;
+        must(getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &length));
+        r.value = info.tcpi_state;
+        break;
+    }
     case FAR_QUIT:
         break;
     }

@@ -10,7 +10,7 @@ static const struct test_case *const groups[] = {
     signal_cases,   process_cases, stdio_cases, fault_cases, option_cases, option_call_cases,
     option_special_cases, between_cases, pieces_cases,
     life_cases, uring_cases, load_cases, hostile_cases, family_cases, cancel_cases,
-    order_cases, closed_cases, end_cases, unseen_cases, spawned_cases, driven_cases, peek_cases, trunc_cases,
+    order_cases, closed_cases, end_cases, unseen_cases, spawned_cases, driven_cases, peek_cases, trunc_cases, message_cases, stack_cases, control_cases, handover_cases,
 };
 
 static const struct test_case *find(const char *name) {
@@ -33,6 +33,10 @@ int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (argc >= 4 && strcmp(argv[1], "far") == 0) {
         far_main(atoi(argv[2]), atoi(argv[3]));
+        return 0;
+    }
+    if (argc >= 4 && strcmp(argv[1], "receiver") == 0) {
+        handover_receiver(atoi(argv[2]), atoi(argv[3]));
         return 0;
     }
     if (argc >= 2 && strcmp(argv[1], "exact") == 0)

@@ -40,7 +40,7 @@ struct stream {
 enum far_op {
     FAR_LISTEN, FAR_ACCEPT, FAR_CONNECT, FAR_SEND, FAR_RECV, FAR_RECV_EOF, FAR_ECHO, FAR_DUPLEX, FAR_SHUT, FAR_CLOSE,
     FAR_LINGER0, FAR_POLL, FAR_SLEEP, FAR_EXIT, FAR_DIE, FAR_RAW_RECV, FAR_SEND_RAW, FAR_BLOCKED_READER, FAR_NAMES,
-    FAR_QUIT,
+    FAR_STATE, FAR_QUIT,
 };
 struct reply {
     long ret;
@@ -144,9 +144,10 @@ extern const struct test_case blocking_cases[], after_cases[], many_cases[], epo
     signal_cases[], process_cases[], stdio_cases[], fault_cases[], wait_cases[], option_cases[], option_call_cases[],
     option_special_cases[], between_cases[], pieces_cases[];
 extern const struct test_case life_cases[], uring_cases[], load_cases[], hostile_cases[], family_cases[], cancel_cases[];
-extern const struct test_case order_cases[], closed_cases[], end_cases[], unseen_cases[], spawned_cases[], driven_cases[], peek_cases[], trunc_cases[];
+extern const struct test_case order_cases[], closed_cases[], end_cases[], unseen_cases[], spawned_cases[], driven_cases[], peek_cases[], trunc_cases[], message_cases[], stack_cases[], control_cases[], handover_cases[];
 int exact_main(int argc, char **argv);
 int differential_main(int argc, char **argv);
 void continue_after_exec(int argc, char **argv);
+void handover_receiver(int orders, int next);
 
 #endif
