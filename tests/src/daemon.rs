@@ -175,6 +175,15 @@ impl Daemon {
         }
     }
 
+    /// The streams that did not become final, as `ipcd ls` prints them: why is what one wants to know first.
+    pub fn not_final(&self) -> String {
+        let all = self.ls();
+        let rows = all.as_array().into_iter().flatten();
+        let state = |row: &Value| row.get("state").and_then(Value::as_str) == Some("final");
+        let left: Vec<&Value> = rows.filter(|row| !state(row)).collect();
+        serde_json::to_string_pretty(&left).unwrap_or_default()
+    }
+
     /// Waits until the newest stream at each of these ports (of the ends that connected) is final, or stays for one of
     /// the `allowed` reasons. The error is what was there instead.
     pub fn wait_final(&self, ports: &[u16], allowed: &[&str], limit: Duration) -> Result<(), String> {

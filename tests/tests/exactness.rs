@@ -17,7 +17,7 @@ fn exact(args: &[&str], streams: usize) {
     assert_passed(&shim, &program, mode);
     assert_same(&native, &shim, &program, mode);
     let finals = daemon.finals_reach(streams);
-    assert_eq!(finals, streams, "final streams of {}", program.by_hand(mode));
+    assert_eq!(finals, streams, "final streams of {}\n{}", program.by_hand(mode), daemon.not_final());
 }
 
 #[test]
