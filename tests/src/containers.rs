@@ -5,15 +5,13 @@ mod site;
 
 use std::env;
 use std::fs::{self, File};
-use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::artifacts;
-use crate::streams;
+use crate::{artifacts, skipped, streams};
 
 pub use host::HostIpcd;
 pub use site::Site;
@@ -55,23 +53,6 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Says that something is not tested here, also to those who see the output of failed tests only.
-pub fn skipped(why: &str) {
-    let _ = writeln!(std::io::stderr(), "\nSKIPPED: {why}");
-}
-
-/// Why `ipcd serve --proof` cannot work here, if it cannot.
-pub fn no_proof() -> Option<&'static str> {
-    const BPF_AND_PERFMON: u64 = 1 << 39 | 1 << 38;
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let rights = status.lines().find_map(|l| l.strip_prefix("CapEff:"));
-    let rights = rights.and_then(|r| u64::from_str_radix(r.trim(), 16).ok()).unwrap_or(0);
-    if rights & BPF_AND_PERFMON != BPF_AND_PERFMON {
-        return Some("proof takes CAP_BPF and CAP_PERFMON");
-    }
-    (!Path::new("/sys/kernel/btf/vmlinux").exists()).then_some("this kernel does not describe its types (BTF)")
-}
-
 /// Whether a command can be run.
 fn exists(name: &str) -> bool {
     env::split_paths(&env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join(name).is_file())
@@ -81,19 +62,17 @@ impl Engine {
     /// The engine, with the images in it; nothing, and a word about it, where there is none. The calling thread is on
     /// the engine's host afterwards.
     pub fn get() -> Option<&'static Engine> {
-        static ENGINE: OnceLock<Option<Engine>> = OnceLock::new();
-        let engine = ENGINE.get_or_init(|| match Engine::find() {
+        static ENGINE: OnceLock<Result<Engine, String>> = OnceLock::new();
+        match ENGINE.get_or_init(|| Engine::find().inspect(Engine::make_images)) {
             Ok(engine) => {
-                engine.make_images();
+                engine.enter();
                 Some(engine)
             }
             Err(why) => {
                 skipped(&format!("nothing of containers is tested here: {why}"));
                 None
             }
-        });
-        let engine = engine.as_ref();
-        engine.inspect(|e| e.enter())
+        }
     }
 
     fn find() -> Result<Engine, String> {

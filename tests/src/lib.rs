@@ -10,11 +10,14 @@ pub mod containers;
 pub mod daemon;
 pub mod diagnose;
 pub mod differential;
+pub mod needs;
 pub mod run;
 pub mod scene;
 pub mod server;
+pub mod skip;
 pub mod streams;
 
 pub use case::Case;
 pub use daemon::Daemon;
 pub use run::{Mode, Program, run};
+pub use skip::skipped;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tests::case::{Case, assert_passed, held_ports};
 use tests::streams::Stream;
-use tests::{Daemon, Mode, Program, artifacts, run};
+use tests::{Daemon, Mode, Program, artifacts, needs, run, skipped};
 
 /// What docs/options.md says of an option: whether it keeps a connection on TCP, and the error that refuses it later.
 #[derive(Clone, Copy, Default)]
@@ -316,10 +316,8 @@ fn bytes_that_go_with_the_first_segment() {
 /// In a network namespace of its own, where Fast Open is on for both ends: bytes go with the SYN.
 #[test]
 fn bytes_that_go_with_the_syn() {
-    // SAFETY: no memory is involved.
-    if unsafe { libc::geteuid() } != 0 {
-        eprintln!("SKIPPED: bytes_that_go_with_the_syn needs root, for a network namespace");
-        return;
+    if !needs::network_namespaces() {
+        return skipped("this takes the right to make network namespaces, unshare(1) and ip(8)");
     }
     // Client, server, without cookies, on every listening socket (tcp_fastopen in ip-sysctl).
     let script = "ip link set lo up && echo 1543 >/proc/sys/net/ipv4/tcp_fastopen && exec \"$0\" fast-open";
