@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::run::Outcome;
-use crate::{Daemon, Mode, Program, artifacts, run};
+use crate::{Daemon, Mode, PATIENCE, Program, artifacts, run};
 
 /// How a case is laid out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,7 +33,7 @@ pub struct Case {
 impl Case {
     /// The case of this name, in all layouts, where every stream must become final.
     pub fn new(name: &'static str) -> Case {
-        let limit = Duration::from_secs(60);
+        let limit = 4 * PATIENCE;
         Case { name, args: Vec::new(), layouts: ALL.to_vec(), allowed: Vec::new(), differences: Vec::new(), limit }
     }
 
@@ -84,7 +84,7 @@ impl Case {
     pub fn run(&self, layout: Layout, mode: Mode) -> Outcome {
         self.run_with(layout, mode, |mark| match (held_ports(mark), mode.daemon()) {
             (Some(ports), Some(daemon)) => {
-                let limit = Duration::from_secs(10) + Duration::from_millis(20) * ports.len() as u32;
+                let limit = PATIENCE + Duration::from_millis(20) * ports.len() as u32;
                 daemon.wait_final(&ports, &self.allowed, limit)
             }
             _ => Ok(()),

@@ -9,9 +9,9 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::{artifacts, skipped, streams};
+use crate::{PATIENCE, artifacts, skipped, streams};
 
 pub use host::HostIpcd;
 pub use site::Site;
@@ -24,8 +24,6 @@ const IPCD: &str = "ipc-test/ipcd";
 /// The packages of the base image. They are unpacked and not set up, which takes 6 seconds instead of 40.
 const PACKAGES: &str = "base-files,base-passwd,dash,coreutils,passwd,login,libpam-modules,perl-base,redis-server,\
                         redis-tools,memcached,nginx-light,php-fpm";
-/// Time for anything that takes less than a second on an idle machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A container engine.
 pub struct Engine {
@@ -45,7 +43,7 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
         // Asking an engine costs more than waiting for it.
-        std::thread::sleep(Duration::from_millis(150));
+        std::thread::sleep(std::time::Duration::from_millis(150));
     }
 }
 
@@ -115,7 +113,7 @@ impl Engine {
                 let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
                 return Err(format!("dockerd does not answer; it said:\n{log}"));
             }
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(std::time::Duration::from_millis(100));
         }
         let network = format!("/proc/{pid}/ns/net");
         engine.network = Some(File::open(&network).map_err(|e| format!("{network}: {e}"))?);
@@ -237,7 +235,7 @@ fn wait_final(server: u16, count: usize, ls: impl Fn() -> String) {
             return;
         }
         assert!(start.elapsed() < PATIENCE, "{finals} of {count} are final:\n{json}");
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(std::time::Duration::from_millis(100));
     }
 }
 

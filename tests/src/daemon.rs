@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::artifacts;
 use crate::streams::{self, Stream};
+use crate::{PATIENCE, artifacts};
 
 /// How to start a daemon.
 #[derive(Clone, Default)]
@@ -106,7 +106,7 @@ impl Daemon {
             if let Some(status) = child.try_wait().expect("our own child") {
                 panic!("ipcd serve ended at once: {status}");
             }
-            assert!(start.elapsed() < Duration::from_secs(10), "ipcd does not answer on {}", self.socket().display());
+            assert!(start.elapsed() < PATIENCE, "ipcd does not answer on {}", self.socket().display());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -163,12 +163,12 @@ impl Daemon {
         finals.unwrap_or_else(|| panic!("`ipcd stats` printed {stats}")) as usize
     }
 
-    /// As [`Daemon::finals`], once the last reports are in: waits a little for the count to be reached.
+    /// As [`Daemon::finals`], once the last reports are in: waits for the count to be reached.
     pub fn finals_reach(&self, count: usize) -> usize {
         let start = Instant::now();
         loop {
             let finals = self.finals();
-            if finals >= count || start.elapsed() > Duration::from_secs(2) {
+            if finals >= count || start.elapsed() > PATIENCE {
                 return finals;
             }
             std::thread::sleep(Duration::from_millis(20));

@@ -19,5 +19,5 @@ pub mod streams;
 
 pub use case::Case;
 pub use daemon::Daemon;
-pub use run::{Mode, Program, run};
+pub use run::{Mode, PATIENCE, Program, run};
 pub use skip::skipped;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::daemon::PrivateDir;
 use crate::server::{self, Server};
-use crate::{Daemon, Mode, Program, run};
+use crate::{Daemon, Mode, PATIENCE, Program, run};
 
 /// Which ends are under the shim.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -176,7 +176,7 @@ impl Scene {
     /// clients' streams stayed (servers may have moved streams among themselves).
     pub fn expect_final(&self, least: usize) {
         self.asked.set(true);
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + PATIENCE;
         loop {
             let finals = self.daemon.finals();
             let enough = match self.setting {

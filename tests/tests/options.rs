@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tests::case::{Case, assert_passed, held_ports};
 use tests::streams::Stream;
-use tests::{Daemon, Mode, Program, artifacts, needs, run, skipped};
+use tests::{Daemon, Mode, PATIENCE, Program, artifacts, needs, run, skipped};
 
 /// What docs/options.md says of an option: whether it keeps a connection on TCP, and the error that refuses it later.
 #[derive(Clone, Copy, Default)]
@@ -64,7 +64,7 @@ fn settled(daemon: &Daemon, ports: &[u16]) -> Result<Vec<Stream>, String> {
         if missing.is_empty() {
             return Ok(all);
         }
-        if start.elapsed() > Duration::from_secs(20) {
+        if start.elapsed() > PATIENCE {
             let rows: Vec<_> = all.iter().filter(|s| missing.contains(&&s.client)).collect();
             return Err(format!("{} of {} streams neither move nor stay: {rows:?}", missing.len(), ports.len()));
         }
@@ -90,7 +90,7 @@ fn wait_dual(daemon: &Daemon, ports: &[u16], near: &str) -> Result<(), String> {
         if missing == 0 {
             return Ok(());
         }
-        if start.elapsed() > Duration::from_secs(20) {
+        if start.elapsed() > PATIENCE {
             return Err(format!("{missing} of {} near ends have not promised: {all:#}", ports.len()));
         }
         std::thread::sleep(Duration::from_millis(15));
@@ -207,7 +207,7 @@ fn at_every_moment(case: &str, reasons: &[&str], differences: &[(&str, &str)]) {
                 let ports: Vec<u16> = ports.split(' ').map(|port| port.parse().expect("a port")).collect();
                 return wait_dual(&daemon, &ports, "connected");
             }
-            held_ports(mark).map_or(Ok(()), |ports| daemon.wait_final(&ports, reasons, Duration::from_secs(20)))
+            held_ports(mark).map_or(Ok(()), |ports| daemon.wait_final(&ports, reasons, PATIENCE))
         });
         assert_passed(&shim, &program, mode);
         if moment != "tracked" {
@@ -328,9 +328,8 @@ fn bytes_that_go_with_the_syn() {
     assert_eq!(syn, 6, "Fast Open is on: {:?}", native.lines);
     let daemon = Daemon::eager();
     let mode = Mode::Shim(&daemon);
-    let shim = run(&program, mode, |mark| {
-        held_ports(mark).map_or(Ok(()), |ports| daemon.wait_final(&ports, &[], Duration::from_secs(20)))
-    });
+    let shim =
+        run(&program, mode, |mark| held_ports(mark).map_or(Ok(()), |ports| daemon.wait_final(&ports, &[], PATIENCE)));
     assert_passed(&shim, &program, mode);
     tests::case::assert_same(&native, &shim, &program, mode);
 }
