@@ -10,6 +10,7 @@ pub mod containers;
 pub mod daemon;
 pub mod diagnose;
 pub mod differential;
+pub mod natively;
 pub mod needs;
 pub mod run;
 pub mod scene;

@@ -11,17 +11,17 @@ fn exact(args: &[&str], streams: usize) {
     let native = run(&program, Mode::Native, |_| Ok(()));
     assert_passed(&native, &program, Mode::Native);
     let daemon = Daemon::eager();
-    all_final(&all, &native, &daemon, streams);
+    all_final(&all, &program, &native, &daemon, streams);
 }
 
 /// Under the shim the streams talk on until they are final: how soon is not asked.
-fn all_final(args: &[&str], native: &Outcome, daemon: &Daemon, streams: usize) {
+fn all_final(args: &[&str], natively: &Program, native: &Outcome, daemon: &Daemon, streams: usize) {
     let all: Vec<&str> = args.iter().chain(&["--until-final"]).copied().collect();
     let program = Program::new(artifacts::VICTIM, &all);
     let mode = Mode::Shim(daemon);
     let shim = run(&program, mode, |_| Ok(()));
     assert_passed(&shim, &program, mode);
-    assert_same(native, &shim, &program, mode);
+    assert_same(native, &shim, natively, mode);
     let finals = daemon.finals_reach(streams);
     assert_eq!(finals, streams, "final streams of {}\n{}", program.by_hand(mode), daemon.not_final());
 }
@@ -71,5 +71,5 @@ fn the_prefix_that_the_daemon_chooses_itself() {
     let program = Program::new(artifacts::VICTIM, &args);
     let native = run(&program, Mode::Native, |_| Ok(()));
     assert_passed(&native, &program, Mode::Native);
-    all_final(&args, &native, &Daemon::start(Default::default()), 200);
+    all_final(&args, &program, &native, &Daemon::start(Default::default()), 200);
 }
