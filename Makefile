@@ -1,6 +1,6 @@
 # make         builds the daemon (target/release/ipcd) and the shim (target/release/libipc.so)
 # make demo    shows redis-server and redis-benchmark moving from TCP to a Unix-domain socket
-# make test    format, lints, build, every test; ends with "N passed, N failed"
+# make test    format, lints, build, every test; ends with "N passed, N failed, N skipped"
 # make bench   every measurement (less than 20 minutes), into docs/results; make bench-quick: the short form (2 minutes)
 # make install PREFIX=/usr/local, and make clean
 #

@@ -17,6 +17,7 @@
 
 mod btf;
 mod program;
+mod refusal;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -26,6 +27,7 @@ use matcher::wire::Role;
 
 use btf::Btf;
 use program::{Numbers, instructions};
+use refusal::explain;
 
 /// How often the numbers are read until two readings agree: the kernel does not stop the stream for us.
 const READINGS: usize = 16;
@@ -60,7 +62,12 @@ impl Proof {
         let target = kernel.function(program::TARGET).ok_or("this kernel cannot iterate over the sockets of a map")?;
         let types = load_types().map_err(step("load types"))?;
         let map = create_map(&types).map_err(step("create a map"))?;
-        let program = load_program(&program, target).map_err(step("load a program"))?;
+        let program =
+            load_program(&program, target).map_err(|error| match load_program(&program::nothing(), target) {
+                // The kernel lets us load, but not this.
+                Ok(_) => format!("this kernel does not accept the program: {error}"),
+                Err(_) => explain("load a program", &error),
+            })?;
         let link = create_link(&program, &map).map_err(step("create an iterator"))?;
         Ok(Proof { map, link })
     }
@@ -97,15 +104,6 @@ impl Proof {
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
-}
-
-fn explain(what: &str, error: &io::Error) -> String {
-    let hint = match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => "; it takes CAP_BPF and CAP_PERFMON, or root outside of a container",
-        Some(libc::ENOSYS | libc::EINVAL) => "; it takes Linux 5.9",
-        _ => "",
-    };
-    format!("cannot {what}: {error}{hint}")
 }
 
 /// The types of the map's keys and values: int and u64.

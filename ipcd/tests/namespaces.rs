@@ -5,6 +5,7 @@ mod shim;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -12,23 +13,12 @@ use matcher::reason::Reason;
 use matcher::wire::{Role, ToShim};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use shim::{Daemon, End, Shim, end, now};
+use tests::{needs, skipped};
 
-/// Not by eprintln, which is heard of failed tests only.
-fn skipped(why: &str) {
-    let _ = writeln!(std::io::stderr(), "\nSKIPPED: {why}");
-}
-
-/// Whether this process may do what --proof needs, on a kernel that has it.
+/// Whether ipcd can prove here; if not, says so.
 fn can_prove() -> bool {
-    const BPF_AND_PERFMON: u64 = 1 << 39 | 1 << 38;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let rights = status.lines().find_map(|l| l.strip_prefix("CapEff:")).unwrap();
-    let may = u64::from_str_radix(rights.trim(), 16).unwrap() & BPF_AND_PERFMON == BPF_AND_PERFMON;
-    let can = may && std::path::Path::new("/sys/kernel/btf/vmlinux").exists();
-    if !can {
-        skipped("proof takes CAP_BPF, CAP_PERFMON, and a kernel that describes its types");
-    }
-    can
+    let why = needs::no_proof(Path::new(env!("CARGO_BIN_EXE_ipcd")));
+    why.inspect(|why| skipped(why)).is_none()
 }
 
 type Job = Box<dyn FnOnce() + Send>;

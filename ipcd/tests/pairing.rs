@@ -183,7 +183,7 @@ fn ipcd_keeps_no_copy_of_a_socket() {
     a.prove(&c);
     daemon.wait_until(|d| d.json(&["stats", "--json"])["endpoints"]["waiting"] == 1);
     drop(c);
-    s.tcp.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+    s.tcp.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
     assert_eq!(s.tcp.read(&mut [0; 8]).unwrap(), 0, "the end of the stream arrives");
 }
 
@@ -238,7 +238,7 @@ fn the_claimed_tuple_does_not_count() {
 
 #[test]
 fn other_bytes_and_no_peer_are_refused() {
-    let daemon = Daemon::start(&["--wait-peer", "0.2"]);
+    let daemon = Daemon::start(&[]);
     let a = Shim::new(&daemon, "a");
     let (c, s) = stream();
     a.prove(&c);
@@ -247,12 +247,15 @@ fn other_bytes_and_no_peer_are_refused() {
     for _ in 0..2 {
         assert!(matches!(a.hear(), Some(ToShim::Refuse { reason: Reason::HashDiffers, .. })));
     }
+    assert_eq!(daemon.json(&["stats", "--json"])["refused"]["hash-differs"], 2);
+    // Not before both had been heard above, however slow this machine is.
+    let daemon = Daemon::start(&["--wait-peer", "0.2"]);
+    let a = Shim::new(&daemon, "a");
     let (c, _s) = stream();
     a.prove(&c);
     let (cookie, token) = (c.cookie(), c.opened.token);
     assert_eq!(a.hear(), Some(ToShim::Refuse { cookie, token, reason: Reason::NoPeer }));
-    let stats = daemon.json(&["stats", "--json"]);
-    assert_eq!((&stats["refused"]["no-peer"], &stats["refused"]["hash-differs"]), (&1.into(), &2.into()));
+    assert_eq!(daemon.json(&["stats", "--json"])["refused"]["no-peer"], 1);
 }
 
 #[test]

@@ -5,15 +5,13 @@ mod site;
 
 use std::env;
 use std::fs::{self, File};
-use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::artifacts;
-use crate::streams;
+use crate::{PATIENCE, artifacts, skipped, streams};
 
 pub use host::HostIpcd;
 pub use site::Site;
@@ -26,8 +24,6 @@ const IPCD: &str = "ipc-test/ipcd";
 /// The packages of the base image. They are unpacked and not set up, which takes 6 seconds instead of 40.
 const PACKAGES: &str = "base-files,base-passwd,dash,coreutils,passwd,login,libpam-modules,perl-base,redis-server,\
                         redis-tools,memcached,nginx-light,php-fpm";
-/// Time for anything that takes less than a second on an idle machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A container engine.
 pub struct Engine {
@@ -47,29 +43,12 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
         // Asking an engine costs more than waiting for it.
-        std::thread::sleep(Duration::from_millis(150));
+        std::thread::sleep(std::time::Duration::from_millis(150));
     }
 }
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// Says that something is not tested here, also to those who see the output of failed tests only.
-pub fn skipped(why: &str) {
-    let _ = writeln!(std::io::stderr(), "\nSKIPPED: {why}");
-}
-
-/// Why `ipcd serve --proof` cannot work here, if it cannot.
-pub fn no_proof() -> Option<&'static str> {
-    const BPF_AND_PERFMON: u64 = 1 << 39 | 1 << 38;
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let rights = status.lines().find_map(|l| l.strip_prefix("CapEff:"));
-    let rights = rights.and_then(|r| u64::from_str_radix(r.trim(), 16).ok()).unwrap_or(0);
-    if rights & BPF_AND_PERFMON != BPF_AND_PERFMON {
-        return Some("proof takes CAP_BPF and CAP_PERFMON");
-    }
-    (!Path::new("/sys/kernel/btf/vmlinux").exists()).then_some("this kernel does not describe its types (BTF)")
 }
 
 /// Whether a command can be run.
@@ -81,19 +60,17 @@ impl Engine {
     /// The engine, with the images in it; nothing, and a word about it, where there is none. The calling thread is on
     /// the engine's host afterwards.
     pub fn get() -> Option<&'static Engine> {
-        static ENGINE: OnceLock<Option<Engine>> = OnceLock::new();
-        let engine = ENGINE.get_or_init(|| match Engine::find() {
+        static ENGINE: OnceLock<Result<Engine, String>> = OnceLock::new();
+        match ENGINE.get_or_init(|| Engine::find().inspect(Engine::make_images)) {
             Ok(engine) => {
-                engine.make_images();
+                engine.enter();
                 Some(engine)
             }
             Err(why) => {
                 skipped(&format!("nothing of containers is tested here: {why}"));
                 None
             }
-        });
-        let engine = engine.as_ref();
-        engine.inspect(|e| e.enter())
+        }
     }
 
     fn find() -> Result<Engine, String> {
@@ -136,7 +113,7 @@ impl Engine {
                 let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
                 return Err(format!("dockerd does not answer; it said:\n{log}"));
             }
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(std::time::Duration::from_millis(100));
         }
         let network = format!("/proc/{pid}/ns/net");
         engine.network = Some(File::open(&network).map_err(|e| format!("{network}: {e}"))?);
@@ -258,7 +235,7 @@ fn wait_final(server: u16, count: usize, ls: impl Fn() -> String) {
             return;
         }
         assert!(start.elapsed() < PATIENCE, "{finals} of {count} are final:\n{json}");
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(std::time::Duration::from_millis(100));
     }
 }
 

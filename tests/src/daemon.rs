@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::artifacts;
 use crate::streams::{self, Stream};
+use crate::{PATIENCE, artifacts};
 
 /// How to start a daemon.
 #[derive(Clone, Default)]
@@ -118,7 +118,7 @@ impl Daemon {
             if let Some(status) = child.try_wait().expect("our own child") {
                 panic!("ipcd serve ended at once: {status}");
             }
-            assert!(start.elapsed() < Duration::from_secs(10), "ipcd does not answer on {}", self.socket().display());
+            assert!(start.elapsed() < PATIENCE, "ipcd does not answer on {}", self.socket().display());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -185,16 +185,25 @@ impl Daemon {
         finals.unwrap_or_else(|| panic!("`ipcd stats` printed {stats}")) as usize
     }
 
-    /// As [`Daemon::finals`], once the last reports are in: waits a little for the count to be reached.
+    /// As [`Daemon::finals`], once the last reports are in: waits for the count to be reached.
     pub fn finals_reach(&self, count: usize) -> usize {
         let start = Instant::now();
         loop {
             let finals = self.finals();
-            if finals >= count || start.elapsed() > Duration::from_secs(2) {
+            if finals >= count || start.elapsed() > PATIENCE {
                 return finals;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// The streams that did not become final, as `ipcd ls` prints them: why is what one wants to know first.
+    pub fn not_final(&self) -> String {
+        let all = self.ls();
+        let rows = all.as_array().into_iter().flatten();
+        let state = |row: &Value| row.get("state").and_then(Value::as_str) == Some("final");
+        let left: Vec<&Value> = rows.filter(|row| !state(row)).collect();
+        serde_json::to_string_pretty(&left).unwrap_or_default()
     }
 
     /// Waits until the newest stream at each of these ports (of the ends that connected) is final, or stays for one of

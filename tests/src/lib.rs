@@ -10,12 +10,16 @@ pub mod containers;
 pub mod daemon;
 pub mod diagnose;
 pub mod differential;
+pub mod natively;
+pub mod needs;
 pub mod run;
 pub mod scene;
 pub mod server;
+pub mod skip;
 pub mod streams;
 pub mod sweep;
 
 pub use case::Case;
 pub use daemon::Daemon;
-pub use run::{Mode, Program, run};
+pub use run::{Mode, PATIENCE, Program, run};
+pub use skip::skipped;

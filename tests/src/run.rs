@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 
 use crate::{Daemon, artifacts, diagnose};
 
+/// For whatever takes a moment on an idle machine: only what never comes takes so long on a busy one.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Under what a program runs.
 #[derive(Clone, Copy)]
 pub enum Mode<'a> {
@@ -67,10 +70,10 @@ pub struct Program {
 }
 
 impl Program {
-    /// A program with arguments, that has a minute.
+    /// A program with arguments, that has some minutes.
     pub fn new(path: impl AsRef<Path>, args: &[&str]) -> Program {
         let args = args.iter().map(OsString::from).collect();
-        Program { path: path.as_ref().into(), args, env: Vec::new(), limit: Duration::from_secs(60) }
+        Program { path: path.as_ref().into(), args, env: Vec::new(), limit: 4 * PATIENCE }
     }
 
     /// Another limit of time.

@@ -8,9 +8,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::{Mode, Program, diagnose};
-
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::{Mode, PATIENCE, Program, diagnose};
 
 /// What a server writes when one of its processes has crashed.
 const CRASHES: [&str; 6] =

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tests::case::{ALL, Layout, assert_passed, assert_same, held_ports};
 use tests::daemon::PrivateDir;
 use tests::run::Outcome;
-use tests::{Case, Daemon, Mode, artifacts, run};
+use tests::{Case, Daemon, Mode, PATIENCE, artifacts, needs, run, skipped};
 
 /// The case natively and under the shim; streams that are held must stay on TCP for one of these reasons.
 fn stays(case: Case, layouts: &[Layout], reasons: &[&'static str]) {
@@ -18,7 +18,7 @@ fn stays(case: Case, layouts: &[Layout], reasons: &[&'static str]) {
         let mode = Mode::Shim(&daemon);
         let here = case.run_with(*layout, mode, |mark| {
             let Some(ports) = held_ports(mark) else { return Ok(()) };
-            daemon.wait_final(&ports, reasons, Duration::from_secs(10))?;
+            daemon.wait_final(&ports, reasons, PATIENCE)?;
             match daemon.streams().iter().find(|s| ports.contains(&s.client) && !s.stays_for(reasons)) {
                 None => Ok(()),
                 Some(other) => Err(format!("should stay for {reasons:?}: {other:?}")),
@@ -35,26 +35,41 @@ const UNSEEN: &[&str] = &["unseen-io", "hash-differs"];
 
 #[test]
 fn io_uring_before_the_move() {
+    if let Some(why) = needs::no_io_uring() {
+        return skipped(&why);
+    }
     stays(Case::new("uring-before"), &ALL, UNSEEN);
 }
 
 #[test]
 fn io_uring_after_the_move() {
+    if let Some(why) = needs::no_io_uring() {
+        return skipped(&why);
+    }
     Case::new("uring-after").check();
 }
 
 #[test]
 fn io_uring_waits_for_what_ordinary_calls_read() {
+    if let Some(why) = needs::no_io_uring() {
+        return skipped(&why);
+    }
     stays(Case::new("uring-waits"), &ALL, &["unseen-wait"]);
 }
 
 #[test]
 fn io_uring_accepts_and_closes() {
+    if let Some(why) = needs::no_io_uring() {
+        return skipped(&why);
+    }
     Case::new("uring-accepts").check();
 }
 
 #[test]
 fn io_uring_connects() {
+    if let Some(why) = needs::no_io_uring() {
+        return skipped(&why);
+    }
     // When that call began is not known, so nobody can be its peer (docs/limits.md).
     Case::new("uring-connects").check();
 }
@@ -83,7 +98,7 @@ fn beside(case: &Case, layout: Layout, other: &str, env: &[(&str, &str)], moves:
         let mode = Mode::Shim(&daemon);
         let program = program(mode, &order);
         let here = run(&program, mode, |mark| match held_ports(mark) {
-            Some(ports) if moves => daemon.wait_final(&ports, &[], Duration::from_secs(10)),
+            Some(ports) if moves => daemon.wait_final(&ports, &[], PATIENCE),
             _ => Ok(()),
         });
         assert_passed(&here, &program, mode);
@@ -158,7 +173,7 @@ fn wait_dual(daemon: &Daemon, port: u16) -> Result<(), String> {
         if ends.any(|end| is(end, "role", "connected") && is(end, "state", "dual")) {
             return Ok(());
         }
-        if start.elapsed() > Duration::from_secs(10) {
+        if start.elapsed() > PATIENCE {
             return Err(format!("{port} is not between the transports: {all}"));
         }
         std::thread::sleep(Duration::from_millis(5));
@@ -168,7 +183,7 @@ fn wait_dual(daemon: &Daemon, port: u16) -> Result<(), String> {
 /// Answers the marks of cases that hold streams, and of those that wait for one to be between the transports.
 fn answer(daemon: &Daemon, mark: &str) -> Result<(), String> {
     match (held_ports(mark), mark.strip_prefix("event dual ").and_then(|port| port.parse().ok())) {
-        (Some(ports), _) => daemon.wait_final(&ports, &[], Duration::from_secs(10)),
+        (Some(ports), _) => daemon.wait_final(&ports, &[], PATIENCE),
         (_, Some(port)) => wait_dual(daemon, port),
         _ => Ok(()),
     }
@@ -184,7 +199,7 @@ fn killed(state: &'static str, layout: Layout) {
     assert_same(&native, &here, &case.program(layout, mode), mode);
     let start = Instant::now();
     while !daemon.streams().iter().all(|s| s.ended) {
-        assert!(start.elapsed() < Duration::from_secs(10), "alive after the end: {}", daemon.ls());
+        assert!(start.elapsed() < PATIENCE, "alive after the end: {}", daemon.ls());
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -1,7 +1,7 @@
 //! What earlier systems of this kind got wrong: hangs, aborts, short counts, options that were lost.
 
-use tests::Case;
 use tests::case::Layout;
+use tests::{Case, needs, skipped};
 
 #[test]
 fn a_reader_blocked_in_recv_while_a_writer_sends() {
@@ -108,11 +108,17 @@ fn ipv6_and_mapped_addresses() {
 
 #[test]
 fn descriptors_of_1024_and_above() {
+    if !needs::descriptors(4096) {
+        return skipped("this takes a hard limit of 4,096 descriptors");
+    }
     Case::new("high-numbers").check();
 }
 
 #[test]
 fn eleven_hundred_streams_at_once() {
+    if !needs::descriptors(20_000) {
+        return skipped("this takes a hard limit of 20,000 descriptors");
+    }
     Case::new("many").only(&[Layout::Warm, Layout::Cold]).check();
 }
 

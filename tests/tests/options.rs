@@ -1,12 +1,12 @@
 //! Every socket option, request and flag that Linux has, found by trying every number: the answer is the one that TCP
 //! gives, or the one that docs/options.md names.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use tests::case::{Case, assert_passed, held_ports};
 use tests::streams::Stream;
-use tests::{Daemon, Mode, Program, artifacts, run};
+use tests::{Daemon, Mode, PATIENCE, Program, artifacts, natively, needs, run, skipped};
 
 /// What docs/options.md says of an option: whether it keeps a connection on TCP, and the error that refuses it later.
 #[derive(Clone, Copy, Default)]
@@ -64,7 +64,7 @@ fn settled(daemon: &Daemon, ports: &[u16]) -> Result<Vec<Stream>, String> {
         if missing.is_empty() {
             return Ok(all);
         }
-        if start.elapsed() > Duration::from_secs(20) {
+        if start.elapsed() > PATIENCE {
             let rows: Vec<_> = all.iter().filter(|s| missing.contains(&&s.client)).collect();
             return Err(format!("{} of {} streams neither move nor stay: {rows:?}", missing.len(), ports.len()));
         }
@@ -90,7 +90,7 @@ fn wait_dual(daemon: &Daemon, ports: &[u16], near: &str) -> Result<(), String> {
         if missing == 0 {
             return Ok(());
         }
-        if start.elapsed() > Duration::from_secs(20) {
+        if start.elapsed() > PATIENCE {
             return Err(format!("{missing} of {} near ends have not promised: {all:#}", ports.len()));
         }
         std::thread::sleep(Duration::from_millis(15));
@@ -104,15 +104,15 @@ fn option_of(line: &str) -> Option<(u32, u32)> {
     (words.next()? == "option").then_some((level, words.next()?.parse().ok()?))
 }
 
-/// The lines of both runs, where docs/options.md does not name a difference: an option that is refused after the move
+/// The lines that differ where docs/options.md does not name a difference: an option that is refused after the move
 /// is refused, and keeps its value.
-fn assert_same(native: &[String], shim: &[String], late: bool, what: &str) {
+fn differences(native: &[String], shim: &[String], late: bool, what: &str) -> BTreeSet<String> {
     let classes = documented();
     let first = native.iter().zip(shim).find(|(n, s)| option_of(n) != option_of(s));
     assert_eq!((native.len(), first), (shim.len(), None), "lines of {what}");
     let mut at_first = "";
-    let mut wrong = Vec::new();
-    for (n, s) in native.iter().zip(shim) {
+    let mut wrong = BTreeSet::new();
+    for (i, (n, s)) in native.iter().zip(shim).enumerate() {
         let class = option_of(n).and_then(|option| classes.get(&option)).copied().unwrap_or_default();
         if let Some((_, value)) = n.split_once("at first ") {
             at_first = value;
@@ -120,10 +120,10 @@ fn assert_same(native: &[String], shim: &[String], late: bool, what: &str) {
         let refused = late && class.refused.is_some_and(|error| s.ends_with(&format!("= -1 {error}")));
         let kept = late && class.refused.is_some() && s.split_once("then ").is_some_and(|(_, v)| v == at_first);
         if n != s && !refused && !kept {
-            wrong.push(format!("  native: {n}\n  here:   {s}"));
+            wrong.insert(format!("line {i}: {s}"));
         }
     }
-    assert!(wrong.is_empty(), "{} differences: {what}\n{}", wrong.len(), wrong[..wrong.len().min(60)].join("\n"));
+    wrong
 }
 
 fn set_everything(moment: &str, family: &str, flags: &[&str]) {
@@ -161,7 +161,20 @@ fn set_options(args: &[&str], late: bool) {
         Ok(())
     });
     assert_passed(&shim, &program, mode);
-    assert_same(&native.lines, &shim.lines, late, &program.by_hand(mode));
+    let what = program.by_hand(mode);
+    let mut wrong = differences(&native.lines, &shim.lines, late, &what);
+    // What the kernel gives in any of several runs is right.
+    for _ in 1..natively::RUNS {
+        if wrong.is_empty() {
+            break;
+        }
+        let native = run(&program, Mode::Native, |_| Ok(()));
+        assert_passed(&native, &program, Mode::Native);
+        let again = differences(&native.lines, &shim.lines, late, &what);
+        wrong.retain(|line| again.contains(line));
+    }
+    let first: Vec<_> = wrong.iter().take(60).map(String::as_str).collect();
+    assert!(wrong.is_empty(), "{} lines are never so natively: {what}\n{}", wrong.len(), first.join("\n"));
 }
 
 #[test]
@@ -207,18 +220,19 @@ fn at_every_moment(case: &str, reasons: &[&str], differences: &[(&str, &str)]) {
                 let ports: Vec<u16> = ports.split(' ').map(|port| port.parse().expect("a port")).collect();
                 return wait_dual(&daemon, &ports, "connected");
             }
-            held_ports(mark).map_or(Ok(()), |ports| daemon.wait_final(&ports, reasons, Duration::from_secs(20)))
+            held_ports(mark).map_or(Ok(()), |ports| daemon.wait_final(&ports, reasons, PATIENCE))
         });
         assert_passed(&shim, &program, mode);
-        if moment != "tracked" {
-            for line in &mut native.lines {
+        let expect = |lines: &mut Vec<String>| {
+            for line in lines.iter_mut().filter(|_| moment != "tracked") {
                 if let Some((_, here)) = differences.iter().find(|(known, _)| known == line) {
                     *line = (*here).into();
                 }
             }
-            native.lines.retain(|line| !line.is_empty());
-        }
-        tests::case::assert_same(&native, &shim, &program, mode);
+            lines.retain(|line| !line.is_empty());
+        };
+        expect(&mut native.lines);
+        tests::case::assert_same_but(&native, &shim, &program, mode, expect);
     }
 }
 
@@ -316,10 +330,8 @@ fn bytes_that_go_with_the_first_segment() {
 /// In a network namespace of its own, where Fast Open is on for both ends: bytes go with the SYN.
 #[test]
 fn bytes_that_go_with_the_syn() {
-    // SAFETY: no memory is involved.
-    if unsafe { libc::geteuid() } != 0 {
-        eprintln!("SKIPPED: bytes_that_go_with_the_syn needs root, for a network namespace");
-        return;
+    if !needs::network_namespaces() {
+        return skipped("this takes the right to make network namespaces, unshare(1) and ip(8)");
     }
     // Client, server, without cookies, on every listening socket (tcp_fastopen in ip-sysctl).
     let script = "ip link set lo up && echo 1543 >/proc/sys/net/ipv4/tcp_fastopen && exec \"$0\" fast-open";
@@ -330,9 +342,8 @@ fn bytes_that_go_with_the_syn() {
     assert_eq!(syn, 6, "Fast Open is on: {:?}", native.lines);
     let daemon = Daemon::eager();
     let mode = Mode::Shim(&daemon);
-    let shim = run(&program, mode, |mark| {
-        held_ports(mark).map_or(Ok(()), |ports| daemon.wait_final(&ports, &[], Duration::from_secs(20)))
-    });
+    let shim =
+        run(&program, mode, |mark| held_ports(mark).map_or(Ok(()), |ports| daemon.wait_final(&ports, &[], PATIENCE)));
     assert_passed(&shim, &program, mode);
     tests::case::assert_same(&native, &shim, &program, mode);
 }

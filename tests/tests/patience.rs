@@ -1,10 +1,10 @@
 //! What a stream has to show before it is moved (docs/patience.md).
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tests::case::{Layout, assert_passed, held_ports};
 use tests::daemon::Options;
-use tests::{Case, Daemon, Mode};
+use tests::{Case, Daemon, Mode, PATIENCE};
 
 /// What `ipcd ls` says of the end of this role: its state, and why.
 fn end(daemon: &Daemon, role: &str) -> Option<(String, Option<String>)> {
@@ -24,8 +24,7 @@ fn fate(options: &Options, size: &'static str, count: &'static str) -> [Option<(
         if held_ports(mark).is_some() {
             let start = Instant::now();
             let decided = |end: &Option<(String, _)>| end.as_ref().is_some_and(|(s, _)| s == "final" || s == "stay");
-            // Sooner than a peer that nobody is heard of is given up (10 s).
-            while !fate.iter().all(decided) && start.elapsed() < Duration::from_secs(8) {
+            while !fate.iter().all(decided) && start.elapsed() < PATIENCE {
                 fate = ["connected", "accepted"].map(|role| end(&daemon, role));
             }
         }
@@ -39,7 +38,7 @@ fn fate(options: &Options, size: &'static str, count: &'static str) -> [Option<(
 fn small_writes_in_one_direction_stay_where_that_was_chosen() {
     let chosen = Options { prefix: Some(8), patience: 8, small_writes: 1024, ..Options::default() };
     let stay = |reason: &str| Some(("stay".to_owned(), Some(reason.to_owned())));
-    // The peer is told at once, and need not wait until nobody has come.
+    // The peer is told; one that is given up because nobody has come (after 10 s) has another reason.
     assert_eq!(fate(&chosen, "64", "4000"), [stay("small-writes"), stay("peer-declined")]);
     let moved = Some(("final".to_owned(), None));
     assert_eq!(fate(&chosen, "8192", "40"), [moved.clone(), moved.clone()]);

@@ -7,9 +7,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::artifacts;
-use tests::containers::{TALK, no_proof, skipped, wait_until};
+use tests::containers::{TALK, wait_until};
 use tests::daemon::PrivateDir;
+use tests::{artifacts, needs, skipped};
 
 const CLIENT: &str = "10.77.0.1";
 const SERVER: &str = "10.77.0.2";
@@ -178,8 +178,7 @@ fn count(ipcd: &Ipcd, into: &mut BTreeMap<String, BTreeMap<u64, u64>>) {
 }
 
 fn namespaces_can_be_made() -> bool {
-    let made = Command::new("unshare").args(["--net", "ip", "link", "set", "lo", "up"]).status();
-    let can = made.is_ok_and(|s| s.success());
+    let can = needs::network_namespaces();
     if !can {
         skipped("this takes the right to make network namespaces, unshare(1) and ip(8)");
     }
@@ -256,8 +255,8 @@ fn with_proof_all_four_find_their_own() {
     if !namespaces_can_be_made() {
         return;
     }
-    if let Some(why) = no_proof() {
-        return skipped(why);
+    if let Some(why) = needs::no_proof(&artifacts::ipcd()) {
+        return skipped(&why);
     }
     let ipcd = Ipcd::start(&["--proof"]);
     let mut networks = ['A', 'B'].map(|letter| Network::new(letter, Some(&ipcd), Some(&ipcd)));
@@ -278,8 +277,8 @@ fn with_proof_half_a_deployment_is_never_paired() {
     if !namespaces_can_be_made() {
         return;
     }
-    if let Some(why) = no_proof() {
-        return skipped(why);
+    if let Some(why) = needs::no_proof(&artifacts::ipcd()) {
+        return skipped(&why);
     }
     let ipcd = Ipcd::start(&["--proof", "--wait-peer", "0.05"]);
     let mut networks = [Network::new('A', Some(&ipcd), None), Network::new('B', None, Some(&ipcd))];

@@ -45,25 +45,25 @@ static void level(void) {
     warm();
     look(ep, "idle", 20);
     far_do(FAR_SEND, s->index, 100, 0, 0);
-    look(ep, "data", 2000);
-    look(ep, "data again", 2000);
+    look(ep, "data", PATIENCE_MS);
+    look(ep, "data again", PATIENCE_MS);
     recv_pattern(s, 60);
-    look(ep, "some left", 2000);
+    look(ep, "some left", PATIENCE_MS);
     recv_pattern(s, 40);
     look(ep, "drained", 20);
     must(mod(ep, s->fd, EPOLLIN | EPOLLOUT, 7));
-    look(ep, "and writable", 2000);
+    look(ep, "and writable", PATIENCE_MS);
     must(mod(ep, s->fd, 0, 8));
     far_do(FAR_SEND, s->index, 10, 0, 0);
     look(ep, "no events wanted", 20);
     must(mod(ep, s->fd, EPOLLIN, 9));
-    look(ep, "wanted again", 2000);
+    look(ep, "wanted again", PATIENCE_MS);
     recv_pattern(s, 10);
     must(epoll_ctl(ep, EPOLL_CTL_DEL, s->fd, NULL));
     far_do(FAR_SEND, s->index, 10, 0, 0);
     look(ep, "removed", 20);
     must(add(ep, s->fd, EPOLLIN, 10));
-    look(ep, "added again", 2000);
+    look(ep, "added again", PATIENCE_MS);
     recv_pattern(s, 10);
     dialogue(s, 5);
     swallow(ep);
@@ -77,33 +77,33 @@ static void edge(void) {
     set_nonblocking(s->fd, true);
     must(add(ep, s->fd, EPOLLIN | EPOLLET | EPOLLRDHUP, 1));
     must(add(both, s->fd, EPOLLIN | EPOLLOUT | EPOLLET | EPOLLRDHUP, 2));
-    look(both, "new", 2000);
+    look(both, "new", PATIENCE_MS);
     warm();
     swallow(ep);
     swallow(both);
     look(ep, "idle", 20);
     far_do(FAR_SEND, s->index, 100, 0, 0);
-    look(ep, "data", 2000);
+    look(ep, "data", PATIENCE_MS);
     look(ep, "no second edge", 20);
     recv_pattern(s, 50);
     look(ep, "some read", 20);
     far_do(FAR_SEND, s->index, 10, 0, 0);
-    look(ep, "more data", 2000);
+    look(ep, "more data", PATIENCE_MS);
     recv_pattern(s, 60);
     look(ep, "drained", 20);
-    look(both, "the other instance", 2000);
+    look(both, "the other instance", PATIENCE_MS);
     must(mod(ep, s->fd, EPOLLIN | EPOLLOUT | EPOLLET, 3));
-    look(ep, "modified", 2000);
+    look(ep, "modified", PATIENCE_MS);
     far_do(FAR_SHUT, s->index, SHUT_WR, 0, 0);
-    wait_for(s->fd, POLLRDHUP, 2000);
+    wait_for(s->fd, POLLRDHUP, PATIENCE_MS);
     struct epoll_event e = {0};
-    int n = epoll_wait(both, &e, 1, 2000);
+    int n = epoll_wait(both, &e, 1, PATIENCE_MS);
     say("half-closed: %d IN %d RDHUP %d HUP %d", n, !!(e.events & EPOLLIN), !!(e.events & EPOLLRDHUP),
         !!(e.events & EPOLLHUP));
     say("recv %s", res(recv(s->fd, &e, 1, 0)));
     must(shutdown(s->fd, SHUT_WR));
-    wait_for(s->fd, POLLHUP, 2000);
-    n = epoll_wait(both, &e, 1, 2000);
+    wait_for(s->fd, POLLHUP, PATIENCE_MS);
+    n = epoll_wait(both, &e, 1, PATIENCE_MS);
     say("closed both ways: %d %s", n, name_epoll(e.events));
     close(s->fd);
 }
@@ -113,23 +113,23 @@ static void one_shot(void) {
     int ep = instance(), disarmed = instance();
     must(add(ep, s->fd, EPOLLIN | EPOLLONESHOT, 1));
     must(add(disarmed, s->fd, EPOLLOUT | EPOLLONESHOT, 2));
-    look(disarmed, "first shot", 2000);
+    look(disarmed, "first shot", PATIENCE_MS);
     warm();
     look(disarmed, "still disarmed", 20);
     swallow(ep);
     must(mod(ep, s->fd, EPOLLIN | EPOLLONESHOT, 3));
     look(ep, "idle", 20);
     far_do(FAR_SEND, s->index, 100, 0, 0);
-    look(ep, "shot", 2000);
+    look(ep, "shot", PATIENCE_MS);
     look(ep, "only one", 20);
     recv_pattern(s, 100);
     far_do(FAR_SEND, s->index, 10, 0, 0);
     look(ep, "disarmed", 20);
     must(mod(ep, s->fd, EPOLLIN | EPOLLONESHOT | EPOLLET, 4));
-    look(ep, "armed again", 2000);
+    look(ep, "armed again", PATIENCE_MS);
     recv_pattern(s, 10);
     must(mod(disarmed, s->fd, EPOLLOUT | EPOLLONESHOT, 5));
-    look(disarmed, "armed again", 2000);
+    look(disarmed, "armed again", PATIENCE_MS);
     look(disarmed, "only one", 20);
     dialogue(s, 5);
     stream_close(s);
@@ -143,20 +143,20 @@ static void half_close(void) {
     warm();
     far_do(FAR_SEND, s->index, 30, 0, 0);
     far_do(FAR_SHUT, s->index, SHUT_WR, 0, 0);
-    wait_for(s->fd, POLLRDHUP, 2000);
-    look(ep, "peer shut, data left", 2000);
-    look(plain, "peer shut, data left", 2000);
+    wait_for(s->fd, POLLRDHUP, PATIENCE_MS);
+    look(ep, "peer shut, data left", PATIENCE_MS);
+    look(plain, "peer shut, data left", PATIENCE_MS);
     recv_pattern(s, 30);
-    look(ep, "peer shut", 2000);
-    look(plain, "peer shut", 2000);
+    look(ep, "peer shut", PATIENCE_MS);
+    look(plain, "peer shut", PATIENCE_MS);
     far_begin(FAR_RECV, s->index, 50, 0, 0);
     send_pattern(s, 50);
     say("far received = %ld", far_end().value);
     must(shutdown(s->fd, SHUT_WR));
-    wait_for(s->fd, POLLHUP, 2000);
-    look(ep, "both shut", 2000);
-    look(plain, "both shut", 2000);
-    say("far's poll %s", name_poll((short)far_do(FAR_POLL, s->index, POLLIN | POLLRDHUP, 2000, 0).value));
+    wait_for(s->fd, POLLHUP, PATIENCE_MS);
+    look(ep, "both shut", PATIENCE_MS);
+    look(plain, "both shut", PATIENCE_MS);
+    say("far's poll %s", name_poll((short)far_do(FAR_POLL, s->index, POLLIN | POLLRDHUP, PATIENCE_MS, 0).value));
     far_do(FAR_CLOSE, s->index, 0, 0, 0);
     close(s->fd);
 }
@@ -170,11 +170,11 @@ static void own_half_close(void) {
     look(ep, "we shut", 20);
     far_do(FAR_RECV_EOF, s->index, 0, 0, 0);
     far_do(FAR_SEND, s->index, 30, 0, 0);
-    look(ep, "data after it", 2000);
+    look(ep, "data after it", PATIENCE_MS);
     recv_pattern(s, 30);
     far_do(FAR_CLOSE, s->index, 0, 0, 0);
-    wait_for(s->fd, POLLHUP, 2000);
-    look(ep, "both shut", 2000);
+    wait_for(s->fd, POLLHUP, PATIENCE_MS);
+    look(ep, "both shut", PATIENCE_MS);
     say("recv %s", res(recv(s->fd, &ep, 1, 0)));
     close(s->fd);
 }
@@ -189,23 +189,23 @@ static void several_instances(void) {
     must(add(c, s->fd, EPOLLOUT, 4));
     warm();
     far_do(FAR_SEND, s->index, 10, 0, 0);
-    wait_for(s->fd, POLLIN, 2000);
-    look(a, "a", 2000);
-    look(b, "b", 2000);
+    wait_for(s->fd, POLLIN, PATIENCE_MS);
+    look(a, "a", PATIENCE_MS);
+    look(b, "b", PATIENCE_MS);
     struct epoll_event e[4];
-    int n = epoll_wait(c, e, 4, 2000);
+    int n = epoll_wait(c, e, 4, PATIENCE_MS);
     uint64_t sum = 0;
     for (int i = 0; i < n; i++)
         sum += e[i].data.u64 * 100 + e[i].events;
     say("c: %d events, sum %llu", n, (unsigned long long)sum);
     recv_pattern(s, 10);
     look(a, "a drained", 20);
-    look(b, "b drained", 2000);
-    look(c, "c drained", 2000);
+    look(b, "b drained", PATIENCE_MS);
+    look(c, "c drained", PATIENCE_MS);
     close(a);
     must(mod(b, s->fd, EPOLLIN, 5));
     far_do(FAR_SEND, s->index, 10, 0, 0);
-    look(b, "b modified", 2000);
+    look(b, "b modified", PATIENCE_MS);
     recv_pattern(s, 10);
     must(close(other));
     dialogue(s, 5);
@@ -221,9 +221,9 @@ static void nested(void) {
     warm();
     look(outer, "idle", 20);
     far_do(FAR_SEND, s->index, 10, 0, 0);
-    look(outer, "outer", 2000);
-    say("poll of the instance: %s", name_poll((short)wait_for(inner, POLLIN, 2000)));
-    look(inner, "inner", 2000);
+    look(outer, "outer", PATIENCE_MS);
+    say("poll of the instance: %s", name_poll((short)wait_for(inner, POLLIN, PATIENCE_MS)));
+    look(inner, "inner", PATIENCE_MS);
     recv_pattern(s, 10);
     look(outer, "drained", 20);
     dialogue(s, 5);
@@ -254,8 +254,8 @@ static void errors(void) {
     say("epoll_pwait2 %s", res(epoll_pwait2(ep, &e, 1, &t, NULL)));
     must(add(ep, s->fd, EPOLLIN, 1));
     far_do(FAR_SEND, s->index, 10, 0, 0);
-    say("epoll_pwait %s", res(epoll_pwait(ep, &e, 1, 2000, NULL)));
-    t.tv_sec = 2;
+    say("epoll_pwait %s", res(epoll_pwait(ep, &e, 1, PATIENCE_MS, NULL)));
+    t.tv_sec = PATIENCE_MS / 1000;
     say("epoll_pwait2 %s", res(epoll_pwait2(ep, &e, 1, &t, NULL)));
     recv_pattern(s, 10);
     dialogue(s, 5);
@@ -302,7 +302,7 @@ static void threads(void) {
     for (int round = 0; round < rounds; round++) {
         for (int i = 0; i < p.count; i++)
             far_do(FAR_SEND, i, 20, 0, 0);
-        for (int i = 0; i < 5000 && atomic_load(&p.taken) < (round + 1) * p.count; i++)
+        for (int i = 0; i < PATIENCE_MS && atomic_load(&p.taken) < (round + 1) * p.count; i++)
             usleep(1000);
     }
     sleep_ms(20);
@@ -327,7 +327,7 @@ static void exclusive(void) {
     warm();
     for (int i = 0; i < 10; i++) {
         far_do(FAR_SEND, s->index, 10, 0, 0);
-        wait_for(s->fd, POLLIN, 2000);
+        wait_for(s->fd, POLLIN, PATIENCE_MS);
         struct epoll_event e;
         int n = epoll_wait(a, &e, 1, 0) + epoll_wait(b, &e, 1, 0);
         say("%d: at least one woke: %d", i, n >= 1);
@@ -336,7 +336,7 @@ static void exclusive(void) {
     say("mod of an exclusive one %s", res(mod(a, s->fd, EPOLLIN, 1)));
     must(epoll_ctl(a, EPOLL_CTL_DEL, s->fd, NULL));
     far_do(FAR_SEND, s->index, 10, 0, 0);
-    look(b, "the other", 2000);
+    look(b, "the other", PATIENCE_MS);
     recv_pattern(s, 10);
     dialogue(s, 5);
     stream_close(s);
@@ -370,7 +370,7 @@ static void fifty(void) {
         }
         for (int left = n; left > 0;) {
             struct epoll_event e[16];
-            int got = (int)must(epoll_wait(ep, e, 16, 5000));
+            int got = (int)must(epoll_wait(ep, e, 16, PATIENCE_MS));
             if (got == 0)
                 die("round %d: %d streams never became ready", round, left);
             for (int i = 0; i < got; i++, left--) {

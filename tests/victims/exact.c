@@ -15,7 +15,7 @@
 static struct {
     int streams, lanes, rounds;
     uint64_t seed, max_bytes;
-    bool one_process, plain_server, blocking, nonblocking;
+    bool one_process, plain_server, blocking, nonblocking, until_final;
 } want = {.streams = 100, .lanes = 4, .rounds = 40, .seed = 1, .max_bytes = 3 << 20, .blocking = true, .nonblocking = true};
 
 struct lane {
@@ -132,9 +132,38 @@ static void hear(struct end *e, int round, uint64_t key, size_t n) {
     pattern_check(key, (uint64_t)round * 64, record, n);
 }
 
+/* Whether all of the streams have moved, both ends of them: the server's end says so to the client's. */
+static bool all_have_moved(struct end **ends, int n, bool server) {
+    bool all = true;
+    for (int i = 0; i < n; i++) {
+        char far = has_moved(ends[i]->fd);
+        if (server)
+            write_all(ends[i]->fd, &far, 1);
+        else if (read_all(ends[i]->fd, &far, 1) != 1)
+            die("stream %d: the end came in the epilogue", ends[i]->id);
+        all = all && far && has_moved(ends[i]->fd);
+    }
+    return all;
+}
+
+/* Whether another round follows: as many as were asked for, and (--until-final) more until all have moved, however long
+ * ipcd has to wait for a processor. The client decides. */
+static bool another_round(struct end **ends, int n, bool server, int round, uint64_t since) {
+    char more = round < want.rounds;
+    if (!want.until_final)
+        return more;
+    more |= !all_have_moved(ends, n, server) && now_us() - since < PATIENCE_MS * 1000u;
+    if (!server)
+        write_all(ends[0]->fd, &more, 1);
+    else if (read_all(ends[0]->fd, &more, 1) != 1)
+        die("stream %d: the end came in the epilogue", ends[0]->id);
+    return more;
+}
+
 /* Some rounds of question and answer, so that both ends make calls after all that the stream may have been offered. */
 static void epilogue(struct end **ends, int n, bool server) {
-    for (int round = 0; round < want.rounds; round++) {
+    uint64_t since = now_us();
+    for (int round = 0; another_round(ends, n, server, round, since); round++) {
         for (int pass = 0; pass < 2; pass++)
             for (int i = 0; i < n; i++) {
                 uint64_t key = (want.seed << 20) + (uint64_t)ends[i]->id * 4;
@@ -149,7 +178,7 @@ static void epilogue(struct end **ends, int n, bool server) {
                 }
             }
         if (!server)
-            usleep((useconds_t)(1000 + round * 100));
+            usleep((useconds_t)(1000 + (round < 40 ? round : 40) * 100));
     }
 }
 
@@ -256,6 +285,8 @@ static void parse(int argc, char **argv, int *report) {
             want.blocking = false;
         else if (!strcmp(argv[i], "--one-process"))
             want.one_process = true;
+        else if (!strcmp(argv[i], "--until-final"))
+            want.until_final = true;
         else if (!strcmp(argv[i], "--plain-server"))
             want.plain_server = true;
         else if (strcmp(argv[i], "--mode=mixed"))

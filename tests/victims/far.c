@@ -188,6 +188,13 @@ static struct reply run(struct request *q) {
     case FAR_SLEEP:
         sleep_ms((int)q->a);
         break;
+    case FAR_INTERRUPT: { /* signal b to the main thread of process a, once it waits; back when it waits again */
+        pid_t near = (pid_t)q->a;
+        await_asleep(near, near);
+        must(kill(near, (int)q->b));
+        await_asleep(near, near);
+        break;
+    }
     case FAR_EXIT: /* without answering */
         _exit(0);
     case FAR_DIE:

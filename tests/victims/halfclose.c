@@ -63,8 +63,8 @@ static void both_shut(void) {
         say("near: %s", res(recv(s->fd, &byte, 1, 0)));
         struct reply r = far_do(FAR_RECV_EOF, s->index, 0, 0, 0);
         say("far: end after %ld bytes, %s", r.value, res(r.ret));
-        wait_for(s->fd, POLLHUP, 2000);
-        say("near's poll: %s", name_poll((short)wait_for(s->fd, POLLIN | POLLOUT | POLLRDHUP, 2000)));
+        wait_for(s->fd, POLLHUP, PATIENCE_MS);
+        say("near's poll: %s", name_poll((short)wait_for(s->fd, POLLIN | POLLOUT | POLLRDHUP, PATIENCE_MS)));
         say("shutdown again %s", res(shutdown(s->fd, SHUT_WR)));
         far_do(FAR_CLOSE, s->index, 0, 0, 0);
         close(s->fd);
@@ -78,7 +78,7 @@ static void shut_reading(void) {
     warm();
     must(shutdown(s->fd, SHUT_RD));
     say("recv %s", res(recv(s->fd, &byte, 1, 0)));
-    say("poll %s", name_poll((short)wait_for(s->fd, POLLIN | POLLOUT | POLLRDHUP, 1000)));
+    say("poll %s", name_poll((short)wait_for(s->fd, POLLIN | POLLOUT | POLLRDHUP, PATIENCE_MS)));
     far_begin(FAR_RECV, s->index, 100, 0, 0);
     send_pattern(s, 100);
     say("far received = %ld", far_end().value);
@@ -97,10 +97,10 @@ static void close_unread(void) {
     char byte;
     warm();
     send_pattern(s, 100);
-    far_do(FAR_POLL, s->index, POLLIN, 2000, 0);
+    far_do(FAR_POLL, s->index, POLLIN, PATIENCE_MS, 0);
     far_do(FAR_CLOSE, s->index, 0, 0, 0);
-    wait_for(s->fd, POLLIN, 2000);
-    say("poll %s", name_poll((short)wait_for(s->fd, POLLIN | POLLRDHUP, 2000)));
+    wait_for(s->fd, POLLIN, PATIENCE_MS);
+    say("poll %s", name_poll((short)wait_for(s->fd, POLLIN | POLLRDHUP, PATIENCE_MS)));
     say("recv %s", res(recv(s->fd, &byte, 1, 0)));
     say("recv again %s", res(recv(s->fd, &byte, 1, 0)));
     say("send %s", res(send(s->fd, "x", 1, MSG_NOSIGNAL)));
@@ -115,8 +115,8 @@ static void reset(void) {
     warm();
     far_do(FAR_LINGER0, s->index, 0, 0, 0);
     far_do(FAR_CLOSE, s->index, 0, 0, 0);
-    wait_for(s->fd, POLLIN, 2000);
-    say("poll %s", name_poll((short)wait_for(s->fd, POLLIN | POLLRDHUP, 2000)));
+    wait_for(s->fd, POLLIN, PATIENCE_MS);
+    say("poll %s", name_poll((short)wait_for(s->fd, POLLIN | POLLRDHUP, PATIENCE_MS)));
     say("recv %s", res(recv(s->fd, &byte, 1, 0)));
     say("recv again %s", res(recv(s->fd, &byte, 1, 0)));
     must(getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &size));
@@ -128,7 +128,7 @@ static void reset(void) {
     warm();
     far_do(FAR_LINGER0, s->index, 0, 0, 0);
     far_do(FAR_CLOSE, s->index, 0, 0, 0);
-    wait_for(s->fd, POLLIN, 2000);
+    wait_for(s->fd, POLLIN, PATIENCE_MS);
     must(getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &size));
     say("SO_ERROR = %s", error ? strerrorname_np(error) : "0");
     say("send %s", res(send(s->fd, "x", 1, MSG_NOSIGNAL)));
@@ -142,7 +142,7 @@ static void reset(void) {
     recv_pattern(s, 40);
     far_do(FAR_LINGER0, s->index, 0, 0, 0);
     far_do(FAR_CLOSE, s->index, 0, 0, 0);
-    wait_for(s->fd, POLLRDHUP, 2000);
+    wait_for(s->fd, POLLRDHUP, PATIENCE_MS);
     say("recv after a reset with data left %s", res(recv(s->fd, &byte, 1, 0)));
     close(s->fd);
 }
@@ -182,9 +182,9 @@ static void write_after_close(void) {
     warm();
     signal(SIGPIPE, on_sigpipe);
     far_do(FAR_CLOSE, s->index, 0, 0, 0);
-    wait_for(s->fd, POLLRDHUP, 2000);
+    wait_for(s->fd, POLLRDHUP, PATIENCE_MS);
     int err = 0, last = 0, tries = 0;
-    for (; tries < 200 && last != EPIPE; tries++) {
+    for (; tries < PATIENCE_MS / 2 && last != EPIPE; tries++) {
         if (send(s->fd, "x", 1, tries % 2 ? MSG_NOSIGNAL : 0) < 0) {
             last = errno;
             err = err ? err : last;

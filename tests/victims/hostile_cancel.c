@@ -2,9 +2,10 @@
 #include "victim.h"
 
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/select.h>
@@ -81,38 +82,6 @@ static void *thread_main(void *arg) {
     return NULL;
 }
 
-/* Until the thread sleeps, ten looks in a row. */
-static void await_asleep(struct blocked *b) {
-    char path[64], text[512];
-    for (int asleep = 0; asleep < 10; sleep_ms(1)) {
-        int tid = b->tid;
-        if (tid == 0)
-            continue;
-        snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
-        FILE *f = fopen(path, "r");
-        if (!f || !fgets(text, sizeof text, f))
-            die("%s: the thread is gone: it did not block", names[b->way]);
-        fclose(f);
-        asleep = strrchr(text, ')')[2] == 'S' ? asleep + 1 : 0;
-    }
-}
-
-/* Until there is no room. What is on its way to the peer makes a little more in a moment. */
-static void fill(struct stream *s) {
-    static char chunk[65536];
-    ssize_t n = 0;
-    set_nonblocking(s->fd, true);
-    while (n >= 0 || wait_for(s->fd, POLLOUT, 10)) {
-        uint64_t before = s->tx;
-        next_out(s, chunk, sizeof chunk);
-        n = send(s->fd, chunk, sizeof chunk, 0);
-        s->tx = before + (n > 0 ? (uint64_t)n : 0);
-        if (n < 0 && errno != EAGAIN)
-            die("send: %s", strerror(errno));
-    }
-    set_nonblocking(s->fd, false);
-}
-
 /* Far reads what near has counted, and then what the call that was cancelled has written of its own bytes. */
 static void drain(struct stream *s, uint64_t counted) {
     far_do(FAR_RECV, s->index, (long)counted, 0, 0);
@@ -124,17 +93,18 @@ static void drain(struct stream *s, uint64_t counted) {
     }
 }
 
-/* A port where a connect waits: nobody accepts, and the queue is full. */
+/* A port where a connect waits: nobody accepts, and the queue is full, which the kernel tells of a socket that listens
+ * (tcp(7), TCP_INFO: how many wait, how many may). */
 static int crowded_port(int *listener, int queued[8]) {
     int port, n = 0;
-    struct sockaddr_storage to;
+    struct tcp_info info = {0};
+    socklen_t length = sizeof info;
     *listener = tcp_listen(AF_INET, &port);
     must(listen(*listener, 0));
-    for (bool full = false; !full && n < 8; n++) {
-        queued[n] = tcp_socket(AF_INET);
-        set_nonblocking(queued[n], true);
-        full = connect(queued[n], (struct sockaddr *)&to, loopback(AF_INET, port, &to)) < 0 &&
-               !wait_for(queued[n], POLLOUT, 50);
+    while (n < 8 && info.tcpi_unacked <= info.tcpi_sacked) {
+        queued[n++] = tcp_connect(AF_INET, port);
+        wait_for(*listener, POLLIN, PATIENCE_MS);
+        must(getsockopt(*listener, IPPROTO_TCP, TCP_INFO, &info, &length));
     }
     for (int i = n; i < 8; i++)
         queued[i] = -1;
@@ -160,14 +130,14 @@ static void cancel_in(struct stream *s, enum way way) {
         b.fd = tcp_listen(AF_INET, &port);
     pthread_t thread;
     must(-pthread_create(&thread, NULL, thread_main, &b));
-    await_asleep(&b);
+    await_thread_asleep(&b.tid);
     must(-pthread_cancel(thread));
     struct timespec end;
     clock_gettime(CLOCK_REALTIME, &end);
-    end.tv_sec += 5;
+    end.tv_sec += PATIENCE_MS / 1000;
     void *result = NULL;
     if (pthread_timedjoin_np(thread, &result, &end) != 0) {
-        say("%s: five seconds later it still waits", names[way]);
+        say("%s: it waits for ever", names[way]);
         exit(0);
     }
     say("%s: cancelled %d, cleaned up %d", names[way], result == PTHREAD_CANCELED, (int)b.cleaned);

@@ -5,18 +5,6 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-static void await_asleep(pid_t pid) {
-    char path[64], text[512];
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    for (int asleep = 0; asleep < 3; usleep(300)) {
-        FILE *f = fopen(path, "r");
-        if (!f || !fgets(text, sizeof text, f))
-            die("the child is gone");
-        fclose(f);
-        asleep = strrchr(text, ')')[2] == 'S' ? asleep + 1 : 0;
-    }
-}
-
 /* Waits, or asks again and again, which is in the middle of something at any time. Nothing comes. */
 static _Noreturn void use_for_ever(int fd, int way) {
     char byte;
@@ -81,7 +69,7 @@ static void killed(void) {
         if (i % 4 == 3)
             usleep((useconds_t)rng_below(&rng, 2000));
         else
-            await_asleep(child);
+            await_asleep(child, child);
         must(kill(child, SIGKILL));
         must(waitpid(child, &status, 0));
         if (!WIFSIGNALED(status))
@@ -117,7 +105,7 @@ static void killed_reader(void) {
         pid_t child = (pid_t)must(fork());
         if (child == 0)
             use_for_ever(s->fd, way);
-        await_asleep(child);
+        await_asleep(child, child);
         must(kill(child, SIGKILL));
         must(waitpid(child, NULL, 0));
         dialogue(s, 5);

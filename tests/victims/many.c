@@ -13,7 +13,7 @@ static void high_numbers(void) {
     s->fd = 2000;
     warm();
     dialogue(s, 20);
-    say("poll %s", name_poll((short)wait_for(2000, POLLIN | POLLOUT, 1000)));
+    say("poll %s", name_poll((short)wait_for(2000, POLLIN | POLLOUT, PATIENCE_MS)));
     /* a stream that is born high: every lower number is taken */
     int filler[1100], n = 0;
     while (n < LEN(filler))
@@ -81,7 +81,7 @@ static void connect_twice(void) {
     int fd = (int)must(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
     socklen_t length = loopback(AF_INET, port, &to);
     say("connect %s", res(connect(fd, (struct sockaddr *)&to, length)));
-    say("writable: %s", name_poll((short)wait_for(fd, POLLOUT, 2000)));
+    say("writable: %s", name_poll((short)wait_for(fd, POLLOUT, PATIENCE_MS)));
     say("connect again %s", res(connect(fd, (struct sockaddr *)&to, length)));
     say("connect a third time %s", res(connect(fd, (struct sockaddr *)&to, length)));
     socklen_t size = sizeof error;
@@ -107,7 +107,7 @@ static void connect_refused(void) {
     say("send before connect %s", res(send(fd, "x", 1, MSG_NOSIGNAL)));
     say("recv before connect %s", res(recv(fd, &error, 1, 0)));
     say("connect %s", res(connect(fd, (struct sockaddr *)&to, length)));
-    say("poll %s", name_poll((short)wait_for(fd, POLLIN | POLLOUT, 2000)));
+    say("poll %s", name_poll((short)wait_for(fd, POLLIN | POLLOUT, PATIENCE_MS)));
     must(getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size));
     say("SO_ERROR = %s", strerrorname_np(error));
     must(getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size));

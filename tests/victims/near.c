@@ -1,6 +1,7 @@
 /* What the cases of the near end have in common. */
 #include "victim.h"
 
+#include <linux/sockios.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 
@@ -148,9 +149,35 @@ void dialogue(struct stream *s, int rounds) {
     }
 }
 
+size_t fill(struct stream *s) {
+    static char chunk[65536];
+    uint64_t start = s->tx;
+    ssize_t n = 0;
+    int left = 0, unsent = 0;
+    set_nonblocking(s->fd, true);
+    /* What is on its way makes room when it arrives, which the kernel tells; if it never does there is none there. */
+    for (int quiet = 0; n >= 0 || (left != unsent && quiet < 2000) || wait_for(s->fd, POLLOUT, 10); quiet++) {
+        uint64_t before = s->tx;
+        next_out(s, chunk, sizeof chunk);
+        n = send(s->fd, chunk, sizeof chunk, 0);
+        s->tx = before + (n > 0 ? (uint64_t)n : 0);
+        if (n >= 0) {
+            quiet = 0;
+            continue;
+        }
+        if (errno != EAGAIN)
+            die("send: %s", strerror(errno));
+        must(ioctl(s->fd, SIOCOUTQ, &left));
+        must(ioctl(s->fd, SIOCOUTQNSD, &unsent));
+        sleep_ms(1);
+    }
+    set_nonblocking(s->fd, false);
+    return (size_t)(s->tx - start);
+}
+
 int await_readable(struct stream *s, int bytes) {
     int have = 0;
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < PATIENCE_MS; i++) {
         must(ioctl(s->fd, FIONREAD, &have));
         if (have >= bytes)
             break;

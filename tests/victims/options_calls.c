@@ -16,7 +16,7 @@ static const char *hex(const void *bytes, size_t n) {
 static void show_far(struct trial *t, const char *what, int expected) {
     char all[64] = "";
     int got = 0;
-    for (int i = 0; i < 2000 && got < expected; i++) {
+    for (int i = 0; i < PATIENCE_MS && got < expected; i++) {
         struct reply r = far_do(FAR_RAW_RECV, t->s->index, 1, MSG_DONTWAIT, 0);
         if (r.ret > 0)
             all[got++] = (char)r.value;
@@ -141,7 +141,7 @@ static void requests(struct trial *t) {
     say("recv %s", res(recv(t->fd, buffer, sizeof buffer, 0)));
     /* What was sent is acknowledged after a while, whether far reads it or not. */
     say("send %s", res(send(t->fd, "0123456789", 10, 0)));
-    for (int i = 0; i < 2000 && ioctl(t->fd, TIOCOUTQ, &owner) == 0 && owner != 0; i++)
+    for (int i = 0; i < PATIENCE_MS && ioctl(t->fd, TIOCOUTQ, &owner) == 0 && owner != 0; i++)
         sleep_ms(1);
     say("TIOCOUTQ: %d", owner);
     must(ioctl(t->fd, 0x894b, &owner));

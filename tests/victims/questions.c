@@ -277,7 +277,7 @@ static void low_water(void) {
     await_readable(s, 60);
     say("60 bytes: poll %s", name_poll((short)wait_for(s->fd, 1, 50)));
     far_do(FAR_SEND, s->index, 40, 0, 0);
-    say("100 bytes: poll %s", name_poll((short)wait_for(s->fd, 1, 2000)));
+    say("100 bytes: poll %s", name_poll((short)wait_for(s->fd, 1, PATIENCE_MS)));
     recv_pattern(s, 100);
     far_begin(FAR_SEND, s->index, 150, 50, 20000);
     char buffer[200];
@@ -304,7 +304,7 @@ static void urgent(void) {
     await_readable(s, 10);
     recv_pattern(s, 5);
     recv_pattern(s, 5);
-    say("poll PRI %s", name_poll((short)wait_for(s->fd, 2, 2000)));
+    say("poll PRI %s", name_poll((short)wait_for(s->fd, 2, PATIENCE_MS)));
     say("sockatmark = %d", sockatmark(s->fd));
     ssize_t n = recv(s->fd, &byte, 1, MSG_OOB);
     say("recv MSG_OOB %s %c", res(n), byte);

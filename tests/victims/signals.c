@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/time.h>
@@ -54,7 +53,7 @@ static long wait_by(int way, struct stream *s, int ep, char *big, size_t n) {
     case READ:
         return read(s->fd, big, 10);
     case POLL:
-        return poll(&p, 1, 5000);
+        return poll(&p, 1, PATIENCE_MS);
     case PPOLL:
         return ppoll(&p, 1, NULL, NULL);
     case SELECT:
@@ -62,7 +61,7 @@ static long wait_by(int way, struct stream *s, int ep, char *big, size_t n) {
     case PSELECT:
         return pselect(s->fd + 1, &r, NULL, NULL, NULL, NULL);
     case EPOLL_WAIT:
-        return epoll_wait(ep, &e, 1, 5000);
+        return epoll_wait(ep, &e, 1, PATIENCE_MS);
     case EPOLL_PWAIT:
         return epoll_pwait(ep, &e, 1, -1, NULL);
     default:
@@ -70,7 +69,7 @@ static long wait_by(int way, struct stream *s, int ep, char *big, size_t n) {
     }
 }
 
-/* One signal at 60 ms, far acts at 250 ms: what the call returns tells whether it was interrupted or went on. */
+/* One signal while near waits, then far acts: what the call returns tells whether it was interrupted or went on. */
 static void interrupted(int flags) {
     const size_t n = 32 << 20;
     char *big = malloc(n);
@@ -81,14 +80,13 @@ static void interrupted(int flags) {
     install(SIGALRM, on_alarm, flags);
     warm();
     for (int way = 0; way < WAYS; way++) {
-        struct timeval t = {way == RECV_TIMEO ? 5 : 0, 0};
+        struct timeval t = {way == RECV_TIMEO ? PATIENCE_MS / 1000 : 0, 0};
         must(setsockopt(s->fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t));
         alarms = 0;
         if (way == SEND)
             next_out(s, big, n);
-        far_begin(FAR_SLEEP, 0, 250, 0, 0);
+        far_begin(FAR_INTERRUPT, 0, getpid(), SIGALRM, 0);
         far_begin(way == SEND ? FAR_RECV : FAR_SEND, s->index, way == SEND ? (long)n : 10, 0, 0);
-        arm(60, 0);
         long got = wait_by(way, s, ep, big, n);
         say("%s: %s, signals %d", way_names[way], way == SEND && got > 0 && got < (long)n ? "= partial" : res(got),
             (int)alarms);
@@ -117,14 +115,14 @@ static void without_restart(void) {
     interrupted(0);
 }
 
-/* SIGALRM restarts the call, SIGUSR1 a little later does not. */
+/* SIGALRM restarts the call, SIGUSR1 after it does not: each comes while the main thread waits. */
 static pthread_t main_thread;
 
 static void *two_signals_thread(void *arg) {
     (void)arg;
-    sleep_ms(40);
+    await_asleep(getpid(), getpid());
     pthread_kill(main_thread, SIGALRM);
-    sleep_ms(80);
+    await_asleep(getpid(), getpid());
     pthread_kill(main_thread, SIGUSR1);
     return NULL;
 }
@@ -219,7 +217,7 @@ static void masks(void) {
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGALRM);
     pthread_sigmask(SIG_BLOCK, &blocked, &open);
-    struct timespec t = {5, 0};
+    struct timespec t = {PATIENCE_MS / 1000, 0};
     for (int way = 0; way < 4; way++) {
         struct pollfd p = {s->fd, POLLIN, 0};
         fd_set r;
@@ -236,7 +234,7 @@ static void masks(void) {
             n = pselect(s->fd + 1, &r, NULL, NULL, &t, &open);
             break;
         case 2:
-            n = epoll_pwait(ep, &e, 1, 5000, &open);
+            n = epoll_pwait(ep, &e, 1, PATIENCE_MS, &open);
             break;
         default:
             n = epoll_pwait2(ep, &e, 1, &t, &open);
@@ -249,9 +247,12 @@ static void masks(void) {
 }
 
 /* A thread that is cancelled while it is blocked in recv. */
+static atomic_int cancelled_tid;
+
 static void *cancelled_thread(void *arg) {
     struct stream *s = arg;
     char byte;
+    cancelled_tid = gettid();
     recv(s->fd, &byte, 1, 0);
     return NULL;
 }
@@ -262,7 +263,7 @@ static void cancelled(void) {
     void *result;
     warm();
     must(-pthread_create(&thread, NULL, cancelled_thread, s));
-    sleep_ms(50);
+    await_thread_asleep(&cancelled_tid);
     must(-pthread_cancel(thread));
     must(-pthread_join(thread, &result));
     say("cancelled: %d", result == PTHREAD_CANCELED);
@@ -288,7 +289,7 @@ static void sigio(void) {
     say("F_GETFL %#x, owner is me: %d", fcntl(s->fd, F_GETFL), fcntl(s->fd, F_GETOWN) == getpid());
     users = 0;
     far_do(FAR_SEND, s->index, 10, 0, 0);
-    for (int i = 0; i < 1000 && users == 0; i++)
+    for (int i = 0; i < PATIENCE_MS && users == 0; i++)
         usleep(1000);
     say("SIGIO came: %d", users > 0);
     recv_pattern(s, 10);

@@ -12,6 +12,7 @@
 #define _GNU_SOURCE
 #endif
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -24,6 +25,8 @@
 #define MAX_STREAMS 2048
 /* A family of our own: an AF_INET6 socket that is connected to ::ffff:127.0.0.1. */
 #define AF_MAPPED 1000
+/* Longer than anything takes on a busy machine: only what never comes takes so long. */
+#define PATIENCE_MS 50000
 #define LEN(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
 /* One TCP stream as near sees it. */
@@ -39,8 +42,8 @@ struct stream {
 /* What far can be told to do; a..c are explained in far.c. */
 enum far_op {
     FAR_LISTEN, FAR_ACCEPT, FAR_CONNECT, FAR_SEND, FAR_RECV, FAR_RECV_EOF, FAR_ECHO, FAR_DUPLEX, FAR_SHUT, FAR_CLOSE,
-    FAR_LINGER0, FAR_POLL, FAR_SLEEP, FAR_EXIT, FAR_DIE, FAR_RAW_RECV, FAR_SEND_RAW, FAR_BLOCKED_READER, FAR_NAMES,
-    FAR_STATE, FAR_QUIT,
+    FAR_LINGER0, FAR_POLL, FAR_SLEEP, FAR_INTERRUPT, FAR_EXIT, FAR_DIE, FAR_RAW_RECV, FAR_SEND_RAW, FAR_BLOCKED_READER,
+    FAR_NAMES, FAR_STATE, FAR_QUIT,
 };
 struct reply {
     long ret;
@@ -73,6 +76,10 @@ uint64_t now_us(void);
 void sleep_ms(int ms);
 void event(const char *what);                /* tells the harness and waits for its answer */
 
+/* asleep.c */
+void await_asleep(pid_t process, pid_t thread);
+void await_thread_asleep(const atomic_int *thread);
+
 /* pattern.c: bytes that know their place */
 uint64_t mix(uint64_t x);
 void pattern_fill(uint64_t key, uint64_t offset, void *buffer, size_t n);
@@ -93,6 +100,7 @@ int wait_for(int fd, short events, int timeout_ms); /* revents, 0 on timeout */
 void set_nonblocking(int fd, bool on);
 void write_all(int fd, const void *buffer, size_t n);
 size_t read_all(int fd, void *buffer, size_t n);    /* less than n only at end of stream */
+bool has_moved(int fd);                             /* whether it is a Unix-domain socket now */
 void raise_nofile(unsigned long n);
 
 /* far.c */
@@ -119,6 +127,7 @@ void recv_pattern(struct stream *s, size_t n);
 void next_out(struct stream *s, void *buffer, size_t n);       /* the bytes that near sends next, by any call */
 void next_in(struct stream *s, const void *buffer, size_t n);  /* checks bytes that near received by any call */
 void dialogue(struct stream *s, int rounds);   /* checks that the stream still works in both directions */
+size_t fill(struct stream *s);                 /* until no room is left, or will be made; how many bytes */
 int await_readable(struct stream *s, int bytes); /* until FIONREAD says so; what it says */
 
 /* sweep.c */

@@ -49,40 +49,26 @@ static void readiness(void) {
     warm();
     ask(s, "idle", 30);
     far_do(FAR_SEND, s->index, 100, 0, 0);
-    wait_for(s->fd, POLLIN, 2000);
-    ask(s, "data", 2000);
+    wait_for(s->fd, POLLIN, PATIENCE_MS);
+    ask(s, "data", PATIENCE_MS);
     recv_pattern(s, 100);
     ask(s, "drained", 0);
-    char *big = calloc(1, 64 << 20);
-    set_nonblocking(s->fd, true);
-    next_out(s, big, 64 << 20);
-    size_t sent = 0;
-    for (ssize_t n; (n = write(s->fd, big + sent, (64 << 20) - sent)) > 0;)
-        sent += (size_t)n;
-    /* the kernel may move some on to the other side in the meantime */
-    for (int i = 0; i < 10; i++) {
-        sleep_ms(5);
-        ssize_t n = write(s->fd, big + sent, (64 << 20) - sent);
-        sent += n > 0 ? (size_t)n : 0;
-    }
-    s->tx -= (64 << 20) - sent;
+    long sent = (long)fill(s);
     ask(s, "full", 20);
-    say("far received all = %d", far_do(FAR_RECV, s->index, (long)sent, 0, 0).value == (long)sent);
-    say("writable again: %s", name_poll((short)wait_for(s->fd, POLLOUT, 2000)));
-    set_nonblocking(s->fd, false);
+    say("far received all = %d", far_do(FAR_RECV, s->index, sent, 0, 0).value == sent);
+    say("writable again: %s", name_poll((short)wait_for(s->fd, POLLOUT, PATIENCE_MS)));
     dialogue(s, 5);
     far_do(FAR_SEND, s->index, 50, 0, 0);
     far_do(FAR_SHUT, s->index, SHUT_WR, 0, 0);
-    wait_for(s->fd, POLLRDHUP, 2000);
-    ask(s, "half-closed with data", 2000);
+    wait_for(s->fd, POLLRDHUP, PATIENCE_MS);
+    ask(s, "half-closed with data", PATIENCE_MS);
     recv_pattern(s, 50);
-    ask(s, "half-closed", 2000);
+    ask(s, "half-closed", PATIENCE_MS);
     must(shutdown(s->fd, SHUT_WR));
-    wait_for(s->fd, POLLHUP, 2000);
-    ask(s, "closed both ways", 2000);
+    wait_for(s->fd, POLLHUP, PATIENCE_MS);
+    ask(s, "closed both ways", PATIENCE_MS);
     far_do(FAR_CLOSE, s->index, 0, 0, 0);
     close(s->fd);
-    free(big);
 }
 
 /* One call that waits for several streams and for descriptors that are none. */
@@ -104,9 +90,9 @@ static void several(void) {
         if (round % 2)
             p[n - 1].fd = -1;
         far_begin(FAR_SEND, chosen, 20, 20, 3000);
-        int ready = poll(p, (nfds_t)n, 2000);
+        int ready = poll(p, (nfds_t)n, PATIENCE_MS);
         while (round % 2 == 0 && !p[chosen].revents) /* 9999 is ready at once */
-            ready = poll(p, (nfds_t)n, 2000);
+            ready = poll(p, (nfds_t)n, PATIENCE_MS);
         say("round %d: %s stream %s, pipe %s, 9999 %s", round, res(ready), name_poll(p[chosen].revents),
             p[12].revents ? name_poll(p[12].revents) : "-", p[14].revents ? name_poll(p[14].revents) : "-");
         far_end();
@@ -119,7 +105,7 @@ static void several(void) {
             FD_SET(all[i]->fd, &r);
             max = all[i]->fd > max ? all[i]->fd : max;
         }
-        struct timeval v = {2, 0};
+        struct timeval v = {PATIENCE_MS / 1000, 0};
         if (round % 3 == 0)
             write_all(pipes[1], "x", 1);
         else
@@ -144,10 +130,12 @@ struct waiter {
     struct stream *s;
     int way, epoll;
     int revents;
+    atomic_int tid;
 };
 
 static void *wait_thread(void *arg) {
     struct waiter *w = arg;
+    w->tid = gettid();
     struct pollfd p = {w->s->fd, POLLIN, 0};
     struct epoll_event e = {0};
     fd_set r;
@@ -155,7 +143,7 @@ static void *wait_thread(void *arg) {
     FD_SET(w->s->fd, &r);
     switch (w->way) {
     case 0:
-        w->revents = poll(&p, 1, 10000) == 1 && p.revents == POLLIN;
+        w->revents = poll(&p, 1, PATIENCE_MS) == 1 && p.revents == POLLIN;
         break;
     case 1:
         w->revents = ppoll(&p, 1, NULL, NULL) == 1 && p.revents == POLLIN;
@@ -167,7 +155,7 @@ static void *wait_thread(void *arg) {
         w->revents = pselect(w->s->fd + 1, &r, NULL, NULL, NULL, NULL) == 1;
         break;
     default:
-        w->revents = epoll_wait(w->epoll, &e, 1, 10000) == 1 && e.events == EPOLLIN;
+        w->revents = epoll_wait(w->epoll, &e, 1, PATIENCE_MS) == 1 && e.events == EPOLLIN;
     }
     return NULL;
 }
@@ -176,12 +164,12 @@ static void waiting_across(void) {
     static const char *const names[] = {"poll", "ppoll", "select", "pselect", "epoll_wait"};
     for (int way = 0; way < 5; way++) {
         struct stream *s = stream_open(AF_INET);
-        struct waiter w = {s, way, epoll_create1(EPOLL_CLOEXEC), 0};
+        struct waiter w = {s, way, epoll_create1(EPOLL_CLOEXEC), 0, 0};
         struct epoll_event e = {.events = EPOLLIN, .data.ptr = s};
         must(epoll_ctl(w.epoll, EPOLL_CTL_ADD, s->fd, &e));
         pthread_t thread;
         must(-pthread_create(&thread, NULL, wait_thread, &w));
-        sleep_ms(10);
+        await_thread_asleep(&w.tid);
         /* one-way traffic while the other thread waits */
         for (int i = 0; i < 100; i++) {
             far_begin(FAR_RECV, s->index, 64, 0, 0);
@@ -205,11 +193,9 @@ static void waiting_for_the_end(void) {
     for (int way = 0; way < 2; way++) {
         struct stream *s = stream_open(AF_INET);
         warm();
-        far_begin(FAR_SLEEP, 0, 30, 0, 0);
         struct pollfd p = {s->fd, POLLIN | POLLRDHUP, 0};
-        far_end();
         far_begin(way ? FAR_SHUT : FAR_CLOSE, s->index, SHUT_WR, 0, 0);
-        int n = poll(&p, 1, 5000);
+        int n = poll(&p, 1, PATIENCE_MS);
         say("%s: %s %s", way ? "shutdown" : "close", res(n), name_poll(p.revents & (POLLIN | POLLRDHUP)));
         far_end();
         if (way)

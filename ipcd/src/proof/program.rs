@@ -74,6 +74,11 @@ fn exit() -> u64 {
     op(0x95, 0, 0, 0, 0)
 }
 
+/// A program that does nothing: whoever may load any for the iterator may load this one.
+pub fn nothing() -> [u64; 2] {
+    [set(R0, 0), exit()]
+}
+
 /// The program for this kernel. Its context is `{ meta, map, sk, value }`, and meta begins with the file to write to.
 pub fn instructions(kernel: &Btf<'_>) -> Result<Vec<u64>, String> {
     let at = |of: &str, member: &str| {

@@ -6,24 +6,16 @@ use std::os::fd::AsFd;
 
 use super::*;
 
-/// Not by eprintln, which is heard of failed tests only.
-fn skipped(why: &str) {
-    let _ = writeln!(std::io::stderr(), "\nSKIPPED: {why}");
-}
-
+/// The means to ask, where the machine lets us have them.
 fn proof() -> Option<Proof> {
-    let rights = std::fs::read_to_string("/proc/self/status").unwrap();
-    let rights = rights.lines().find_map(|l| l.strip_prefix("CapEff:")).unwrap().trim();
-    const BPF_AND_PERFMON: u64 = 1 << 39 | 1 << 38;
-    if u64::from_str_radix(rights, 16).unwrap() & BPF_AND_PERFMON != BPF_AND_PERFMON {
-        skipped("this takes CAP_BPF and CAP_PERFMON");
-        return None;
+    match Proof::new() {
+        Ok(proof) => Some(proof),
+        Err(why) if ::tests::needs::is_the_machines(&why) => {
+            ::tests::skipped(&why);
+            None
+        }
+        Err(why) => panic!("{why}"),
     }
-    if !std::path::Path::new(btf::KERNEL).exists() {
-        skipped("this kernel does not describe its types");
-        return None;
-    }
-    Some(Proof::new().unwrap())
 }
 
 struct Stream {
@@ -135,6 +127,9 @@ fn flow_hashes_tell_equal_sequence_numbers_of_two_networks_apart() {
     use std::sync::atomic::{AtomicUsize, Ordering};
     if proof().is_none() {
         return;
+    }
+    if !::tests::needs::network_namespaces() {
+        return ::tests::skipped("this takes the right to make network namespaces, and ip(8)");
     }
     const STREAMS: u16 = 1000;
     let met = AtomicUsize::new(0);

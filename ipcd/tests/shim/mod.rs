@@ -17,6 +17,9 @@ use rustix::net::{
     SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 
+/// Only what never comes takes so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 pub struct Daemon {
     pub socket: PathBuf,
     child: Child,
@@ -45,7 +48,7 @@ impl Daemon {
     }
 
     pub fn wait_until(&self, done: impl Fn(&Daemon) -> bool) {
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + PATIENCE;
         while !done(self) {
             assert!(Instant::now() < until, "timed out");
             std::thread::sleep(Duration::from_millis(10));
@@ -147,7 +150,7 @@ impl Shim {
         let kind = SocketType::SEQPACKET;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap();
         rustix::net::connect(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
-        let timeout = Some(Duration::from_secs(5));
+        let timeout = Some(PATIENCE);
         rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, timeout).unwrap();
         Shim { socket, page: None, prefix_bytes: 0 }
     }

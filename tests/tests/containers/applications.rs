@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
-use tests::containers::{Engine, Site, skipped, wait_until};
+use tests::containers::{Engine, Site, wait_until};
+use tests::skipped;
 
 #[test]
 fn redis_across_containers() {

@@ -3,7 +3,8 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command};
 
-use tests::containers::{HostIpcd, Site, no_proof, skipped};
+use tests::containers::{HostIpcd, Site};
+use tests::{artifacts, needs, skipped};
 
 /// A process that is killed on drop.
 struct Background(Child);
@@ -129,8 +130,8 @@ fn a_published_port_stays_on_tcp() {
 #[test]
 fn a_published_port_with_proof() {
     let Some(site) = Site::new() else { return };
-    if let Some(why) = no_proof() {
-        return skipped(why);
+    if let Some(why) = needs::no_proof(&artifacts::ipcd()) {
+        return skipped(&why);
     }
     let ipcd = HostIpcd::start(&["--proof"]);
     ask_published(&site, &ipcd, "200");

@@ -5,9 +5,9 @@ use std::io::Write;
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::containers::skipped;
 use tests::daemon::Options;
 use tests::run::Outcome;
+use tests::skipped;
 use tests::{Daemon, Mode, Program, run};
 
 /// What each test came to: "ok" if it passed.

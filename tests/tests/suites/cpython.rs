@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tests::containers::skipped;
 use tests::daemon::PrivateDir;
+use tests::skipped;
 use tests::{Mode, Program, artifacts, case, run};
 
 use super::compare::{PYTHON, Results, compare, compare_without_ipcd, read, tail, unit_tests, whole};

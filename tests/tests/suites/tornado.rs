@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tests::containers::skipped;
+use tests::skipped;
 
 use super::compare::{compare, unit_tests, whole};
 

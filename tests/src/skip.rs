@@ -1,0 +1,20 @@
+//! Tests that a machine cannot run say so, and are counted: .ci/totals counts the lines that this prints.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::{Mutex, PoisonError};
+
+/// Says that the calling test is skipped, also to those who see the output of failed tests only. One test is one line,
+/// however often it says so.
+pub fn skipped(why: &str) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    // With --test-threads=1 all tests have the name of one thread.
+    if said.insert(test.to_owned()) || test == "main" {
+        // In one write: other tests print, too.
+        let line = format!("\nSKIPPED: {test}: {}\n", why.trim_end().replace('\n', " "));
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
+}
