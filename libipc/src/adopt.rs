@@ -5,8 +5,8 @@ use core::sync::atomic::Ordering::*;
 use libc::c_int;
 use matcher::reason::Reason;
 
-use crate::calls::options;
 use crate::calls::stdio::is_standard;
+use crate::calls::{control, options};
 use crate::daemon::Link;
 use crate::endpoint::{self, Id};
 use crate::guard::NoSignals;
@@ -204,6 +204,7 @@ fn say_hello(id: Id, fd: c_int) -> Option<Option<Reason>> {
     let unix = l.grant.swap(-1, SeqCst);
     l.unix.store(unix, SeqCst);
     options::carry_over(fd, unix);
+    control::note(id, fd);
     let hello = Control::Hello.encode();
     if sys::send(unix, &hello, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) != hello.len() as isize {
         give_up(id);

@@ -92,7 +92,12 @@ pub fn released(id: Id) {
         return;
     }
     // What other processes of the family hold too is theirs: control messages, and the kernel's registrations.
-    let last = id.holders().is_sole();
+    let handed = e.handed.load(Relaxed);
+    let last = !handed && id.holders().is_sole();
+    if handed {
+        // What is hidden goes, and with it nothing of the connection.
+        sys::setsockopt(l.tcp.load(Acquire), libc::SOL_SOCKET, libc::SO_LINGER, &[0 as c_int; 2]);
+    }
     epoll::drop_registrations(id, last);
     waits::settled(id);
     if last && e.sides() & sides::CONTROL != 0 {

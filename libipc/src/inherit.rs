@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::
 use libc::c_int;
 use matcher::reason::Reason;
 
+use crate::calls::control;
 use crate::endpoint::{self, Id, Pinned};
 use crate::fds::{self, Kind};
 use crate::switch::Phase;
@@ -180,6 +181,7 @@ impl Entry {
                 to.store(fd, SeqCst);
             }
         }
+        control::note(*id, id.local().tcp.load(Acquire));
         Some(id)
     }
 }

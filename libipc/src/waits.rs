@@ -64,10 +64,9 @@ pub fn waited(id: Id) -> bool {
     id.local().empty_reads.load(Relaxed) == WAITED
 }
 
-/// Whether registrations and polls were seen, and nothing is to be looked for.
+/// Whether registrations were seen, and nothing is to be looked for. One poll says nothing of the next wait.
 fn is_seen_waiting(id: Id) -> bool {
-    let l = id.local();
-    (l.registrations.load(Relaxed) != 0 || l.polled.load(Relaxed)) && !PAST_THE_HOOKS.load(Relaxed)
+    id.local().registrations.load(Relaxed) != 0 && !PAST_THE_HOOKS.load(Relaxed)
 }
 
 /// What is known before the promise, of an endpoint from which so many bytes were read, and to which so many were written.

@@ -1,36 +1,56 @@
 //! What recvmsg(2) says beside the bytes: the control messages that the program has asked its TCP socket for and the new
-//! socket does not have. The socket is asked each time, so that nothing has to be remembered over fork and exec.
+//! socket does not have.
+
+use core::sync::atomic::Ordering::*;
 
 use libc::{c_int, cmsghdr, msghdr};
 
 use super::options::ioctl::unread;
-use crate::endpoint::tcp_fd;
+use crate::endpoint::{Id, tcp_fd};
 use crate::fds;
 use crate::sys;
 
 /// `TCP_INQ`, and the kind of its message, `TCP_CM_INQ`.
-pub const TCP_INQ: c_int = 36;
+const TCP_INQ: c_int = 36;
 /// `SO_TIMESTAMP`, `SO_TIMESTAMPNS`, and their forms that outlive 2038, each with the nanoseconds of its smaller unit. The
 /// message is of the same number.
 const TIMES: [(c_int, u64); 4] = [(29, 1000), (35, 1), (63, 1000), (64, 1)];
 const SECOND: u64 = 1_000_000_000;
 
+fn is_set(tcp: c_int, level: c_int, number: c_int) -> bool {
+    sys::getsockopt::<c_int>(tcp, level, number).is_ok_and(|value| value != 0)
+}
+
+/// Notes whether the program has asked its socket for any.
+pub fn note(id: Id, tcp: c_int) {
+    let times = TIMES.iter().any(|(number, _)| is_set(tcp, libc::SOL_SOCKET, *number));
+    id.local().told_more.store(times || is_set(tcp, libc::IPPROTO_TCP, TCP_INQ), Relaxed);
+}
+
+/// Whether an option asks for control messages.
+pub fn is_about(level: c_int, number: c_int) -> bool {
+    (level, number) == (libc::IPPROTO_TCP, TCP_INQ)
+        || level == libc::SOL_SOCKET && TIMES.iter().any(|(time, _)| *time == number)
+}
+
 /// Adds to the program's header, whose room for control messages nobody has used, what is due with `n` bytes.
 pub fn tell(fd: c_int, msg: &mut msghdr, n: isize) {
     let mut out = Room { at: msg.msg_control.cast(), len: msg.msg_controllen as usize, used: 0, cut: false };
     msg.msg_controllen = 0;
-    let Some((id, _)) = fds::lookup(fd).filter(|_| !out.at.is_null() && out.len > 0) else { return };
+    let Some((id, _)) = fds::lookup(fd).filter(|(id, _)| id.local().told_more.load(Relaxed)) else { return };
+    if out.at.is_null() {
+        out.len = 0;
+    }
     let tcp = tcp_fd(*id, fd);
-    let wants = |level, number| sys::getsockopt::<c_int>(tcp, level, number).is_ok_and(|value| value != 0);
     for (number, unit) in TIMES.iter().filter(|_| n > 0) {
-        if wants(libc::SOL_SOCKET, *number) {
+        if is_set(tcp, libc::SOL_SOCKET, *number) {
             // When the bytes came nobody has noted: it was a moment ago.
             let now = sys::realtime();
             let time = [now / SECOND, now % SECOND / unit].map(u64::to_ne_bytes);
             out.put(libc::SOL_SOCKET, *number, time.as_flattened());
         }
     }
-    if wants(libc::IPPROTO_TCP, TCP_INQ) {
+    if is_set(tcp, libc::IPPROTO_TCP, TCP_INQ) {
         out.put(libc::IPPROTO_TCP, TCP_INQ, &unread(*id, fd).to_ne_bytes());
     }
     msg.msg_controllen = out.used as _;

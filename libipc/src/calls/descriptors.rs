@@ -39,10 +39,11 @@ pub unsafe fn close(fd: c_int) -> c_int {
 fn leaving(fd: c_int) {
     let Some((id, kind)) = fds::lookup(fd) else { return };
     let (e, l) = (id.endpoint(), id.local());
+    // A call that began before the endpoint was settled goes on with it.
+    let used = kind != Kind::Final && keep_for_calls(*id, fd);
     if kind == Kind::Stay && !l.lent.load(Relaxed) {
         return;
     }
-    let used = kind == Kind::Active && keep_for_calls(*id, fd);
     if used || l.fds.load(SeqCst) != 1 || e.handed.load(Relaxed) || !id.holders().is_sole() {
         return;
     }
@@ -65,7 +66,11 @@ fn leaving(fd: c_int) {
     // Who closes a TCP with unread bytes resets it (RFC 2525, section 2.17), wherever these are. Done before the new
     // transport ends, so that a peer which sees that finds TCP's verdict beside it.
     match unread || aborts(tcp) {
-        true => drop(sys::disconnect(tcp)),
+        true => {
+            // A signal would tell the program of its own reset.
+            sys::fcntl(tcp, libc::F_SETFL, (sys::fcntl(tcp, libc::F_GETFL, 0) & !(libc::O_ASYNC as sys::Ret)) as usize);
+            sys::disconnect(tcp);
+        }
         // Both halves: what the peer writes from now on is answered with a reset, as by a socket that is closed.
         false if kind != Kind::Final => drop(sys::shutdown(tcp, libc::SHUT_RDWR)),
         false => {}

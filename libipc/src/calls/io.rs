@@ -291,8 +291,10 @@ pub unsafe fn recvmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_in
         let entry = unsafe { &mut *list.add(done as usize) };
         // SAFETY: a header of the program's list.
         let r = unsafe { recvmsg(fd, &raw mut entry.msg_hdr, flags & !libc::MSG_WAITFORONE) };
-        if r < 0 {
-            return if done > 0 { done as c_int } else { -1 };
+        if r < 0 && done == 0 {
+            return -1;
+        } else if r < 0 {
+            break;
         }
         entry.msg_len = r as c_uint;
         done += 1;

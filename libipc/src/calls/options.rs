@@ -7,6 +7,7 @@ use libc::{c_int, c_void, socklen_t};
 use matcher::reason::Reason;
 
 use super::connect::asked;
+use super::control;
 use super::reset::{is_news, take_error};
 use crate::endpoint::{self, Id, tcp_fd};
 use crate::fds::{self, Kind};
@@ -140,6 +141,9 @@ pub unsafe fn setsockopt(fd: c_int, level: c_int, number: c_int, value: *const c
     };
     if r == 0 {
         let _errno = Errno::keep();
+        if control::is_about(level, number) {
+            control::note(*id, tcp);
+        }
         follow(*id, fd, tcp, after, set);
     }
     r

@@ -41,6 +41,8 @@ pub struct Local {
     pub unix_cookie: AtomicU64,
     /// ipcd was passed the TCP socket and has not answered: it may have a copy of it.
     pub lent: AtomicBool,
+    /// The program has asked for control messages beside the bytes (`calls::control`).
+    pub told_more: AtomicBool,
     /// A list of file actions names it (posix_spawn_file_actions_adddup2(3)).
     pub named: AtomicBool,
     /// The program waits for it with poll or select.
@@ -247,6 +249,7 @@ fn begin_local(id: Id) {
     l.unregistered.store(false, Relaxed);
     l.looks.store(0, Relaxed);
     l.named.store(false, Relaxed);
+    l.told_more.store(false, Relaxed);
     l.patience.store(PATIENCE, Relaxed);
     l.unix_cookie.store(0, Relaxed);
     l.claimed.store(0, Relaxed);

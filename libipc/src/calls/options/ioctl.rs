@@ -12,7 +12,7 @@ use crate::endpoint::{Id, sides, tcp_fd};
 use crate::fds::{self, Kind};
 use crate::guard::Errno;
 use crate::hooks::real;
-use crate::sys;
+use crate::{offsets, sys};
 
 const FIOCLEX: c_ulong = 0x5451;
 const FIONCLEX: c_ulong = 0x5450;
@@ -70,7 +70,9 @@ pub fn unread(id: Id, fd: c_int) -> c_int {
         Kind::Final => fd,
         _ => readable_socket(id, fd),
     };
-    if count == 0 && dual::has_ended(last) { 1 } else { count }
+    // A reset leaves nothing, and no end.
+    let ended = count == 0 && dual::has_ended(last) && !offsets::is_closed(tcp_fd(id, fd));
+    if ended { 1 } else { count }
 }
 
 /// The socket that has the next bytes.
