@@ -1,7 +1,8 @@
 //! Which results are the same, and the differences that have a name.
 
+use super::events::{self, Events};
 use super::execute::{BLOCKED, LATE};
-use super::program::{End, Program, Step};
+use super::program::{End, Program, Step, verb};
 
 /// One result beside the native one.
 pub struct Case<'a> {
@@ -19,7 +20,7 @@ pub struct Case<'a> {
     pub shim: &'a str,
     /// Whether it is the call of the step.
     pub own: bool,
-    /// Whether a number was closed or replaced while another thread was in poll or select.
+    /// Whether a number was closed or replaced while this call was in poll or select.
     pub left: bool,
 }
 
@@ -55,18 +56,20 @@ const RULES: &[Rule] = &[
         holds: |c| {
             let blocks = c.is("send") && (c.native == BLOCKED) != (c.shim == BLOCKED);
             let full = c.is("fill") && c.peer_closed() && says(c.native, "EAGAIN") != says(c.shim, "EAGAIN");
-            let waits = ["poll", "select", "epwait"].iter().any(|call| c.is(call));
             let all = c.is("drain") && c.before(c.end.peer(), &["fill"]);
-            full || all || c.before(c.end, &["fill", "bulk"]) && (blocks || waits)
+            full || all || c.before(c.end, &["fill", "bulk"]) && (blocks || c.differs_in_room_only())
         },
     },
     Rule {
         name: "the end of the stream is seen before TCP would have sent it",
-        holds: |c| c.peer_closed() && c.looks() && says(c.shim, "RDHUP") && !says(c.native, "RDHUP"),
+        holds: |c| {
+            let seen = c.events().is_some_and(|(native, shim)| events::hold(&shim, &native));
+            c.peer_closed() && c.looks() && says(c.shim, "RDHUP") && !says(c.native, "RDHUP") && seen
+        },
     },
     Rule {
         name: "an edge more than TCP has",
-        holds: |c| c.is("epwait") && c.has_edges() && number(c.shim) > number(c.native),
+        holds: |c| c.is("epwait") && c.events().is_some_and(|(native, shim)| c.has_more_edges(&native, &shim)),
     },
     Rule {
         name: "a blocked reader may wake in the middle of what is sent",
@@ -81,7 +84,8 @@ const RULES: &[Rule] = &[
         name: "an edge that only TCP has: the answer to a write after the peer has closed",
         holds: |c| {
             let over = says(c.native, "ERR") || says(c.native, "HUP");
-            c.is("epwait") && c.has_edges() && over && c.peer_closed() && c.before(c.end, &["send", "bulk"])
+            let written = over && c.peer_closed() && c.before(c.end, &["send", "bulk"]);
+            written && c.is("epwait") && c.events().is_some_and(|(native, shim)| c.has_more_edges(&shim, &native))
         },
     },
     Rule { name: "a number is closed or replaced while another thread polls it", holds: |c| c.left },
@@ -92,7 +96,7 @@ const IN_PARTS: &str = "a read ends where the stream moves";
 
 impl Case<'_> {
     fn is(&self, call: &str) -> bool {
-        self.words[0] == call
+        verb(self.words[0]) == call
     }
 
     fn how(&self, how: &str) -> bool {
@@ -101,7 +105,40 @@ impl Case<'_> {
 
     /// A look at readiness, without waiting.
     fn looks(&self) -> bool {
-        matches!(self.words[0], "poll" | "select" | "epwait") && self.shim != BLOCKED
+        matches!(verb(self.words[0]), "poll" | "select" | "epwait") && self.shim != BLOCKED
+    }
+
+    /// What was reported natively and here, if the call reports readiness.
+    fn events(&self) -> Option<(Events, Events)> {
+        let read = |result| events::read(verb(self.words[0]), result);
+        Some((read(self.native)?, read(self.shim)?))
+    }
+
+    /// Whether the two differ only in whether something can be written.
+    fn differs_in_room_only(&self) -> bool {
+        self.events().is_some_and(|(native, shim)| events::without_room(&native) == events::without_room(&shim))
+    }
+
+    /// Whether everything in `few` is in `many`, and what `many` has beyond that is of edge-triggered registrations that
+    /// are in force.
+    fn has_more_edges(&self, few: &Events, many: &Events) -> bool {
+        let edges = |name: &String| self.is_edge_in_force(name).unwrap_or(false);
+        events::hold(many, few) && many.iter().all(|(name, flags)| few.get(name) == Some(flags) || edges(name))
+    }
+
+    /// The registration of an event, if its data is still the registration's and its descriptor was not closed since.
+    fn is_edge_in_force(&self, name: &str) -> Option<bool> {
+        let (slot, turn) = name.split_once('@')?;
+        let at: usize = turn.parse::<usize>().ok()?.checked_sub(1)?;
+        let words = self.program.steps.get(at)?.words();
+        let mask: u32 = words.get(4)?.parse().ok()?;
+        let since = self.program.steps.get(at + 1..self.at)?.iter().map(Step::words);
+        let changes = |later: &Vec<&str>| match *later.first().unwrap_or(&"") {
+            "close" => later.get(1) == Some(&slot),
+            "dup2" => later.get(2) == Some(&slot),
+            call => verb(call) == "epctl" && later.get(1) == words.get(1) && later.get(3) == Some(&slot),
+        };
+        Some(mask >> 31 != 0 && since.into_iter().all(|later| !changes(&later)))
     }
 
     /// Whether the call reads without taking.
@@ -123,23 +160,13 @@ impl Case<'_> {
         self.before(self.end.peer(), &["close"])
     }
 
-    fn has_edges(&self) -> bool {
-        let mask = |step: &Step| step.words().get(4).and_then(|mask| mask.parse::<u32>().ok());
-        self.program.steps[..self.at].iter().filter_map(mask).any(|mask| mask >> 31 != 0)
-    }
-
     /// The call that completes a result which may only be early.
     fn again(&self) -> Option<String> {
-        let at = |at: usize| self.words.get(at).and_then(|word| word.parse::<i64>().ok());
-        let call = self.words.join(" ");
         match self.words[0] {
-            "poll" | "select" if at(1) == Some(0) => Some(call),
-            "epwait" if at(2) == Some(0) => Some(call),
-            "inq" | "mark" | "drain" => Some(call),
-            "recv" if says(self.shim, "EAGAIN") => Some(call),
+            "drain" => Some(self.words.join(" ")),
             "recv" if !self.peeks() => {
                 let (wanted, has) = (number(self.native)?, number(self.shim)?);
-                let [_, how, slot, _, flags] = self.words[..] else { return None };
+                let [_, how, slot, _, flags, ..] = self.words[..] else { return None };
                 (has > 0 && has < wanted).then(|| format!("recv {how} {slot} {} {flags}", wanted - has))
             }
             _ => None,
@@ -149,11 +176,11 @@ impl Case<'_> {
 
 fn is_one_of(step: &Step, end: End, calls: &[&str]) -> bool {
     let call = match step {
-        Step::Call { end: e, call, .. } if *e == end => call.split(' ').next().unwrap_or_default(),
+        Step::Call { end: e, call, .. } if *e == end => verb(call),
         Step::Bulk { end: e, .. } if *e == end => "bulk",
         _ => return false,
     };
-    calls.contains(&call.trim_start_matches('!'))
+    calls.contains(&call)
 }
 
 /// The part of a result that is compared.
@@ -174,11 +201,6 @@ fn number(result: &str) -> Option<i64> {
 /// Whether a result has a word.
 fn says(result: &str, word: &str) -> bool {
     result.split([' ', '|', ':']).any(|w| w == word)
-}
-
-/// Whether a reading call has brought something.
-pub fn has_bytes(call: &str, result: &str) -> bool {
-    call.starts_with("recv") && number(result) > Some(0)
 }
 
 /// What two results of one call are together: bytes that came in parts, events that were reported one after the other.
@@ -204,7 +226,12 @@ pub fn judge(case: &Case, last: &str) -> Judgement {
     if case.native == case.shim {
         return if case.shim == last { Judgement::Same } else { Judgement::Named(IN_PARTS) };
     }
-    if case.how("recvmmsg") && number(case.native) == number(case.shim) {
+    let after = |result: &str, word: &str| result.split_once(word).map(|(_, rest)| rest.to_owned());
+    if case.how("recvmmsg")
+        && number(case.native) > Some(0)
+        && number(case.native) == number(case.shim)
+        && after(case.native, "left") == after(case.shim, "left")
+    {
         return Judgement::Named(IN_PARTS);
     }
     case.again().map_or(Judgement::Other, Judgement::Again)

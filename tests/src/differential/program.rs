@@ -50,6 +50,10 @@ pub enum Step {
     Warm(usize),
     /// Nothing is done until ipcd has answered both ends of the stream.
     Settle(usize),
+    /// ipcd is stopped: it neither answers nor ends.
+    Stop,
+    /// ipcd goes on.
+    Resume,
     /// One end takes everything that the other has sent.
     Take {
         /// The end that takes.
@@ -89,6 +93,8 @@ impl fmt::Display for Step {
             Step::Open { stream, by } => write!(f, "open {stream} {by}"),
             Step::Warm(stream) => write!(f, "warm {stream}"),
             Step::Settle(stream) => write!(f, "settle {stream}"),
+            Step::Stop => f.write_str("stop"),
+            Step::Resume => f.write_str("resume"),
             Step::Take { end, thread, stream } => write!(f, "{end}{thread} takeall {stream}"),
             Step::Bulk { end, thread, how, stream, bytes } => write!(f, "{end}{thread} bulk {how} {stream} {bytes}"),
             Step::Call { end, thread, call } => write!(f, "{end}{thread} {call}"),
@@ -104,6 +110,12 @@ impl Step {
             _ => Vec::new(),
         }
     }
+}
+
+/// What a call is, whether or not it is made past the C library, or ended by its timeout.
+pub fn verb(call: &str) -> &str {
+    let word = call.split(' ').next().unwrap_or_default().trim_start_matches('!');
+    word.strip_prefix("raw").unwrap_or(word)
 }
 
 /// What both ends do, one after the other.
@@ -148,6 +160,8 @@ impl FromStr for Step {
             "open" => Ok(Step::Open { stream: number(&mut words)?, by: end(words.next())? }),
             "warm" => Ok(Step::Warm(number(&mut words)?)),
             "settle" => Ok(Step::Settle(number(&mut words)?)),
+            "stop" => Ok(Step::Stop),
+            "resume" => Ok(Step::Resume),
             _ => {
                 let (name, thread) = first.split_at_checked(1).ok_or("no end")?;
                 let thread = thread.parse().map_err(|e| format!("{first}: {e}"))?;
@@ -185,8 +199,7 @@ mod tests {
 
     #[test]
     fn a_program_that_was_printed_can_be_read() {
-        let text =
-            "threads 2 1 6; open 0 b; warm 0; settle 0; a1 send writev 0 100 0; b2 takeall 0; b0 bulk send 1 5000";
+        let text = "threads 2 1 6; open 0 b; warm 0; settle 0; stop; a1 send writev 0 100 0; resume; b2 takeall 0; b0 bulk send 1 5000";
         assert_eq!(text.parse::<Program>().expect("a program").to_string(), text);
         assert!("threads 2 1 6; c1 close 0".parse::<Program>().is_err());
     }
