@@ -45,10 +45,10 @@ static long spawn_cat(int from, bool by_fork) {
 /* By a shell, which is gone at once: the program that it leaves is adopted by this process. */
 static long shell_cat(int from, struct child *child, bool by_popen) {
     char line[100];
-    snprintf(line, sizeof line, "LD_PRELOAD= cat <&%d >/dev/null &", from);
+    snprintf(line, sizeof line, "LD_PRELOAD= cat </proc/self/fd/%d >/dev/null &", from);
     if (!by_popen)
         return system(line);
-    snprintf(line, sizeof line, "LD_PRELOAD= exec cat <&%d", from);
+    snprintf(line, sizeof line, "LD_PRELOAD= exec cat </proc/self/fd/%d", from);
     child->pipe = popen(line, "r");
     return child->pipe ? 0 : -1;
 }

@@ -87,6 +87,12 @@ impl Arrivals {
         }
     }
 
+    /// The states of both sockets (`enum` in tcp_states.h; 0: there is none), for a report.
+    pub fn states(&mut self, v6: bool, (one, other): (u16, u16)) -> (u8, u8) {
+        let mut state = |own, peer| self.socket(v6, own, peer).map_or(0, |socket| socket.state);
+        (state(one, other), state(other, one))
+    }
+
     fn are_there(&mut self, v6: bool, (one, other): (u16, u16)) -> bool {
         let (one, other) = (self.socket(v6, one, other), self.socket(v6, other, one));
         let arrived = |from: &Option<Socket>, to: &Option<Socket>| match (from, to) {

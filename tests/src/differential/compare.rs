@@ -22,6 +22,8 @@ pub struct Case<'a> {
     pub own: bool,
     /// Whether a number was closed or replaced while this call was in poll or select.
     pub left: bool,
+    /// Whether a stream may be between the transports.
+    pub between: bool,
 }
 
 /// What a result is, beside the native one.
@@ -87,6 +89,14 @@ const RULES: &[Rule] = &[
             let written = over && c.peer_closed() && c.before(c.end, &["send", "bulk"]);
             written && c.is("epwait") && c.events().is_some_and(|(native, shim)| c.has_more_edges(&shim, &native))
         },
+    },
+    Rule {
+        name: "a wait past the C library between the transports",
+        holds: |c| c.between && c.words[0].starts_with("raw") && c.events().is_some(),
+    },
+    Rule {
+        name: "signals come from TCP alone between the transports",
+        holds: |c| c.between && (c.is("signals") || c.is("sigwait")),
     },
     Rule { name: "a number is closed or replaced while another thread polls it", holds: |c| c.left },
 ];

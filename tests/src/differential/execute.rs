@@ -186,13 +186,15 @@ impl Machine<'_> {
         }
     }
 
-    fn difference(&self, step: usize, native: &str, shim: &str) -> Difference {
+    fn difference(&mut self, step: usize, native: &str, shim: &str) -> Difference {
         let mut shim = shim.to_owned();
         if shim.ends_with(BLOCKED) && !native.ends_with(BLOCKED) {
             self.processes.iter().for_each(|p| shim += &format!("\n{}", p.describe()));
         }
-        for stream in self.ports.keys().filter_map(|stream| self.stream(*stream)) {
-            shim += &format!(" ({})", stream.reasons.first().unwrap_or(&stream.state));
+        for (stream, ports) in self.ports.clone() {
+            let known = self.stream(stream);
+            let word = known.as_ref().map_or("unknown", |s| s.reasons.first().unwrap_or(&s.state));
+            shim += &format!(" ({word}, TCP {:?})", self.arrivals.states(self.program.v6, ports));
         }
         Difference { step, native: native.to_owned(), shim }
     }
@@ -292,7 +294,8 @@ impl Machine<'_> {
         loop {
             let words = call.split(' ').collect();
             let left = self.left.contains(&(end, thread)) && !own;
-            let case = Case { program: self.program, at, end, words, native, shim: &so_far, own, left };
+            let between = native != so_far && self.is_any_between();
+            let case = Case { program: self.program, at, end, words, native, shim: &so_far, own, left, between };
             let name = match compare::judge(&case, &shim) {
                 Judgement::Same => return Ok(()),
                 Judgement::Named(name) => {

@@ -29,6 +29,12 @@ impl Machine<'_> {
         streams::at(&daemon.streams(), self.ports.get(&stream)?.0).cloned()
     }
 
+    /// Whether a stream may be between the transports: neither on TCP for ever nor final.
+    pub(super) fn is_any_between(&self) -> bool {
+        let between = |stream: &usize| self.stream(*stream).is_none_or(|s| s.state == "granted" || s.state == "dual");
+        self.mode.daemon().is_some() && self.ports.keys().any(between)
+    }
+
     pub(super) fn warm(&mut self, stream: usize) -> Option<String> {
         for round in 0..200 {
             for end in End::BOTH {
