@@ -37,7 +37,7 @@ fn report(number: u64, program: &Program, difference: &Difference, daemon: &Daem
 
 /// The seeds to try, and whether there is no limit of time.
 fn seeds() -> (Range<u64>, bool) {
-    let Ok(text) = std::env::var("IPC_SEEDS") else { return (0..60, false) };
+    let Ok(text) = std::env::var("IPC_SEEDS") else { return (0..150, false) };
     let (from, to) = text.split_once("..").unwrap_or(("0", &text));
     let number = |n: &str| n.parse().unwrap_or_else(|e| panic!("IPC_SEEDS={text}: {e}"));
     (number(from)..number(to), true)

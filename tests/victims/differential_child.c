@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #define CHILDREN 8
+#define HELD_AT 60
 
 extern char **environ;
 
@@ -28,18 +29,38 @@ static char **plain_environment(char **room, int size) {
     return room;
 }
 
-static long spawn_cat(int from, bool by_fork) {
-    char *plain[512], path[32], *arguments[] = {(char *)"cat", path, NULL};
-    plain_environment(plain, LEN(plain));
-    snprintf(path, sizeof path, "/proc/self/fd/%d", from);
-    if (!by_fork)
-        return -posix_spawn(&(pid_t){0}, "/bin/cat", NULL, NULL, arguments, plain);
-    pid_t pid = fork();
+/* posix_spawn; `action`: it gives the child the descriptor under another number. */
+static long spawn_cat(char **arguments, char **plain, int held, bool by_action) {
+    posix_spawn_file_actions_t actions;
+    pid_t pid;
+    if (!by_action)
+        return -posix_spawn(&pid, "/bin/cat", NULL, NULL, arguments, plain);
+    must(posix_spawn_file_actions_init(&actions));
+    must(posix_spawn_file_actions_adddup2(&actions, held, HELD_AT));
+    int r = posix_spawn(&pid, "/bin/cat", &actions, NULL, arguments, plain);
+    posix_spawn_file_actions_destroy(&actions);
+    return -r;
+}
+
+/* fork, in which the child takes the descriptor under another number, or vfork */
+static long fork_cat(char **arguments, char **plain, int held, bool shares) {
+    pid_t pid = shares ? vfork() : fork();
     if (pid == 0) {
+        if (!shares)
+            dup2(held, HELD_AT);
         execve("/bin/cat", arguments, plain);
         _exit(1);
     }
     return pid < 0 ? -1 : 0;
+}
+
+static long start_cat(int from, const char *how, int held) {
+    char *plain[512], path[32], *arguments[] = {(char *)"cat", path, NULL};
+    plain_environment(plain, LEN(plain));
+    snprintf(path, sizeof path, "/proc/self/fd/%d", from);
+    if (strcmp(how, "fork") == 0 || strcmp(how, "vfork") == 0)
+        return fork_cat(arguments, plain, held, how[0] == 'v');
+    return spawn_cat(arguments, plain, held, how[0] == 'a');
 }
 
 /* By a shell, which is gone at once: the program that it leaves is adopted by this process. */
@@ -53,7 +74,7 @@ static long shell_cat(int from, struct child *child, bool by_popen) {
     return child->pipe ? 0 : -1;
 }
 
-/* child HOW SLOT: spawn, fork, system, popen */
+/* child HOW SLOT: spawn, action, fork, vfork, system, popen */
 static void start_child(struct hand *h, const struct command *c) {
     const char *how = c->word[2];
     int fd = fd_of(c->number[3]), ends[2];
@@ -66,10 +87,11 @@ static void start_child(struct hand *h, const struct command *c) {
     must(pipe2(ends, O_CLOEXEC));
     must(fcntl(ends[0], F_SETFD, 0));
     *child = (struct child){ends[1], NULL};
-    int flags = fcntl(fd, F_GETFD);
-    fcntl(fd, F_SETFD, 0);
     bool by_shell = strcmp(how, "system") == 0 || strcmp(how, "popen") == 0;
-    long r = by_shell ? shell_cat(ends[0], child, how[0] == 'p') : spawn_cat(ends[0], how[0] == 'f');
+    int flags = fcntl(fd, F_GETFD);
+    if (strcmp(how, "action") != 0 && strcmp(how, "fork") != 0)
+        fcntl(fd, F_SETFD, 0);
+    long r = by_shell ? shell_cat(ends[0], child, how[0] == 'p') : start_cat(ends[0], how, fd);
     answer_result(h, r);
     if (flags >= 0)
         fcntl(fd, F_SETFD, flags);

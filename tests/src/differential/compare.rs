@@ -91,6 +91,10 @@ const RULES: &[Rule] = &[
         },
     },
     Rule {
+        name: "which of several that are ready come first, where there is no room for all",
+        holds: |c| c.has_no_room() && c.events().is_some_and(|(_, shim)| shim.keys().all(|name| c.is_in_force(name))),
+    },
+    Rule {
         name: "a wait past the C library between the transports",
         holds: |c| c.between && c.words[0].starts_with("raw") && c.events().is_some(),
     },
@@ -132,12 +136,23 @@ impl Case<'_> {
     /// Whether everything in `few` is in `many`, and what `many` has beyond that is of edge-triggered registrations that
     /// are in force.
     fn has_more_edges(&self, few: &Events, many: &Events) -> bool {
-        let edges = |name: &String| self.is_edge_in_force(name).unwrap_or(false);
-        events::hold(many, few) && many.iter().all(|(name, flags)| few.get(name) == Some(flags) || edges(name))
+        let is_edge = |name: &str| self.mask_in_force(name).is_some_and(|mask| mask >> 31 != 0);
+        events::hold(many, few) && many.iter().all(|(name, flags)| few.get(name) == Some(flags) || is_edge(name))
     }
 
-    /// The registration of an event, if its data is still the registration's and its descriptor was not closed since.
-    fn is_edge_in_force(&self, name: &str) -> Option<bool> {
+    fn is_in_force(&self, name: &str) -> bool {
+        self.mask_in_force(name).is_some()
+    }
+
+    /// Whether as many events came as there was room for, natively and here.
+    fn has_no_room(&self) -> bool {
+        let most = self.words.get(3).and_then(|most| most.parse().ok());
+        self.is("epwait") && most.is_some() && number(self.native) == most && number(self.shim) == most
+    }
+
+    /// The mask of an event's registration, if its data is still the registration's and its descriptor was not closed
+    /// since.
+    fn mask_in_force(&self, name: &str) -> Option<u32> {
         let (slot, turn) = name.split_once('@')?;
         let at: usize = turn.parse::<usize>().ok()?.checked_sub(1)?;
         let words = self.program.steps.get(at)?.words();
@@ -148,7 +163,7 @@ impl Case<'_> {
             "dup2" => later.get(2) == Some(&slot),
             call => verb(call) == "epctl" && later.get(1) == words.get(1) && later.get(3) == Some(&slot),
         };
-        Some(mask >> 31 != 0 && since.into_iter().all(|later| !changes(&later)))
+        since.into_iter().all(|later| !changes(&later)).then_some(mask)
     }
 
     /// Whether the call reads without taking.

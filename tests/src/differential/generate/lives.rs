@@ -144,7 +144,7 @@ impl Draft {
         let (slot, stream) = self.descriptor(end);
         match self.rng.u8(0..8) {
             0..3 => {
-                let how = self.one_of(&["spawn", "fork", "system", "popen"]);
+                let how = self.one_of(&["spawn", "action", "fork", "vfork", "system", "popen"]);
                 self.call(end, format!("child {how} {slot}"));
                 if self.rng.bool() {
                     self.close(end);
