@@ -2,7 +2,7 @@
 //! blocking, and the matcher is a state machine.
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use matcher::pairing::{Config as Rules, Effect, Event, Matcher};
@@ -111,7 +111,7 @@ impl Broker {
 
     /// A message from a client that said Hello before.
     pub fn message(&mut self, id: SessionId, message: &ToDaemon, fds: Vec<OwnedFd>) {
-        let expected = fds.is_empty() || matches!(message, ToDaemon::Offer { .. });
+        let expected = fds.is_empty() || matches!(message, ToDaemon::Offer { .. } | ToDaemon::Returned { .. });
         match *message {
             ToDaemon::Hello { .. } | ToDaemon::Query(_) => self.malformed(id, ErrorCode::Unexpected),
             ToDaemon::Opened(opened) => self.opened(id, &opened),
@@ -122,6 +122,7 @@ impl Broker {
             ToDaemon::Prefix { cookie, direction, hash } => self.prefix(id, cookie, direction, hash),
             ToDaemon::Closed { cookie } => self.closed(id, cookie),
             ToDaemon::Left { cookie } => self.left_to_kin(id, cookie),
+            ToDaemon::Returned { cookie } => self.returned(cookie, fds.first()),
             ToDaemon::Adopted { cookie } => self.report(id, cookie, Endpoint::adopted),
             ToDaemon::Switched { cookie, direction, offset } => {
                 self.report(id, cookie, |e| e.switched(direction, offset));
@@ -247,6 +248,7 @@ impl Broker {
             if let Some(e) = self.endpoints.get_mut(&cookie) {
                 e.state = State::Granted;
                 e.peer = Some(peer);
+                e.end_cookie = kernel::cookie(end.as_fd());
                 e.end = Some(end);
                 self.metrics.granted(now.saturating_sub(e.prefixed.unwrap_or(now)));
             }
@@ -266,13 +268,33 @@ impl Broker {
         fault::point(self.config.fault, Fault::AfterGrants);
     }
 
-    /// Sends an endpoint's end of the new transport to whoever speaks for it now. False if it cannot be sent.
+    /// Sends an endpoint's end of the new transport to whoever speaks for it now; ipcd has it no more then. False if it
+    /// cannot be sent.
     pub(crate) fn deliver(&mut self, cookie: u64) -> bool {
-        let Some(e) = self.endpoints.get(&cookie) else { return false };
+        let Some(e) = self.endpoints.get_mut(&cookie) else { return false };
         let Some(claim) = e.claims.iter().find(|c| Some(c.session) == e.speaker) else { return false };
         let (session, token) = (claim.session, claim.opened.token);
-        let Some(Ok(end)) = e.end.as_ref().map(OwnedFd::try_clone) else { return false };
+        let Some(end) = e.end.take() else { return false };
         self.send(session, ToShim::Grant { cookie, token }, Some(end))
+    }
+
+    /// Whoever was sent an end has left the endpoint to a child meanwhile: the child is sent it, once it is known. It is
+    /// believed to be that end because it is.
+    fn returned(&mut self, cookie: u64, end: Option<&OwnedFd>) {
+        let socket = end.and_then(|end| kernel::cookie(end.as_fd()));
+        match self.endpoints.get_mut(&cookie) {
+            Some(e) if e.state == State::Granted && socket.is_some() && e.end_cookie == socket => {
+                e.end = end.and_then(|end| end.try_clone().ok());
+            }
+            _ => {
+                self.metrics.stray += 1;
+                return;
+            }
+        }
+        let speaks = |e: &Endpoint| e.claims.iter().any(|c| Some(c.session) == e.speaker && !c.left);
+        if self.endpoints.get(&cookie).is_some_and(|e| speaks(e)) {
+            self.deliver(cookie);
+        }
     }
 
     fn refuse(&mut self, cookie: u64, reason: Reason) {

@@ -118,7 +118,7 @@ impl Broker {
             e.owner = Rc::clone(&session.owner);
         }
         if granted {
-            // Whoever was sent it has not taken it up, and holds the endpoint no more: a child went on with it.
+            // Whoever was sent its end has returned it, or will, and holds the endpoint no more: a child went on with it.
             self.deliver(opened.cookie);
             return;
         }

@@ -98,8 +98,10 @@ pub struct Endpoint {
     pub reason: Option<Reason>,
     /// The other end.
     pub peer: Option<u64>,
-    /// Its end of the new transport, until somebody has taken it up: who was sent it may leave it to a child.
+    /// Its end of the new transport, as long as nobody was sent it: before the grant, and when it was returned.
     pub end: Option<OwnedFd>,
+    /// `SO_COOKIE` of that end.
+    pub end_cookie: Option<u64>,
     /// Bytes that went over TCP in each direction, once it switched.
     pub offsets: [Option<u64>; 2],
     /// When it was final.
@@ -125,6 +127,7 @@ impl Endpoint {
             reason: None,
             peer: None,
             end: None,
+            end_cookie: None,
             offsets: [None; 2],
             finished: None,
             ended: None,

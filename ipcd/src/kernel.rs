@@ -36,6 +36,11 @@ pub fn u64_option(fd: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<u64> 
     }
 }
 
+/// `SO_COOKIE`: the number that names a socket on this host.
+pub fn cookie(fd: BorrowedFd<'_>) -> Option<u64> {
+    u64_option(fd, libc::SOL_SOCKET, libc::SO_COOKIE).ok()
+}
+
 /// setsockopt of an int.
 pub fn set_int_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
     // SAFETY: the pointer and the length describe `value`, which outlives the call.

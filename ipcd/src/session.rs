@@ -89,9 +89,9 @@ impl Session {
     }
 
     /// Sends a message, or lets it wait behind those that wait already, up to a limit.
-    pub fn send(&mut self, message: ToShim, fd: Option<OwnedFd>, limit: usize) -> Sent {
+    pub fn send(&mut self, message: ToShim, mut fd: Option<OwnedFd>, limit: usize) -> Sent {
         if self.outbox.is_empty() {
-            match self.put(message, fd.as_ref()) {
+            match self.put(message, &mut fd) {
                 Sent::Slow => {}
                 sent => return sent,
             }
@@ -106,8 +106,8 @@ impl Session {
 
     /// Sends what waits, as far as the socket takes it.
     pub fn flush(&mut self) -> Sent {
-        while let Some((message, fd)) = self.outbox.pop_front() {
-            match self.put(message, fd.as_ref()) {
+        while let Some((message, mut fd)) = self.outbox.pop_front() {
+            match self.put(message, &mut fd) {
                 // Without its grant the client stays on TCP, and its peer sees the transport end.
                 Sent::Yes | Sent::TooManyFds => {}
                 Sent::Gone => return Sent::Gone,
@@ -125,9 +125,13 @@ impl Session {
         !self.outbox.is_empty()
     }
 
-    fn put(&self, message: ToShim, fd: Option<&OwnedFd>) -> Sent {
-        let sent = outcome(record::send(&self.link.socket, message.encode().as_bytes(), fd.map(AsFd::as_fd)));
+    /// A descriptor that was sent is closed here before the client can know of it: an end of a new transport that has been
+    /// taken up is nobody's but the client's, so that its closing is seen at once, whatever ipcd does.
+    fn put(&self, message: ToShim, fd: &mut Option<OwnedFd>) -> Sent {
+        let carried = fd.as_ref().map(AsFd::as_fd);
+        let sent = outcome(record::send(&self.link.socket, message.encode().as_bytes(), carried));
         if sent == Sent::Yes {
+            drop(fd.take());
             self.page.sent();
         }
         sent

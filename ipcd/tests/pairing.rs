@@ -61,25 +61,49 @@ fn a_stream_is_paired_and_bytes_cross_the_transport() {
 }
 
 #[test]
-fn a_child_that_goes_on_is_sent_the_same_end_unless_it_was_taken_up() {
+fn a_child_that_goes_on_is_sent_the_end_that_its_parent_returns() {
     let daemon = Daemon::start(&[]);
     let (client, parent) = (Shim::new(&daemon, "client"), Shim::new(&daemon, "parent"));
     let (c, s) = stream();
     client.prove(&c);
     parent.prove(&s);
     let mut x = UnixStream::from(client.granted(&c));
-    drop(parent.granted(&s));
     x.write_all(b"?").unwrap();
     let child = Shim::new(&daemon, "child");
     child.prove(&s);
+    // What is not that end is not taken for it.
+    parent.returns(&s, s.tcp.as_fd());
+    parent.returns(&s, parent.granted(&s).as_fd());
     let mut y = UnixStream::from(child.granted(&s));
     let mut one = [0; 1];
     y.read_exact(&mut one).unwrap();
-    child.say(ToDaemon::Adopted { cookie: s.cookie() });
-    // Then nobody else has it, and its peer sees the end.
     drop(y);
     x.set_nonblocking(false).unwrap();
     assert_eq!(x.read(&mut one).unwrap(), 0);
+    assert_eq!(daemon.stat("stray_reports"), 1);
+}
+
+#[test]
+fn an_end_that_was_sent_is_the_clients_alone_even_if_ipcd_is_stopped() {
+    for _ in 0..50 {
+        let daemon = Daemon::start(&[]);
+        let (a, b) = (Shim::new(&daemon, "client"), Shim::new(&daemon, "server"));
+        let (c, s) = stream();
+        a.prove(&c);
+        b.prove(&s);
+        // As the shim does: nothing is looked for before the page says so.
+        while a.counted() == 0 {
+            std::hint::spin_loop();
+        }
+        daemon.kill(rustix::process::Signal::STOP);
+        drop(a.granted(&c));
+        daemon.kill(rustix::process::Signal::CONT);
+        let mut y = UnixStream::from(b.granted(&s));
+        daemon.kill(rustix::process::Signal::STOP);
+        y.set_nonblocking(false).unwrap();
+        assert_eq!(y.read(&mut [0]).unwrap(), 0);
+        daemon.kill(rustix::process::Signal::CONT);
+    }
 }
 
 /// Who goes on between the transports, and when it speaks first.

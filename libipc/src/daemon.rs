@@ -207,11 +207,17 @@ pub fn forget_connection() {
     }
 }
 
-/// Takes what ipcd has sent. Costs two loads if that is nothing.
-pub fn collect() {
+/// Whether there may be a record to take. Those that the page does not count are left where they are: ipcd may still have
+/// a copy of the descriptor that one carries.
+fn is_due() -> bool {
     // SAFETY: null, or mapped for ever; an ipcd cannot shrink the file behind it (it is sealed).
     let sent = unsafe { PAGE.load(Acquire).as_ref() }.map(|page| page.load(Acquire));
-    if WELCOMED.load(Acquire) && sent == Some(TAKEN.load(Relaxed)) {
+    !WELCOMED.load(Acquire) || sent != Some(TAKEN.load(Relaxed))
+}
+
+/// Takes what ipcd has sent. Costs two loads if that is nothing.
+pub fn collect() {
+    if !is_due() {
         return;
     }
     let socket = SOCKET.load(Acquire);
@@ -219,7 +225,7 @@ pub fn collect() {
         return;
     }
     let Some(_turn) = turn() else { return };
-    while receive(socket) {}
+    while is_due() && receive(socket) {}
 }
 
 /// Takes one record; false if there was none.
@@ -275,6 +281,7 @@ fn heard(message: ToShim, fd: Option<c_int>, socket: c_int) {
             if let Some(id) = Id::from_token(token)
                 && id.endpoint().birth().cookie == cookie
             {
+                id.local().lent.store(false, Relaxed);
                 endpoint::stay(*id, reason);
             }
         }
@@ -287,10 +294,13 @@ fn heard(message: ToShim, fd: Option<c_int>, socket: c_int) {
 
 fn granted(cookie: u64, token: u64, fd: c_int) {
     let Some(id) = Id::from_token(token) else {
+        // A child may have it, which ipcd knows.
+        report::returned(cookie, fd);
         sys::close(fd);
         return;
     };
     let e = id.endpoint();
+    id.local().lent.store(false, Relaxed);
     if e.birth().cookie != cookie || e.phase() != Phase::Waiting {
         sys::close(fd);
         return;

@@ -10,7 +10,7 @@ use crate::endpoint::{self, Half, Id, sides};
 use crate::guard::NoSignals;
 use crate::offsets::Answer;
 use crate::switch::{self, CONTROL_LEN, Control, Phase, Receiver, Sender, Transport};
-use crate::{adopt, epoll, finish, offsets, park, report, sys};
+use crate::{adopt, epoll, fds, finish, offsets, park, report, sys};
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 const EINTR: sys::Ret = -(libc::EINTR as sys::Ret);
@@ -103,6 +103,16 @@ pub fn mend(id: Id, fd: c_int, rx: Option<&mut Half<Receiver>>, tx: Option<&mut 
     }
 }
 
+/// `n` bytes of the program were read with the receiving half locked, from where it was.
+pub fn took(id: Id, rx: &mut Receiver, n: u64) {
+    let e = id.endpoint();
+    if rx.on == Transport::Tcp && e.sides() & sides::TX_UNIX != 0 {
+        acknowledge(id.local().tcp.load(Acquire));
+    }
+    rx.took(n);
+    e.moved(Direction::Received, n);
+}
+
 /// Publishes what the locked receiving half says. Who waits on the transport that it was on must look again.
 pub fn note_rx(id: Id, rx: &Receiver) {
     if id.endpoint().note_rx(rx) {
@@ -161,6 +171,7 @@ fn leave(id: Id) {
         *tx = Sender { on: Transport::Tcp, ..*tx };
         return;
     }
+    acknowledge(tcp);
     if tx.shut {
         sys::shutdown(unix, libc::SHUT_WR);
     }
@@ -177,6 +188,12 @@ fn push(tcp: c_int) {
             sys::setsockopt(tcp, libc::IPPROTO_TCP, option, &old);
         }
     }
+}
+
+/// Acknowledges what was read from TCP where no answer carries the acknowledgement any more: the peer's next small write
+/// would wait for it (Nagle's algorithm) as long as acknowledgements are put off, 40 ms.
+pub fn acknowledge(tcp: c_int) {
+    sys::setsockopt(tcp, libc::IPPROTO_TCP, libc::TCP_QUICKACK, &1);
 }
 
 /// Takes the step out of Dual, if there is one.
@@ -314,6 +331,17 @@ pub fn readiness(id: Id, events: i16) -> Option<i16> {
     let [tcp, unix] = both.map(|p| p.revents);
     let unix = if control { unix & WRITING } else { with_tcp_hangup(id, unix) };
     Some((tcp | unix) & (events | libc::POLLERR | libc::POLLHUP))
+}
+
+/// Which of `events` hold now on an endpoint that has just left Dual; `fd` is a number of the program's that was it.
+pub fn settled_readiness(id: Id, fd: c_int, events: i16) -> i16 {
+    if !fds::is_number_of(fd, id) {
+        return 0;
+    }
+    let mut now = [pollfd { fd, events, revents: 0 }];
+    sys::ppoll(&mut now, Some(0), None);
+    let revents = now[0].revents;
+    if id.endpoint().phase() == Phase::Final { with_tcp_hangup(id, revents) } else { revents }
 }
 
 /// Whether a reset of the new socket is none of the stream. The kernel resets if the peer left something unread, and that

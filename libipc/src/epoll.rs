@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU32, Ordering::*};
 use libc::{c_int, epoll_event};
 
 use self::table::{EMPTY, MODE, ONESHOT, Registration, Table, locked, table};
-pub use self::table::{hold_over_fork, release_after_fork};
+pub use self::table::{await_moves, hold_over_fork, release_after_fork, revision};
 use crate::dual::{self, READING, WRITING};
 use crate::endpoint::{Id, sides};
 use crate::switch::Phase;
@@ -76,6 +76,7 @@ pub fn enter_dual(id: Id, promise: impl FnOnce() -> bool) -> bool {
     }
     let (unix, side) = (id.local().unix.load(Acquire), id.endpoint().sides());
     for i in t.of(id) {
+        t.begin_moves();
         let Some(r) = t.at(i).copied() else { continue };
         let mask = if r.events & ONESHOT == 0 { Some(!0) } else { fdinfo::epoll_mask(r.epfd, r.fd) };
         let Some(armed) = mask.map(|m| m & !MODE != 0) else {
@@ -102,10 +103,10 @@ pub fn enter_dual(id: Id, promise: impl FnOnce() -> bool) -> bool {
 fn restore_tcp(t: &mut Table, id: Id) {
     let unix = id.local().unix.load(Acquire);
     for i in t.of(id) {
+        t.begin_moves();
         t.remove_unix(i, unix);
         let Some(r) = t.at(i).copied() else { continue };
-        let events = if r.events & ONESHOT != 0 && !r.armed { ONESHOT } else { r.events };
-        modify(r.epfd, r.fd, events, r.data);
+        modify(r.epfd, r.fd, r.program_mask(), r.data);
     }
 }
 
@@ -115,6 +116,7 @@ pub fn update_dual(id: Id) {
     let Some(mut t) = table() else { return };
     let side = id.endpoint().sides();
     for i in t.of(id) {
+        t.begin_moves();
         let Some(r) = t.at(i).copied() else { continue };
         let tag = t.tag(i);
         rearm(side, &r, tag);
@@ -162,6 +164,7 @@ impl Moving {
     pub fn withdraw_tcp(&mut self, id: Id, fd: c_int) {
         let t = &mut self.0;
         for i in t.of(id) {
+            t.begin_moves();
             let Some(r) = t.at(i).copied().filter(|r| r.fd == fd) else { continue };
             if sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_DEL, fd, 0, 0) < 0 {
                 t.remove(id, i);
@@ -173,10 +176,11 @@ impl Moving {
     fn follow(&mut self, id: Id, unix: c_int) {
         let t = &mut self.0;
         for i in t.of(id) {
+            if let Some(r) = t.at(i).copied() {
+                sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_ADD, r.fd, r.program_mask(), r.data);
+            }
+            // After that, so that a thread which looks meanwhile finds one of the two.
             t.remove_unix(i, unix);
-            let Some(r) = t.at(i).copied() else { continue };
-            let events = if r.events & ONESHOT != 0 && !r.armed { ONESHOT } else { r.events };
-            sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_ADD, r.fd, events, r.data);
         }
     }
 }
@@ -328,29 +332,40 @@ fn entry_of_tag(t: &mut Table, low: u32) -> Option<(u32, Registration)> {
     (r.used && u32::from(r.generation) == low >> 17).then_some((index, r))
 }
 
+/// Takes an event of one of a registration's two halves in hand. `None`: it is over, or another thread has it.
+fn take_in_hand(low: u32) -> Option<Registration> {
+    let mut t = table()?;
+    let (index, r) = entry_of_tag(&mut t, low)?;
+    if r.events & ONESHOT != 0 {
+        if !r.armed || r.judged {
+            return None;
+        }
+        t.at(index)?.judged = true;
+    }
+    Some(r)
+}
+
 fn judge_dual(low: u32, batch: u32) -> Verdict {
-    let Some(r) = table().and_then(|mut t| entry_of_tag(&mut t, low)).map(|(_, r)| r) else { return Verdict::Drop };
+    let Some(r) = take_in_hand(low) else { return Verdict::Drop };
     let Some(id) = (Id { index: r.endpoint }).pin() else { return Verdict::Drop };
-    let ready = match dual::readiness(*id, to_poll(r.events)) {
-        Some(ready) => ready as u16 as u32,
-        // Final or back on TCP by now: the registration was made anew and will report by itself.
-        None => return Verdict::Drop,
-    };
+    let asked = to_poll(r.events);
+    let ready = dual::readiness(*id, asked).unwrap_or_else(|| dual::settled_readiness(*id, r.fd, asked));
+    let ready = ready as u16 as u32;
     let Some(mut t) = table() else { return Verdict::Drop };
     let Some((index, r)) = entry_of_tag(&mut t, low) else { return Verdict::Drop };
-    if id.endpoint().phase() != Phase::Dual {
-        return Verdict::Drop;
-    }
-    if r.events & ONESHOT != 0 {
-        if !r.armed {
-            return Verdict::Drop;
-        }
+    if r.judged {
         let armed = ready == 0;
         if let Some(entry) = t.at(index) {
-            entry.armed = armed;
+            (entry.armed, entry.judged) = (armed, false);
         }
         let tag = t.tag(index);
-        rearm(id.endpoint().sides(), &Registration { armed, ..r }, tag);
+        let r = Registration { armed, ..r };
+        match id.endpoint().phase() {
+            Phase::Dual => rearm(id.endpoint().sides(), &r, tag),
+            // Made anew as one that has fired.
+            _ if armed => drop(modify(r.epfd, r.fd, r.events, r.data)),
+            _ => {}
+        }
     }
     let reported = t.at(index).is_none_or(|r| core::mem::replace(&mut r.batch, batch) == batch);
     if ready == 0 || reported { Verdict::Drop } else { Verdict::Replace(epoll_event { events: ready, u64: r.data }) }

@@ -88,6 +88,11 @@ pub fn released(id: Id) {
         // The last call ended after the last number was closed, and has left bytes: TCP would reset.
         sys::disconnect(l.tcp.load(Acquire));
     }
+    let grant = l.grant.load(Acquire);
+    if grant >= 0 && !last {
+        // Whoever goes on with the endpoint can take it up.
+        report::returned(e.birth().cookie, grant);
+    }
     for slot in [&l.tcp, &l.unix, &l.grant] {
         let fd = slot.swap(-1, SeqCst);
         if fd >= 0 {

@@ -39,6 +39,8 @@ fn tell_opened(id: Id, fd: c_int) -> bool {
 fn tell(id: Id, message: &ToDaemon, tcp: Option<c_int>, told: u8) -> bool {
     flush_closed();
     let (e, connection) = (id.endpoint(), connection());
+    // Before it can be answered.
+    id.local().lent.fetch_or(tcp.is_some(), Relaxed);
     let sent = send(message, tcp);
     if sent {
         id.local().claimed.store(connection, Relaxed);
@@ -134,6 +136,11 @@ pub fn stayed(id: Id, reason: Reason) {
         let _ = if reason == Reason::Closed { tell_opened(id, fd) } else { offer(id, tcp_fd(id, fd), [None; 2]) };
     }
     send(&ToDaemon::Stayed { cookie: id.endpoint().birth().cookie, reason }, None);
+}
+
+/// Gives back the end of a new transport that was granted for an endpoint which this process does not have any more.
+pub fn returned(cookie: u64, end: c_int) {
+    send(&ToDaemon::Returned { cookie }, Some(end));
 }
 
 /// Tells ipcd that this process has the endpoint no more; `last`: that nobody has.

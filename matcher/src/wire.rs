@@ -10,7 +10,7 @@ use crate::addr::{Addr, Tuple};
 use crate::reason::Reason;
 
 /// The protocol spoken here. A peer with another version is refused with [`ErrorCode::Version`].
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 /// No record is longer than this many bytes.
 pub const MAX_MESSAGE: usize = 160;
 /// Bytes of a direction's prefix hash (SHA-256, FIPS 180-4).
@@ -170,6 +170,12 @@ pub enum ToDaemon {
     },
     /// The program closed its last descriptor of the endpoint, which a process that it forked or executed still has.
     Left {
+        /// The endpoint.
+        cookie: u64,
+    },
+    /// The process was granted an endpoint that it does not have any more; carries the end of the new transport
+    /// (SCM_RIGHTS) for the process that has it.
+    Returned {
         /// The endpoint.
         cookie: u64,
     },
@@ -383,6 +389,7 @@ impl ToDaemon {
             ToDaemon::Stayed { cookie, reason } => *Record::new(7).u64(*cookie).put(&[*reason as u8]),
             ToDaemon::Closed { cookie } => *Record::new(8).u64(*cookie),
             ToDaemon::Left { cookie } => *Record::new(10).u64(*cookie),
+            ToDaemon::Returned { cookie } => *Record::new(12).u64(*cookie),
             ToDaemon::Query(q) => *Record::new(9).put(&[*q as u8]),
         }
     }
@@ -406,6 +413,7 @@ impl ToDaemon {
             }),
             10 => ToDaemon::Left { cookie: r.u64()? },
             11 => ToDaemon::Offer { opened: r.opened()?, hashes: [r.hash()?, r.hash()?] },
+            12 => ToDaemon::Returned { cookie: r.u64()? },
             tag => return Err(Error::UnknownTag(tag)),
         };
         r.end(message)

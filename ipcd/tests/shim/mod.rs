@@ -71,8 +71,12 @@ impl Daemon {
     }
 
     pub fn signal(&mut self, signal: rustix::process::Signal) -> Option<i32> {
-        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+        self.kill(signal);
         self.wait()
+    }
+
+    pub fn kill(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
     pub fn wait(&mut self) -> Option<i32> {
@@ -185,6 +189,11 @@ impl Shim {
     pub fn prove(&self, end: &End) {
         let direction = if end.opened.role == Role::Connected { Direction::Sent } else { Direction::Received };
         self.offer(end, direction.alone([7; 32]), end.tcp.as_fd());
+    }
+
+    /// An end of the new transport that was granted, or what is said to be it.
+    pub fn returns(&self, end: &End, transport: BorrowedFd<'_>) {
+        self.record(ToDaemon::Returned { cookie: end.cookie() }.encode().as_bytes(), &[transport]).unwrap();
     }
 
     /// The next message, or nothing at the end of the conversation.

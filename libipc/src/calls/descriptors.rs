@@ -36,17 +36,19 @@ pub unsafe fn close(fd: c_int) -> c_int {
 
 /// The program closes a number. If it is the last one, the peer must see of it what the kernel would show.
 fn leaving(fd: c_int) {
-    let Some((id, kind)) = fds::lookup(fd).filter(|(_, kind)| *kind != Kind::Stay) else { return };
+    let Some((id, kind)) = fds::lookup(fd) else { return };
     let (e, l) = (id.endpoint(), id.local());
+    if kind == Kind::Stay && !l.lent.load(Relaxed) {
+        return;
+    }
     let used = kind == Kind::Active && keep_for_calls(*id, fd);
     if used || l.fds.load(SeqCst) != 1 || !id.holders().is_sole() {
         return;
     }
     let unix = l.unix.load(Acquire);
     let (tcp, unread) = match (kind, e.phase()) {
-        // ipcd may still have a copy of the socket (it asked the kernel about it and has not answered): the end must
-        // not wait for ipcd.
-        (Kind::Active, Phase::Waiting) if l.grant.load(Acquire) < 0 => {
+        // ipcd may still have a copy of the socket: the end must not wait for ipcd.
+        (Kind::Active, Phase::Waiting) | (Kind::Stay, _) if l.lent.load(Relaxed) => {
             epoll::withdraw(*id, fd);
             (fd, has_unread(fd))
         }
@@ -64,7 +66,7 @@ fn leaving(fd: c_int) {
     match unread || aborts(tcp) {
         true => drop(sys::disconnect(tcp)),
         // Both halves: what the peer writes from now on is answered with a reset, as by a socket that is closed.
-        false if kind == Kind::Active => drop(sys::shutdown(tcp, libc::SHUT_RDWR)),
+        false if kind != Kind::Final => drop(sys::shutdown(tcp, libc::SHUT_RDWR)),
         false => {}
     }
 }

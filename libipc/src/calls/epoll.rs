@@ -9,6 +9,9 @@ use crate::guard::{Errno, as_libc};
 use crate::hooks::real;
 use crate::{park, sys};
 
+/// How often a wait that found nothing looks once more because registrations moved meanwhile.
+const LOOKS: u32 = 16;
+
 /// The events of epoll_wait that the program gets to see; returns how many.
 fn filter(epfd: c_int, events: &mut [epoll_event]) -> usize {
     let batch = epoll::batch();
@@ -38,19 +41,27 @@ fn epoll_with(
 ) -> c_int {
     let mut left = None;
     let mut deadline = None;
+    let mut looks = LOOKS;
     loop {
         // Only a wait that may have to go on needs to know when it began.
         if left.is_none() && timeout != Some(0) && epoll::in_use() {
             deadline = timeout.map(|t| sys::now().saturating_add(t));
         }
+        let before = epoll::revision();
         let r = wait(left);
-        if r <= 0 || !epoll::in_use() {
+        if r < 0 || !epoll::in_use() {
             return r;
         }
         let _errno = Errno::keep();
-        // SAFETY: the kernel has just written `r` events there.
-        let kept = filter(epfd, unsafe { core::slice::from_raw_parts_mut(events, r as usize) });
-        if kept > 0 || timeout == Some(0) {
+        let kept = match r {
+            0 => 0,
+            // SAFETY: the kernel has just written `r` events there.
+            _ => filter(epfd, unsafe { core::slice::from_raw_parts_mut(events, r as usize) }),
+        };
+        // Nothing, though something may be ready whose registration was between two sockets when the kernel looked?
+        let again = kept == 0 && looks > 0 && epoll::await_moves(before);
+        looks -= u32::from(again);
+        if kept > 0 || !again && (r == 0 || timeout == Some(0)) {
             return kept as c_int;
         }
         if deadline.is_none() {

@@ -266,8 +266,7 @@ impl Call<'_> {
     }
 
     fn account(&self, rx: &mut Guard<'_, Receiver>, n: usize) {
-        rx.state.took(n as u64);
-        self.id.endpoint().moved(Direction::Received, n as u64);
+        dual::took(self.id, &mut rx.state, n as u64);
         if rx.prefix.wants() {
             match self.flags & libc::MSG_TRUNC {
                 0 => self.cursor.each_piece(n, |bytes| rx.prefix.feed(bytes, crate::daemon::prefix_bytes())),

@@ -110,8 +110,11 @@ impl Poll<'_> {
         for (p, kernel) in self.fds.iter_mut().zip(reported) {
             p.revents = match fds::lookup(p.fd) {
                 Some((id, Kind::Active)) if matches!(id.endpoint().phase(), Phase::Dual | Phase::Final) => {
-                    // Not Dual any more: the next round watches the descriptor itself.
-                    dual::readiness(*id, p.events).unwrap_or(0)
+                    dual::readiness(*id, p.events).unwrap_or_else(|| dual::settled_readiness(*id, p.fd, p.events))
+                }
+                // Watched by way of another socket, and settled since.
+                Some((id, _)) if kernel.fd != p.fd => {
+                    dual::settled_readiness(*id, p.fd, p.events) | kernel.revents & (POLLHUP | libc::POLLERR)
                 }
                 _ => kernel.revents,
             };

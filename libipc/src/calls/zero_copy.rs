@@ -240,8 +240,7 @@ fn take(id: Id, fd: c_int, len: usize, step: impl Fn(c_int, usize) -> sys::Ret) 
         }
     }
     if r > 0 {
-        rx.state.took(r as u64);
-        e.moved(Direction::Received, r as u64);
+        dual::took(id, &mut rx.state, r as u64);
         glimpse.tell(&mut rx.prefix, r as usize);
         e.prefix_moved(Direction::Received, &rx.prefix);
         dual::note_rx(id, &rx.state);

@@ -39,6 +39,8 @@ pub struct Local {
     pub claimed: AtomicU32,
     /// `SO_COOKIE` of the new socket, once final.
     pub unix_cookie: AtomicU64,
+    /// ipcd was passed the TCP socket and has not answered: it may have a copy of it.
+    pub lent: AtomicBool,
     /// The program waits for it with poll or select.
     pub polled: AtomicBool,
     /// The first epoll registration (an index of the pool in `epoll`), plus one.
@@ -231,6 +233,7 @@ fn begin_local(id: Id) {
     l.fds.store(0, Relaxed);
     l.registrations.store(0, Relaxed);
     l.polled.store(false, Relaxed);
+    l.lent.store(false, Relaxed);
     l.patience.store(PATIENCE, Relaxed);
     l.unix_cookie.store(0, Relaxed);
     l.claimed.store(0, Relaxed);

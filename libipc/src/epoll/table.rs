@@ -1,7 +1,7 @@
 //! The table of registrations: which endpoint the program has registered where, with which mask and data.
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 
 use libc::c_int;
 
@@ -31,12 +31,22 @@ pub struct Registration {
     pub generation: u16,
     /// A one-shot registration that has not fired since it was last armed.
     pub armed: bool,
+    /// A thread has an event of a one-shot registration in hand, and has not found out yet whether it fires.
+    pub judged: bool,
     pub used: bool,
     /// The last batch of events in which it was reported: its second transport adds nothing to that.
     pub batch: u32,
     /// Next of the endpoint, and next in the bucket or in the free list: index plus one.
     pub next: u32,
     pub next_alike: u32,
+}
+
+impl Registration {
+    /// The mask with which it is registered where the kernel's registration is the program's.
+    pub fn program_mask(&self) -> u32 {
+        let quiet = self.events & ONESHOT != 0 && (!self.armed || self.judged);
+        if quiet { ONESHOT } else { self.events }
+    }
 }
 
 struct Pool {
@@ -60,6 +70,7 @@ pub const EMPTY: Registration = Registration {
     endpoint: 0,
     generation: 0,
     armed: false,
+    judged: false,
     used: false,
     batch: 0,
     next: 0,
@@ -75,8 +86,27 @@ static HELD_OVER_FORK: AtomicBool = AtomicBool::new(false);
 /// The locked table. Fields drop in this order: signals come back after the lock is free.
 pub struct Table {
     pool: &'static mut Pool,
+    moves: bool,
     _held: Held<'static>,
     _no_signals: Option<NoSignals>,
+}
+
+/// Counts the times that the kernel's registrations began to move between two sockets, and were moved: odd in between.
+static REVISION: AtomicU32 = AtomicU32::new(0);
+
+/// See [`await_moves`].
+pub fn revision() -> u32 {
+    REVISION.load(SeqCst)
+}
+
+/// Whether registrations may have been between two sockets since `before` was the revision: what the kernel said
+/// meanwhile may lack one that is ready. Waits until they are moved.
+pub fn await_moves(before: u32) -> bool {
+    let moved = before & 1 != 0 || revision() != before;
+    if moved {
+        drop(table());
+    }
+    moved
 }
 
 pub fn table() -> Option<Table> {
@@ -86,7 +116,15 @@ pub fn table() -> Option<Table> {
 pub fn locked(no_signals: Option<NoSignals>) -> Option<Table> {
     let held = LOCK.lock()?;
     // SAFETY: the lock is held for the life of the reference.
-    Some(Table { pool: unsafe { &mut *REGISTRATIONS.0.get() }, _held: held, _no_signals: no_signals })
+    Some(Table { pool: unsafe { &mut *REGISTRATIONS.0.get() }, moves: false, _held: held, _no_signals: no_signals })
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if self.moves {
+            REVISION.fetch_add(1, SeqCst);
+        }
+    }
 }
 
 /// Keeps the table consistent for the child of a fork.
@@ -110,6 +148,14 @@ fn bucket(epfd: c_int, data: u64) -> usize {
 }
 
 impl Table {
+    /// From here on until the table is let go the kernel's registrations are not all in place.
+    pub fn begin_moves(&mut self) {
+        if !self.moves {
+            self.moves = true;
+            REVISION.fetch_add(1, SeqCst);
+        }
+    }
+
     pub fn at(&mut self, index: u32) -> Option<&mut Registration> {
         self.pool.entries.get_mut((index as usize).wrapping_sub(1))
     }
@@ -206,7 +252,7 @@ impl Table {
     pub fn change(&mut self, index: u32, events: u32, data: u64) -> Option<()> {
         let old = self.at(index)?;
         if old.data == data {
-            (old.events, old.armed) = (events, true);
+            (old.events, old.armed, old.judged) = (events, true, false);
             return Some(());
         }
         let epfd = old.epfd;
@@ -214,7 +260,7 @@ impl Table {
         let bucket = bucket(epfd, data);
         let next_alike = core::mem::replace(self.pool.buckets.get_mut(bucket)?, index);
         let entry = self.at(index)?;
-        *entry = Registration { events, data, next_alike, armed: true, ..*entry };
+        *entry = Registration { events, data, next_alike, armed: true, judged: false, ..*entry };
         Some(())
     }
 
