@@ -1,5 +1,7 @@
 //! Which results are the same, and the differences that have a name.
 
+use std::collections::BTreeSet;
+
 use super::events::{self, Events};
 use super::execute::{BLOCKED, LATE};
 use super::program::{End, Program, Step, verb};
@@ -98,6 +100,7 @@ const RULES: &[Rule] = &[
         name: "a wait past the C library between the transports",
         holds: |c| c.between && c.words[0].starts_with("raw") && c.events().is_some(),
     },
+    Rule { name: "a signal of room that TCP does not send", holds: |c| c.has_more_signals_of_room() },
     Rule {
         name: "signals come from TCP alone between the transports",
         holds: |c| c.between && (c.is("signals") || c.is("sigwait")),
@@ -170,6 +173,19 @@ impl Case<'_> {
     fn peeks(&self) -> bool {
         let flags = self.words.get(4).and_then(|word| word.parse::<i32>().ok()).unwrap_or_default();
         self.is("recv") && self.words[1].starts_with("recv") && flags & libc::MSG_PEEK != 0
+    }
+
+    /// Whether everything that TCP signals was signalled, and what there was beyond that is room, or does not say what.
+    fn has_more_signals_of_room(&self) -> bool {
+        let signals = |result: &str| match result {
+            BLOCKED => BTreeSet::new(),
+            _ => result.split(' ').skip(1).map(str::to_owned).collect(),
+        };
+        let (native, shim): (BTreeSet<String>, BTreeSet<String>) = (signals(self.native), signals(self.shim));
+        let is_room = |signal: &String| signal.rsplit(':').next().is_some_and(events::is_room);
+        (self.is("signals") || self.is("sigwait"))
+            && shim.is_superset(&native)
+            && shim.difference(&native).all(|signal| !signal.contains(':') || is_room(signal))
     }
 
     fn step_is(&self, end: End, calls: &[&str]) -> bool {

@@ -54,6 +54,11 @@ pub fn hold(whole: &Events, part: &Events) -> bool {
     part.iter().all(|(name, flags)| whole.get(name).is_some_and(|all| all.is_superset(flags)))
 }
 
+/// Whether all of these flags say that something can be written.
+pub fn is_room(flags: &str) -> bool {
+    flags.split('|').all(|flag| ROOM.contains(&flag))
+}
+
 /// Without what says that something can be written.
 pub fn without_room(events: &Events) -> Events {
     let kept = |flags: &BTreeSet<String>| flags.iter().filter(|f| !ROOM.contains(&f.as_str())).cloned().collect();
