@@ -35,6 +35,9 @@ fn main() {
     compile(&["victims/libraries/sockets.c".into()], &library, &["-O1", "-shared", "-fPIC"]);
     let cat = out.join("cat-static");
     compile(&["victims/programs/cat.c".into()], &cat, &["-O1", "-static"]);
+    let hold = out.join("hold-static");
+    compile(&["victims/programs/hold.c".into()], &hold, &["-O1", "-static"]);
+    println!("cargo:rustc-env=VICTIM_STATIC_HOLD={}", hold.display());
     println!("cargo:rustc-env=VICTIM_STATIC_CAT={}", cat.display());
     println!("cargo:rustc-env=VICTIM_LIBRARY={}", library.display());
     println!("cargo:rustc-env=VICTIM={}", plain.display());

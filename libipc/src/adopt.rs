@@ -132,6 +132,9 @@ fn promise(id: Id, fd: c_int, read: u64, written: u64) -> Result<(), Option<Reas
     if !seen && fdinfo::is_watched_unseen(fd) {
         return Err(Some(Reason::UnseenWait));
     }
+    if sys::fcntl(fd, libc::F_GETFL, 0) & libc::O_ASYNC as sys::Ret != 0 {
+        return Err(Some(Reason::SignalDriven));
+    }
     if options::keep_on_tcp(fd) {
         return Err(Some(Reason::Option));
     }

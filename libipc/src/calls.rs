@@ -1,7 +1,9 @@
 //! What the interposed calls do when the descriptor is ours, a module per group of calls.
 
+pub mod arrivals;
 pub mod block;
 pub mod connect;
+pub mod control;
 pub mod descriptors;
 pub mod epoll;
 pub mod exec;

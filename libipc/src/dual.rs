@@ -75,8 +75,7 @@ pub fn hear_locked(id: Id, rx: &mut Receiver) {
 
 /// Whether the next thing to read is the end of the stream, or an error. Not read: an error would be taken from the program.
 pub fn has_ended(socket: c_int) -> bool {
-    let mut end = [pollfd { fd: socket, events: libc::POLLRDHUP, revents: 0 }];
-    sys::ppoll(&mut end, Some(0), None) != 0 && !sys::ioctl_int(socket, libc::FIONREAD as u32).is_ok_and(|n| n > 0)
+    sys::poll_now(socket, libc::POLLRDHUP) != 0 && !sys::ioctl_int(socket, libc::FIONREAD as u32).is_ok_and(|n| n > 0)
 }
 
 /// Counts anew what a call left uncounted whose process died in it. `fd` is the program's descriptor.
@@ -338,9 +337,7 @@ pub fn settled_readiness(id: Id, fd: c_int, events: i16) -> i16 {
     if !fds::is_number_of(fd, id) {
         return 0;
     }
-    let mut now = [pollfd { fd, events, revents: 0 }];
-    sys::ppoll(&mut now, Some(0), None);
-    let revents = now[0].revents;
+    let revents = sys::poll_now(fd, events);
     if id.endpoint().phase() == Phase::Final { with_tcp_hangup(id, revents) } else { revents }
 }
 
@@ -361,9 +358,7 @@ pub fn with_tcp_hangup(id: Id, revents: i16) -> i16 {
     if revents & libc::POLLHUP == 0 {
         return revents;
     }
-    let mut tcp = [pollfd { fd: id.local().tcp.load(Acquire), events: 0, revents: 0 }];
-    sys::ppoll(&mut tcp, Some(0), None);
-    let tcp = tcp[0].revents & OVER;
+    let tcp = sys::poll_now(id.local().tcp.load(Acquire), 0) & OVER;
     let reset = revents & libc::POLLERR != 0 && tcp & libc::POLLHUP == 0 && !is_false_reset(id);
     let own = match id.endpoint().sides() & sides::TX_SHUT != 0 {
         _ if reset => OVER,

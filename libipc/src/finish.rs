@@ -9,9 +9,11 @@ use crate::guard::NoSignals;
 use crate::switch::Phase;
 use crate::{confine, dual, epoll, family, fds, report, sys};
 
-/// fcntl(2): which signal tells of readiness.
+/// fcntl(2): which signal tells of readiness, and whom: a kind (thread, process, group) and its number.
 const F_SETSIG: c_int = 10;
 const F_GETSIG: c_int = 11;
+const F_SETOWN_EX: c_int = 15;
+const F_GETOWN_EX: c_int = 16;
 
 /// Puts the new socket over every descriptor number that this process has of the endpoint. Each process of a family
 /// does this when it next meets the endpoint.
@@ -53,17 +55,29 @@ fn replace(id: Id, fd: c_int, unix: c_int, registrations: &mut epoll::Moving) ->
     registrations.withdraw_tcp(id, fd);
     let cloexec = sys::fcntl(fd, libc::F_GETFD, 0) & libc::FD_CLOEXEC as isize != 0;
     sys::dup3(unix, fd, if cloexec { libc::O_CLOEXEC } else { 0 });
+    let all = flags(id.local().tcp.load(Acquire));
+    if all & libc::O_ASYNC != 0 {
+        // The signal names the number under which it was asked for (si_fd).
+        sys::fcntl(fd, libc::F_SETFL, all as usize);
+    }
     fds::Kind::Final
 }
 
 /// What the program has set on its socket, as far as it acts on the new one.
 fn copy_settings(tcp: c_int, unix: c_int) {
-    sys::fcntl(unix, libc::F_SETFL, sys::fcntl(tcp, libc::F_GETFL, 0).max(0) as usize);
-    let owner = sys::fcntl(tcp, libc::F_GETOWN, 0);
-    if owner != 0 && owner > -4096 {
-        sys::fcntl(unix, libc::F_SETOWN, owner as usize);
-        sys::fcntl(unix, F_SETSIG, sys::fcntl(tcp, F_GETSIG, 0).max(0) as usize);
+    sys::fcntl(unix, libc::F_SETFL, (flags(tcp) & !libc::O_ASYNC) as usize);
+    let (mut owner, signal) = ([0 as c_int; 2], sys::fcntl(tcp, F_GETSIG, 0));
+    let place = owner.as_mut_ptr() as usize;
+    if sys::fcntl(tcp, F_GETOWN_EX, place) == 0 && owner[1] != 0 {
+        sys::fcntl(unix, F_SETOWN_EX, place);
     }
+    if signal > 0 {
+        sys::fcntl(unix, F_SETSIG, signal as usize);
+    }
+}
+
+fn flags(fd: c_int) -> c_int {
+    sys::fcntl(fd, libc::F_GETFL, 0).max(0) as c_int
 }
 
 /// The process has no descriptor of the endpoint and no call in progress on it: everything that was kept for it goes.

@@ -241,6 +241,8 @@ hooks! {
         => spawn::posix_spawn;
     posix_spawnp(pid: *mut pid_t, name: Name, actions: Actions, attr: Attributes, argv: List, env: List) -> c_int
         => spawn::posix_spawnp;
+    posix_spawn_file_actions_adddup2(actions: *mut libc::posix_spawn_file_actions_t, fd: c_int, new: c_int) -> c_int
+        => spawn::adddup2;
     system(command: Name) -> c_int => spawn::system;
     popen(command: Name, mode: Name) -> *mut FILE => spawn::popen;
     pclose(pipe: *mut FILE) -> c_int => spawn::pclose;

@@ -130,6 +130,23 @@ pub fn getsockopt<T: Copy>(fd: c_int, level: c_int, name: c_int) -> Result<T, Re
     if r < 0 { Err(r) } else { Ok(unsafe { value.assume_init() }) }
 }
 
+/// Reads what the program points to, which the kernel checks (EFAULT).
+pub fn read_from<T: Copy>(place: *const T) -> Result<T, Ret> {
+    let mut value = MaybeUninit::<T>::zeroed();
+    let own = libc::iovec { iov_base: value.as_mut_ptr().cast(), iov_len: size_of::<T>() };
+    let its = libc::iovec { iov_base: place.cast_mut().cast(), iov_len: size_of::<T>() };
+    let r = call!(libc::SYS_process_vm_readv, getpid(), &raw const own, 1, &raw const its, 1, 0);
+    // SAFETY: zeroed or read whole, and every T used here (structs of integers) is valid for any bit pattern.
+    if r == size_of::<T>() as Ret { Ok(unsafe { value.assume_init() }) } else { Err(r.min(-1)) }
+}
+
+/// Writes where the program points to, which the kernel checks (EFAULT).
+pub fn write_to<T: Copy>(place: *mut T, value: &T) -> Ret {
+    let own = libc::iovec { iov_base: (&raw const *value).cast_mut().cast(), iov_len: size_of::<T>() };
+    let its = libc::iovec { iov_base: place.cast(), iov_len: size_of::<T>() };
+    call!(libc::SYS_process_vm_writev, getpid(), &raw const own, 1, &raw const its, 1, 0)
+}
+
 pub fn setsockopt<T: Copy>(fd: c_int, level: c_int, name: c_int, value: &T) -> Ret {
     call!(libc::SYS_setsockopt, fd, level, name, &raw const *value, size_of::<T>())
 }
@@ -164,6 +181,13 @@ pub fn ppoll(fds: &mut [pollfd], timeout: Option<u64>, mask: Option<&u64>) -> Re
     };
     let mask = mask.map_or(null(), |m| &raw const *m);
     call!(libc::SYS_ppoll, fds.as_mut_ptr(), fds.len(), t, mask, 8)
+}
+
+/// Which of `events` hold for a descriptor at this moment, and ERR, HUP and NVAL.
+pub fn poll_now(fd: c_int, events: i16) -> i16 {
+    let mut one = [pollfd { fd, events, revents: 0 }];
+    ppoll(&mut one, Some(0), None);
+    one[0].revents
 }
 
 /// Replaces the calling thread's signal mask and returns the old one.
@@ -218,6 +242,16 @@ pub fn read(fd: c_int, buf: &mut [u8]) -> Ret {
 pub fn epoll_ctl(epfd: c_int, op: c_int, fd: c_int, events: u32, data: u64) -> Ret {
     let event = libc::epoll_event { events, u64: data };
     call!(libc::SYS_epoll_ctl, epfd, op, fd, &raw const event)
+}
+
+pub fn epoll_create() -> Ret {
+    call!(libc::SYS_epoll_create1, libc::EPOLL_CLOEXEC)
+}
+
+/// Takes an event that is there, and throws it away.
+pub fn epoll_look(epfd: c_int) {
+    let mut event = MaybeUninit::<libc::epoll_event>::uninit();
+    call!(libc::SYS_epoll_pwait, epfd, event.as_mut_ptr(), 1, 0, null::<u64>(), 8);
 }
 
 /// Sleeps while the word is `expected`; true if nobody woke it for 20 ms.

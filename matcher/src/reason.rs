@@ -67,6 +67,8 @@ reasons! {
     Confined = 17, "confined";
     /// The program wrote many small pieces in one direction, which TCP gathers (`ipcd serve --small-writes`).
     SmallWrites = 18, "small-writes";
+    /// The program has asked for signals when the descriptor is ready (O_ASYNC), which only one socket can send.
+    SignalDriven = 19, "signal-driven";
 
     // Decided by ipcd.
     /// No endpoint of this host reported the mirrored four-tuple in time: the peer is remote or has no libipc.

@@ -9,6 +9,8 @@ pub const VICTIM: &str = env!("VICTIM");
 pub const VICTIM_FORTIFIED: &str = env!("VICTIM_FORTIFIED");
 /// A cat that is linked statically.
 pub const STATIC_CAT: &str = env!("VICTIM_STATIC_CAT");
+/// What has a connection and does with it as it is told, linked statically.
+pub const STATIC_HOLD: &str = env!("VICTIM_STATIC_HOLD");
 /// A library that uses TCP on its own account.
 pub const LIBRARY: &str = env!("VICTIM_LIBRARY");
 

@@ -24,8 +24,8 @@ pub const ALL: [Layout; 3] = [Layout::Warm, Layout::OneProcess, Layout::Cold];
 pub struct Case {
     name: &'static str,
     args: Vec<&'static str>,
-    layouts: Vec<Layout>,
-    allowed: Vec<&'static str>,
+    pub(crate) layouts: Vec<Layout>,
+    pub(crate) allowed: Vec<&'static str>,
     differences: Vec<(&'static str, &'static str)>,
     limit: Duration,
 }
@@ -133,7 +133,11 @@ pub fn held_ports(mark: &str) -> Option<Vec<u16>> {
 /// Panics, with all there is to know, unless the program ended well.
 pub fn assert_passed(outcome: &Outcome, program: &Program, mode: Mode) {
     if !outcome.passed() {
-        let daemon = mode.daemon().map(|d| d.ls().to_string().chars().take(4000).collect::<String>());
+        let daemon = mode.daemon().map(|d| {
+            // A case may have stopped it.
+            d.signal(libc::SIGCONT);
+            d.ls().to_string().chars().take(4000).collect::<String>()
+        });
         panic!(
             "failed ({:?}): {}\nstderr: {}\nlast lines: {:#?}\n{}\nls: {}",
             outcome.status,
@@ -146,15 +150,17 @@ pub fn assert_passed(outcome: &Outcome, program: &Program, mode: Mode) {
     }
 }
 
-/// Panics with the lines that differ.
+/// Panics with the first lines that differ.
 pub fn assert_same(native: &Outcome, other: &Outcome, program: &Program, mode: Mode) {
     if native.lines == other.lines {
         return;
     }
     let mut text = String::new();
+    let mut shown = 0;
     for i in 0..native.lines.len().max(other.lines.len()) {
         let (a, b) = (native.lines.get(i), other.lines.get(i));
-        if a != b {
+        if a != b && shown < 20 {
+            shown += 1;
             let none = String::from("(nothing)");
             text += &format!("  native: {}\n  here:   {}\n", a.unwrap_or(&none), b.unwrap_or(&none));
         }

@@ -25,6 +25,18 @@ pub struct Options {
     pub env: Vec<(String, String)>,
 }
 
+impl Options {
+    /// Streams move as soon as they can.
+    pub fn earliest() -> Options {
+        Options { prefix: Some(1), ..Options::default() }
+    }
+
+    /// What an `ipcd serve` that was told nothing asks of a stream.
+    pub fn usual() -> Options {
+        Options { patience: 32, ..Options::default() }
+    }
+}
+
 /// A directory that only we may enter, removed on drop.
 pub struct PrivateDir(PathBuf);
 
@@ -116,6 +128,16 @@ impl Daemon {
         // SAFETY: the process is our child and not yet waited for, so the number is still its own.
         let sent = unsafe { libc::kill(self.pid(), signal) };
         assert_eq!(sent, 0, "signal {signal} to ipcd");
+    }
+
+    /// SIGSTOP, and waits until it does nothing any more.
+    pub fn stop(&self) {
+        self.signal(libc::SIGSTOP);
+        let path = format!("/proc/{}/stat", self.pid());
+        let start = Instant::now();
+        while !fs::read_to_string(&path).unwrap_or_default().contains(") T ") {
+            assert!(start.elapsed() < Duration::from_secs(10), "ipcd does not stop");
+        }
     }
 
     /// SIGKILL; [`Daemon::restart`] starts its successor.

@@ -14,6 +14,7 @@ pub mod run;
 pub mod scene;
 pub mod server;
 pub mod streams;
+pub mod sweep;
 
 pub use case::Case;
 pub use daemon::Daemon;

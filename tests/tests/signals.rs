@@ -1,6 +1,6 @@
 //! Signals that meet a call.
 
-use tests::Case;
+use tests::{Case, sweep};
 
 #[test]
 fn calls_that_restart() {
@@ -41,4 +41,14 @@ fn a_thread_cancelled_in_recv() {
 #[test]
 fn sigio_goes_to_the_owner() {
     Case::new("sigio").check();
+}
+
+#[test]
+fn signal_driven_input_that_is_asked_for_before_the_move() {
+    sweep::check(&Case::new("signal-driven").may_stay(&["signal-driven"]), 0);
+}
+
+#[test]
+fn signal_driven_input_that_is_asked_for_after_the_move() {
+    sweep::check(&Case::new("signal-driven").args(&["late"]), 60);
 }

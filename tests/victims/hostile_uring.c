@@ -173,6 +173,16 @@ static void waits(void) {
     stream_close(s);
 }
 
+/* As epoll_ctl(2), by the ring. */
+long ring_epoll_ctl(int ep, int op, int fd, struct epoll_event *event) {
+    if (!ring.sqes)
+        ring_open();
+    struct io_uring_sqe call = operation(IORING_OP_EPOLL_CTL, ep, event, (size_t)op);
+    call.off = (uint64_t)fd;
+    submit(call);
+    return completed();
+}
+
 /* Sockets that the ring makes, at numbers that were streams and that the ring has closed. */
 static void accepts(void) {
     int port, listener = tcp_listen(AF_INET, &port);

@@ -10,6 +10,7 @@ static const struct test_case *const groups[] = {
     signal_cases,   process_cases, stdio_cases, fault_cases, option_cases, option_call_cases,
     option_special_cases, between_cases, pieces_cases,
     life_cases, uring_cases, load_cases, hostile_cases, family_cases, cancel_cases,
+    order_cases, closed_cases, end_cases, unseen_cases, spawned_cases, driven_cases, peek_cases, trunc_cases,
 };
 
 static const struct test_case *find(const char *name) {

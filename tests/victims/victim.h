@@ -121,6 +121,17 @@ void next_in(struct stream *s, const void *buffer, size_t n);  /* checks bytes t
 void dialogue(struct stream *s, int rounds);   /* checks that the stream still works in both directions */
 int await_readable(struct stream *s, int bytes); /* until FIONREAD says so; what it says */
 
+/* sweep.c */
+#define SWEEP 60        /* exchanges before which a stream has moved on any terms */
+#define MOVED (SWEEP + 1)
+void exchange(struct stream *s, int times);
+struct stream *stream_after(int exchanges);
+void settle(int fd, int bytes);
+
+/* hostile_uring.c */
+struct epoll_event;
+long ring_epoll_ctl(int ep, int op, int fd, struct epoll_event *event);
+
 /* hostile_family.c */
 struct stream *between_transports(void);      /* near has promised, far has not taken up its grant */
 
@@ -133,6 +144,7 @@ extern const struct test_case blocking_cases[], after_cases[], many_cases[], epo
     signal_cases[], process_cases[], stdio_cases[], fault_cases[], wait_cases[], option_cases[], option_call_cases[],
     option_special_cases[], between_cases[], pieces_cases[];
 extern const struct test_case life_cases[], uring_cases[], load_cases[], hostile_cases[], family_cases[], cancel_cases[];
+extern const struct test_case order_cases[], closed_cases[], end_cases[], unseen_cases[], spawned_cases[], driven_cases[], peek_cases[], trunc_cases[];
 int exact_main(int argc, char **argv);
 int differential_main(int argc, char **argv);
 void continue_after_exec(int argc, char **argv);

@@ -25,7 +25,8 @@ pub fn block(id: Id, fd: c_int, events: i16, deadline: Option<u64>) -> Result<()
     outcome(wait(parked.as_ref(), id, fd, events, deadline))
 }
 
-fn outcome(woken: Woken) -> Result<(), sys::Ret> {
+/// What a call makes of the end of a wait.
+pub fn outcome(woken: Woken) -> Result<(), sys::Ret> {
     match woken {
         Woken::Look | Woken::Signal { restarts: true } => Ok(()),
         Woken::TimedOut => Err(EAGAIN),
@@ -34,7 +35,7 @@ fn outcome(woken: Woken) -> Result<(), sys::Ret> {
 }
 
 /// The thread was cancelled where it was about to wait.
-extern "C" fn left(index: *mut c_void) {
+pub extern "C" fn left(index: *mut c_void) {
     Id { index: index as usize as u32 }.unpin();
 }
 

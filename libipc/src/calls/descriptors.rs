@@ -3,6 +3,7 @@
 use core::sync::atomic::Ordering::*;
 
 use libc::{FILE, c_int, c_uint, linger};
+use matcher::reason::Reason;
 
 use crate::endpoint::{Id, sides};
 use crate::fds::{self, Kind};
@@ -237,7 +238,19 @@ pub unsafe fn fcntl(fd: c_int, cmd: c_int, arg: usize) -> c_int {
         return duplicate(fd, || unsafe { real::fcntl()(fd, cmd, arg) });
     }
     // SAFETY: the program's own call.
-    unsafe { real::fcntl()(fd, cmd, arg) }
+    let r = unsafe { real::fcntl()(fd, cmd, arg) };
+    if r == 0 && cmd == libc::F_SETFL && arg as c_int & libc::O_ASYNC != 0 {
+        is_signal_driven(fd);
+    }
+    r
+}
+
+/// The program waits for signals from now on, which only one socket can send, with the number that the program knows.
+pub fn is_signal_driven(fd: c_int) {
+    let _errno = Errno::keep();
+    if let Some((id, Kind::Active)) = fds::lookup(fd).filter(|(id, _)| id.endpoint().phase() == Phase::Dual) {
+        dual::land(*id, Reason::SignalDriven);
+    }
 }
 
 pub unsafe fn fcntl64(fd: c_int, cmd: c_int, arg: usize) -> c_int {

@@ -118,7 +118,7 @@ pub unsafe fn epoll_pwait2(
     })
 }
 
-fn timespec_of(ns: u64) -> timespec {
+pub fn timespec_of(ns: u64) -> timespec {
     timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 }
 }
 

@@ -4,9 +4,12 @@ use core::ptr::null_mut;
 
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec};
 
+use super::control;
+use super::epoll::timespec_of;
 use super::read_final::{failed, nothing_read, pending_error};
 use super::receive::receive;
 use super::send::{PLAIN, finished, on_final, send as send_message};
+use super::wait::nanoseconds;
 use crate::confine::{self, is_confined};
 use crate::cursor::Cursor;
 use crate::fds::{is_callable, is_ours, needs_us, still_socket};
@@ -15,8 +18,11 @@ use crate::hooks::{known, real};
 use crate::park;
 use crate::sys;
 
-/// Flags of recv that mean something else on a Unix-domain socket.
-const DIFFERS: c_int = libc::MSG_TRUNC | libc::MSG_ERRQUEUE;
+/// Whether flags of recv mean something else on a Unix-domain socket.
+fn differs(flags: c_int) -> bool {
+    const PEEK_ALL: c_int = libc::MSG_PEEK | libc::MSG_WAITALL;
+    flags & (libc::MSG_TRUNC | libc::MSG_ERRQUEUE) != 0 || flags & PEEK_ALL == PEEK_ALL
+}
 
 const NOT_A_SOCKET: sys::Ret = -(libc::ENOTSOCK as sys::Ret);
 
@@ -50,9 +56,16 @@ fn write_from(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize
     as_libc(send_message(fd, &header(&raw mut iov, 1), flags & !COMPAT))
 }
 
+/// Whether a pointer can be one: where nothing is ever mapped, the kernel has to refuse it.
+fn is_place<T>(at: *const T) -> bool {
+    const PAGE: usize = 4096;
+    const END: usize = 1 << 47;
+    (PAGE..END).contains(&(at as usize))
+}
+
 /// A list that the kernel would refuse is the kernel's to refuse.
 fn is_list(iov: *const iovec, count: usize) -> bool {
-    !iov.is_null() && count <= libc::UIO_MAXIOV as usize
+    is_place(iov) && count <= libc::UIO_MAXIOV as usize
 }
 
 /// The shortest path of a call: if the descriptor is none of ours, a jump to the real function; anything else out of
@@ -169,7 +182,7 @@ unsafe fn slow_recv(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> s
         return counted_read(fd, &[iovec { iov_base: buf, iov_len: len }], flags, real);
     }
     match is_ours(fd) {
-        true if flags & DIFFERS != 0 => read_into(fd, buf, len, flags),
+        true if differs(flags) => read_into(fd, buf, len, flags),
         true => ours_read(fd, len, || read_into(fd, buf, len, flags), real),
         false => real(),
     }
@@ -197,7 +210,7 @@ pub unsafe fn recvfrom(
         // SAFETY: the program's own call.
         return counted_read(fd, &pieces, flags, || unsafe { real::recvfrom()(fd, buf, len, flags, addr, addr_len) });
     }
-    if !needs_us(fd) && (flags & DIFFERS == 0 || !is_ours(fd)) {
+    if !needs_us(fd) && (!differs(flags) || !is_ours(fd)) {
         // SAFETY: the program's own call.
         let r = unsafe { real::recvfrom()(fd, buf, len, flags, addr, addr_len) };
         return if is_ours(fd) { ended(fd, len, r, || read_into(fd, buf, len, flags)) } else { r };
@@ -235,13 +248,18 @@ pub unsafe fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
     }
     if is_ours(fd) {
         // SAFETY: null or the program's header.
-        if let Some(msg) = unsafe { msg.as_mut() }.filter(|m| is_list(m.msg_iov, m.msg_iovlen)) {
+        if is_place(msg)
+            && let Some(msg) = unsafe { msg.as_mut() }.filter(|m| is_list(m.msg_iov, m.msg_iovlen))
+        {
             let mut own = *msg;
             let r = receive(fd, &mut own, flags);
             if r >= 0 {
                 msg.msg_namelen = 0;
-                msg.msg_controllen = own.msg_controllen;
                 msg.msg_flags = own.msg_flags;
+                match own.msg_control.is_null() {
+                    true => control::tell(fd, msg, r),
+                    false => msg.msg_controllen = own.msg_controllen,
+                }
             }
             return as_libc(r);
         }
@@ -251,15 +269,17 @@ pub unsafe fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
 }
 
 pub unsafe fn recvmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_int, timeout: *mut timespec) -> c_int {
-    if !is_ours(fd) || list.is_null() {
+    if !is_ours(fd) || !is_place(list) {
         // SAFETY: the program's own call.
         return unsafe { real::recvmmsg()(fd, list, count, flags, timeout) };
     }
+    let limit = match time_limit(timeout) {
+        Ok(limit) => limit,
+        Err(error) => return as_libc(error) as c_int,
+    };
     if let Some(error) = pending_error(fd) {
         return as_libc(-(error as sys::Ret)) as c_int;
     }
-    // SAFETY: null or the program's timeout.
-    let limit = unsafe { timeout.as_ref() }.map(|t| sys::now() + t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64);
     let mut flags = flags;
     let mut done = 0;
     while done < count {
@@ -283,14 +303,31 @@ pub unsafe fn recvmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_in
             break;
         }
     }
-    done as c_int
+    let left = limit.map(|limit| timespec_of(limit.saturating_sub(sys::now())));
+    // The kernel tells how much of the time is left.
+    match left.filter(|_| done > 0).map_or(0, |left| sys::write_to(timeout, &left)) {
+        r if r < 0 => as_libc(r) as c_int,
+        _ => done as c_int,
+    }
+}
+
+/// When the time of recvmmsg(2) is over; `None`: never. `Err` is what the kernel says of a time that is none.
+fn time_limit(timeout: *const timespec) -> Result<Option<u64>, sys::Ret> {
+    if timeout.is_null() {
+        return Ok(None);
+    }
+    let time = sys::read_from(timeout)?;
+    match time.tv_sec >= 0 && (0..1_000_000_000).contains(&time.tv_nsec) {
+        true => Ok(Some(sys::now().saturating_add(nanoseconds(&time)))),
+        false => Err(-(libc::EINVAL as sys::Ret)),
+    }
 }
 
 /// The buffers of the program's header, empty if it is none that the kernel takes.
 unsafe fn list_of<'a>(msg: *const msghdr) -> &'a [iovec] {
     // SAFETY: null, or the program's header and its list.
     unsafe {
-        match msg.as_ref().filter(|m| is_list(m.msg_iov, m.msg_iovlen)) {
+        match msg.as_ref().filter(|m| is_place(*m) && is_list(m.msg_iov, m.msg_iovlen)) {
             Some(m) => core::slice::from_raw_parts(m.msg_iov, m.msg_iovlen),
             None => &[],
         }
@@ -399,7 +436,7 @@ pub unsafe fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
         return counted_write(fd, unsafe { list_of(msg) }, || unsafe { real::sendmsg()(fd, msg, flags) });
     }
     // SAFETY: null or the program's header.
-    if let Some(msg) = unsafe { msg.as_ref() } {
+    if let Some(msg) = unsafe { msg.as_ref() }.filter(|_| is_place(msg)) {
         if is_ours(fd) && is_list(msg.msg_iov, msg.msg_iovlen) {
             return as_libc(send_message(fd, msg, flags));
         }
@@ -412,8 +449,8 @@ pub unsafe fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
 }
 
 pub unsafe fn sendmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int {
-    if !is_ours(fd) || list.is_null() {
-        for i in 0..if list.is_null() { 0 } else { count.min(libc::UIO_MAXIOV as c_uint) } {
+    if !is_ours(fd) || !is_place(list) {
+        for i in 0..if !is_place(list) { 0 } else { count.min(libc::UIO_MAXIOV as c_uint) } {
             // SAFETY: the program's list has `count` entries.
             super::rights::passing(unsafe { &(*list.add(i as usize)).msg_hdr });
         }

@@ -2,6 +2,8 @@
 
 use libc::{c_int, msghdr};
 
+use super::arrivals::Arrivals;
+use super::block::deadline;
 use super::receive::native;
 use super::reset::{end_of_stream, is_news, read_reset, take_error};
 use crate::cursor::Cursor;
@@ -11,6 +13,8 @@ use crate::guard::{Errno, as_libc};
 use crate::hooks::real;
 use crate::{confine, sys};
 
+/// Bytes that are thrown away at a time: they lie on the program's stack, which may be small.
+const VOID: usize = 512;
 const ECONNRESET: sys::Ret = -(libc::ECONNRESET as sys::Ret);
 
 /// What a reading call that gave 0 bytes means, on a descriptor that may be the new socket. 1: it is to be made anew, by way
@@ -63,9 +67,17 @@ pub fn finished(id: Id, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
     // SAFETY: the program's header.
     let len = unsafe { Cursor::of(msg) }.len();
     *msg = without_control(msg);
-    let r = match flags & libc::MSG_TRUNC {
-        0 => native(fd, msg, flags),
-        _ => truncated(fd, len, flags),
+    let r = match (flags & libc::MSG_TRUNC != 0, flags & libc::MSG_PEEK != 0) {
+        (false, true) if flags & libc::MSG_WAITALL != 0 => peek_all(id, fd, len, flags, |flags| native(fd, msg, flags)),
+        (false, _) => native(fd, msg, flags),
+        (true, true) => {
+            msg.msg_flags = 0;
+            peek_all(id, fd, len, flags, |flags| count(fd, len, flags))
+        }
+        (true, false) => {
+            msg.msg_flags = 0;
+            discard(fd, len, flags)
+        }
     };
     msg.msg_flags &= !libc::MSG_CTRUNC;
     match r {
@@ -83,17 +95,51 @@ pub fn without_control(msg: &msghdr) -> msghdr {
     msghdr { msg_control: core::ptr::null_mut(), msg_controllen: 0, ..*msg }
 }
 
-/// MSG_TRUNC discards on TCP, and does nothing of the kind on a Unix-domain stream: read into the void.
-fn truncated(fd: c_int, len: usize, flags: c_int) -> sys::Ret {
+/// Looks at bytes with `peek(flags)`, and with MSG_WAITALL once more until there are `len`, as TCP does. What cuts that short
+/// is the end of the stream, an error, a signal and the socket's timeout; then what is there is the result.
+fn peek_all(id: Id, fd: c_int, len: usize, flags: c_int, mut peek: impl FnMut(c_int) -> sys::Ret) -> sys::Ret {
+    let mut r = peek(flags);
+    if flags & (libc::MSG_WAITALL | libc::MSG_DONTWAIT) != libc::MSG_WAITALL || sys::is_nonblocking(fd) {
+        return r;
+    }
+    let until = deadline(fd, libc::SO_RCVTIMEO);
+    let arrivals = Arrivals::on(&[fd]);
+    while r > 0 && (r as usize) < len && !ends_after(fd, r as usize) && arrivals.wait(id, until).is_ok() {
+        r = peek(flags | libc::MSG_DONTWAIT);
+    }
+    r
+}
+
+/// Whether the end of the stream, or an error, comes after so many unread bytes.
+fn ends_after(fd: c_int, n: usize) -> bool {
+    sys::poll_now(fd, libc::POLLRDHUP) != 0
+        && sys::ioctl_int(fd, libc::FIONREAD as u32).is_ok_and(|all| all as usize <= n)
+}
+
+/// MSG_PEEK with MSG_TRUNC tells how many bytes are there, up to `len`, and copies none.
+pub fn count(fd: c_int, len: usize, flags: c_int) -> sys::Ret {
+    let mut first = 0u8;
+    let flags = flags & !(libc::MSG_TRUNC | libc::MSG_WAITALL);
+    // SAFETY: a buffer of our own.
+    match unsafe { real::recv()(fd, (&raw mut first).cast(), len.min(1), flags) } {
+        // SAFETY: libc's errno of this thread, just set.
+        -1 => -(unsafe { *libc::__errno_location() } as sys::Ret),
+        0 => 0,
+        _ => sys::ioctl_int(fd, libc::FIONREAD as u32).map_or(1, |n| (n as usize).min(len) as sys::Ret),
+    }
+}
+
+/// MSG_TRUNC throws bytes away on TCP, and does nothing of the kind on a Unix-domain stream: they are read into the void.
+pub fn discard(fd: c_int, len: usize, flags: c_int) -> sys::Ret {
     let _errno = Errno::keep();
-    let mut void = [0u8; 4096];
+    let mut void = [0u8; VOID];
     let mut total = 0;
     while total < len {
-        let piece = void.get_mut(..(len - total).min(4096)).unwrap_or(&mut []);
-        let wait = if total > 0 { libc::MSG_DONTWAIT } else { 0 };
+        let piece = (len - total).min(VOID);
+        let waits = total == 0 || flags & libc::MSG_WAITALL != 0;
+        let flags = flags & !libc::MSG_TRUNC | if waits { 0 } else { libc::MSG_DONTWAIT };
         // SAFETY: a buffer of our own.
-        let r = unsafe { real::recv()(fd, piece.as_mut_ptr().cast(), piece.len(), flags & !libc::MSG_TRUNC | wait) };
-        match r {
+        match unsafe { real::recv()(fd, void.as_mut_ptr().cast(), piece, flags) } {
             r if r > 0 => total += r as usize,
             // SAFETY: libc's errno of this thread, just set.
             r if r < 0 && total == 0 => return -(unsafe { *libc::__errno_location() } as sys::Ret),

@@ -4,8 +4,10 @@ use libc::{c_int, c_void, msghdr};
 use matcher::reason::Reason;
 use matcher::wire::Direction;
 
+use super::arrivals::Arrivals;
 use super::block::{await_settled, block, deadline, settled_socket};
-use super::read_final::{finished, without_control};
+use super::options::ioctl::unread;
+use super::read_final::{count, discard, finished, without_control};
 use super::reset::{end_of_stream, has_error, read_reset};
 use crate::cursor::Cursor;
 use crate::endpoint::{self, Guard, Id, Pinned, tcp_fd};
@@ -56,6 +58,9 @@ struct Call<'a> {
     deadline: Option<Option<u64>>,
     /// Whether the descriptor was non-blocking when the call began.
     nonblocking: Option<bool>,
+    /// MSG_PEEK with MSG_WAITALL: how many bytes were there at the last look, and what tells of more.
+    peeked: sys::Ret,
+    arrivals: Option<(Phase, Arrivals)>,
 }
 
 /// What one attempt gave.
@@ -75,7 +80,8 @@ fn active(id: Pinned, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
     }
     // SAFETY: the header is the program's, and outlives this call.
     let cursor = unsafe { Cursor::of(msg) };
-    let mut call = Call { id: *id, fd, msg, flags, cursor, deadline: None, nonblocking: None };
+    let (deadline, nonblocking, peeked, arrivals) = (None, None, 0, None);
+    let mut call = Call { id: *id, fd, msg, flags, cursor, deadline, nonblocking, peeked, arrivals };
     let r = call.run();
     adopt::attend(*id, fd);
     r
@@ -100,9 +106,9 @@ impl Call<'_> {
             if self.flags & libc::MSG_DONTWAIT != 0 || *self.nonblocking.get_or_insert_with(asked) {
                 return self.or_progress(EAGAIN);
             }
-            match self.block(phase) {
-                Some(r) => return r,
-                None => continue,
+            let over = if self.peeked > 0 { self.await_more(phase) } else { self.block(phase) };
+            if let Some(r) = over {
+                return r;
             }
         }
     }
@@ -122,8 +128,19 @@ impl Call<'_> {
         self.id.endpoint().phase()
     }
 
+    /// Whether nothing comes after so many bytes that are there.
+    fn ends_after(&self, n: usize) -> bool {
+        let unix = self.id.local().unix.load(core::sync::atomic::Ordering::Acquire);
+        let ended = |fd: &c_int| *fd >= 0 && sys::poll_now(*fd, libc::POLLRDHUP) != 0;
+        [tcp_fd(self.id, self.fd), unix].iter().any(ended) && unread(self.id, self.fd) as usize <= n
+    }
+
     fn or_progress(&self, r: sys::Ret) -> sys::Ret {
-        if self.cursor.done > 0 { self.cursor.done as sys::Ret } else { r }
+        match self.cursor.done {
+            0 if r < 0 && self.peeked > 0 => self.peeked,
+            0 => r,
+            done => done as sys::Ret,
+        }
     }
 
     /// The endpoint became final or stays: the rest is the real function's.
@@ -227,15 +244,17 @@ impl Call<'_> {
         }
         let flags = self.flags | libc::MSG_DONTWAIT;
         let r = if self.flags & libc::MSG_TRUNC != 0 && rx.state.on == Transport::Unix {
-            discard(from, self.cursor.len().min(limit), flags)
+            self.strip_control();
+            let left = self.cursor.len() - self.cursor.done;
+            if flags & libc::MSG_PEEK != 0 { count(from, left, flags) } else { discard(from, left, flags) }
         } else if self.cursor.done == 0 && limit == usize::MAX && rx.state.on == Transport::Tcp {
             sys::recvmsg(from, self.msg, flags)
         } else {
             let mut window = self.cursor.window(limit);
             let mut header = without_control(&window.header(self.msg));
             let r = sys::recvmsg(from, &raw mut header, flags);
+            self.strip_control();
             self.msg.msg_flags = header.msg_flags & !libc::MSG_CTRUNC;
-            self.msg.msg_controllen = 0;
             r
         };
         match r {
@@ -249,6 +268,11 @@ impl Call<'_> {
                 if moves && self.flags & libc::MSG_TRUNC == 0 { r + self.beyond(r as usize) } else { r }
             }
         }
+    }
+
+    fn strip_control(&mut self) {
+        *self.msg = without_control(self.msg);
+        self.msg.msg_flags = 0;
     }
 
     /// A call that came to the end of TCP goes on with what is on the new transport.
@@ -279,12 +303,16 @@ impl Call<'_> {
 
     /// Whether the call is over with this result of one attempt.
     fn judge(&mut self, r: sys::Ret) -> Attempt {
+        let (all, peek) = (self.flags & libc::MSG_WAITALL != 0, self.flags & libc::MSG_PEEK != 0);
         match r {
             EAGAIN => Attempt::Empty,
             r if r <= 0 => Attempt::Done(self.or_progress(r)),
             r => {
-                let all = self.flags & libc::MSG_WAITALL != 0 && self.flags & libc::MSG_PEEK == 0;
-                if !all {
+                if all && peek && (r as usize) < self.cursor.len() && !self.ends_after(r as usize) {
+                    self.peeked = r;
+                    return Attempt::Empty;
+                }
+                if !all || peek {
                     return Attempt::Done(r);
                 }
                 self.cursor.done += r as usize;
@@ -315,6 +343,17 @@ impl Call<'_> {
         block(self.id, self.fd, libc::POLLIN, deadline).err().map(|r| self.or_progress(r))
     }
 
+    /// The same where some of the bytes that are looked for are there.
+    fn await_more(&mut self, phase: Phase) -> Option<sys::Ret> {
+        let until = *self.deadline.get_or_insert_with(|| deadline(tcp_fd(self.id, self.fd), libc::SO_RCVTIMEO));
+        if self.arrivals.as_ref().is_none_or(|(of, _)| *of != phase) {
+            let unix = self.id.local().unix.load(core::sync::atomic::Ordering::Acquire);
+            self.arrivals = Some((phase, Arrivals::on(&[tcp_fd(self.id, self.fd), unix])));
+        }
+        let arrivals = self.arrivals.as_ref().map(|(_, arrivals)| arrivals)?;
+        arrivals.wait(self.id, until).err().map(|r| self.or_progress(r))
+    }
+
     /// The real, blocking call on TCP. Nobody can adopt the endpoint until it returns.
     fn deaf(&mut self) -> sys::Ret {
         let mut window = self.cursor.window(usize::MAX);
@@ -342,10 +381,4 @@ extern "C" fn cancelled(index: *mut c_void) {
     let id = Id { index: index as usize as u32 };
     id.local().deaf_readers.fetch_sub(1, core::sync::atomic::Ordering::SeqCst);
     id.unpin();
-}
-
-fn discard(fd: c_int, len: usize, flags: c_int) -> sys::Ret {
-    let mut void = [0u8; 4096];
-    let piece = void.get_mut(..len.min(4096)).unwrap_or(&mut []);
-    sys::recv(fd, piece, flags & !libc::MSG_TRUNC)
 }

@@ -5,33 +5,56 @@ use core::sync::atomic::{AtomicUsize, Ordering::*};
 
 use libc::{FILE, c_int, pid_t, posix_spawn_file_actions_t, posix_spawnattr_t};
 
-use super::exec::{List, Longer, concerns_us};
-use crate::family;
+use matcher::reason::Reason;
+
+use super::exec::{List, Longer};
+use crate::endpoint::{self, Id};
 use crate::guard::Errno;
 use crate::hooks::real;
 use crate::inherit::{self, Numbers, Packed};
 use crate::program::Program;
+use crate::switch::Phase;
+use crate::{dual, family, fds, process};
 
 /// The pipes of popen by the slot of their child.
 static PIPES: [AtomicUsize; family::SLOTS] = [const { AtomicUsize::new(0) }; family::SLOTS];
 
-/// A slot for a child that this process is about to spawn, among the holders of whatever it inherits. `None`: it
-/// inherits nothing.
-fn expect() -> Option<usize> {
-    if !concerns_us() {
+/// The endpoints that a child is given; `by_action`: those, too, that some list of file actions names.
+fn given(by_action: bool) -> impl Iterator<Item = Id> + Clone {
+    let named = move |id: &Id| by_action && id.local().named.load(Relaxed);
+    endpoint::held().filter(move |id| id.endpoint().phase() != Phase::Stay && (inherit::is_inherited(*id) || named(id)))
+}
+
+/// A slot for a child that this process is about to spawn, among the holders of what it is given. `None`: it is given
+/// nothing. A child that does not know of the shim finds each endpoint on one transport.
+fn expect(by_action: bool, knows: bool) -> Option<usize> {
+    if family::family().is_none() || !process::is_announced() || given(by_action).next().is_none() {
         return None;
     }
     let slot = family::expect_child()?;
-    for id in inherit::inherited() {
-        id.holders().add(slot);
+    // First, so that nobody makes a promise for it meanwhile.
+    given(by_action).for_each(|id| id.holders().add(slot));
+    let concerned = |id: Id| given(by_action).any(|other| other == id);
+    if !knows {
+        dual::land_all(concerned, Reason::Executed);
     }
-    inherit::goes_to_a_program(inherit::is_inherited);
+    inherit::goes_to_a_program(concerned);
     Some(slot)
 }
 
-fn expect_quietly() -> Option<usize> {
+/// For a shell, which is told nothing.
+fn expect_shell() -> Option<usize> {
     let _errno = Errno::keep();
-    expect()
+    expect(false, false)
+}
+
+/// The child of a later spawn may be given the descriptor under another number.
+pub unsafe fn adddup2(actions: *mut posix_spawn_file_actions_t, fd: c_int, new: c_int) -> c_int {
+    if let Some((id, _)) = fds::lookup(fd) {
+        id.local().named.store(true, Relaxed);
+    }
+    // SAFETY: the program's own call.
+    unsafe { real::posix_spawn_file_actions_adddup2()(actions, fd, new) }
 }
 
 unsafe fn spawn(
@@ -42,18 +65,16 @@ unsafe fn spawn(
     call: impl Fn(*mut pid_t, List) -> c_int,
 ) -> c_int {
     let errno = Errno::keep();
-    if !actions.is_null() && family::family().is_some() {
-        // They may give it numbers that would not go along by themselves.
-        inherit::goes_to_a_program(|_| true);
-    }
-    let Some(slot) = expect() else {
+    let by_action = !actions.is_null();
+    // SAFETY: the program's own arguments.
+    let loads = || unsafe { program.loads_shim(list) } == Some(true);
+    let knows = family::file() >= 0 && given(by_action).next().is_some() && loads();
+    let Some(slot) = expect(by_action, knows) else {
         drop(errno);
         return call(pid, list);
     };
-    // SAFETY: the program's own arguments.
-    let knows = family::file() >= 0 && unsafe { program.loads_shim(list) } == Some(true);
-    let numbers = if actions.is_null() { Numbers::Kept } else { Numbers::Changed };
-    let packed = knows.then(|| Packed::new(slot, inherit::inherited(), numbers));
+    let numbers = if by_action { Numbers::Changed } else { Numbers::Kept };
+    let packed = knows.then(|| Packed::new(slot, given(by_action), numbers));
     // SAFETY: the program's own environment.
     let longer = packed.as_ref().and_then(|p| unsafe { Longer::new(list, p.variable()) });
     let mut own = 0;
@@ -106,7 +127,7 @@ pub unsafe fn posix_spawnp(
 }
 
 pub unsafe fn system(command: *const c_char) -> c_int {
-    let slot = expect_quietly();
+    let slot = expect_shell();
     // SAFETY: the program's own call.
     let r = unsafe { real::system()(command) };
     if let Some(slot) = slot {
@@ -116,7 +137,7 @@ pub unsafe fn system(command: *const c_char) -> c_int {
 }
 
 pub unsafe fn popen(command: *const c_char, mode: *const c_char) -> *mut FILE {
-    let slot = expect_quietly();
+    let slot = expect_shell();
     // SAFETY: the program's own call.
     let pipe = unsafe { real::popen()(command, mode) };
     if let Some(slot) = slot {

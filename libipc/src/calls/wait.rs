@@ -150,9 +150,7 @@ fn watched(p: &pollfd) -> [pollfd; 2] {
 }
 
 fn only_hangs_up(p: &pollfd, id: Id) -> bool {
-    let mut now = [pollfd { revents: 0, ..*p }];
-    sys::ppoll(&mut now, Some(0), None);
-    now[0].revents == POLLHUP && dual::with_tcp_hangup(id, POLLHUP) == 0
+    sys::poll_now(p.fd, p.events) == POLLHUP && dual::with_tcp_hangup(id, POLLHUP) == 0
 }
 
 /// poll and ppoll.

@@ -41,6 +41,8 @@ pub struct Local {
     pub unix_cookie: AtomicU64,
     /// ipcd was passed the TCP socket and has not answered: it may have a copy of it.
     pub lent: AtomicBool,
+    /// A list of file actions names it (posix_spawn_file_actions_adddup2(3)).
+    pub named: AtomicBool,
     /// The program waits for it with poll or select.
     pub polled: AtomicBool,
     /// The first epoll registration (an index of the pool in `epoll`), plus one.
@@ -234,6 +236,7 @@ fn begin_local(id: Id) {
     l.registrations.store(0, Relaxed);
     l.polled.store(false, Relaxed);
     l.lent.store(false, Relaxed);
+    l.named.store(false, Relaxed);
     l.patience.store(PATIENCE, Relaxed);
     l.unix_cookie.store(0, Relaxed);
     l.claimed.store(0, Relaxed);

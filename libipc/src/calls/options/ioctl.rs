@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering::*;
 use libc::{c_int, c_ulong};
 
 use crate::calls::connect::asked;
+use crate::calls::descriptors::is_signal_driven;
 use crate::dual;
 use crate::endpoint::{Id, sides, tcp_fd};
 use crate::fds::{self, Kind};
@@ -35,7 +36,11 @@ pub unsafe fn ioctl(fd: c_int, request: c_ulong, arg: usize) -> c_int {
     // SAFETY: the program's own call.
     let ask = |fd| unsafe { real::ioctl()(fd, request, arg) };
     if !fds::is_ours(fd) || is_of_the_descriptor(request) {
-        return ask(fd);
+        let r = ask(fd);
+        if r == 0 && request == FIOASYNC && fds::needs_us(fd) {
+            is_signal_driven(fd);
+        }
+        return r;
     }
     let about_bytes = matches!(request, libc::FIONREAD | SIOCATMARK);
     match fds::lookup(fd) {
@@ -51,6 +56,18 @@ pub unsafe fn ioctl(fd: c_int, request: c_ulong, arg: usize) -> c_int {
         Some((_, Kind::Final)) if !about_bytes => ask(asked(fd)),
         _ => ask(fd),
     }
+}
+
+/// How many bytes the program could read at once, as TCP_INQ tells it (tcp(7)): 1 where the end of the stream is all there is.
+pub fn unread(id: Id, fd: c_int) -> c_int {
+    let mut count: c_int = 0;
+    // SAFETY: FIONREAD writes one int.
+    unsafe { ioctl(fd, libc::FIONREAD, &raw mut count as usize) };
+    let last = match fds::kind(fd) {
+        Kind::Final => fd,
+        _ => readable_socket(id, fd),
+    };
+    if count == 0 && dual::has_ended(last) { 1 } else { count }
 }
 
 /// The socket that has the next bytes.

@@ -1,0 +1,54 @@
+//! Waiting for more bytes than lie there already, as TCP does for MSG_PEEK with MSG_WAITALL: readiness does not tell of
+//! them, edges do. Whoever has made this and then finds too few bytes misses no later one.
+
+use libc::{c_int, c_void, pollfd};
+
+use super::block::{left, outcome};
+use crate::endpoint::Id;
+use crate::fds;
+use crate::park;
+use crate::process::Cancellations;
+use crate::sys;
+
+const EDGES: u32 = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
+const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
+
+/// The edges of some sockets: an epoll instance, hidden; -1 where there is none to be had.
+pub struct Arrivals(c_int);
+
+impl Arrivals {
+    pub fn on(sockets: &[c_int]) -> Arrivals {
+        let made = sys::epoll_create() as c_int;
+        let edges = if made < 0 { -1 } else { fds::hide(made).unwrap_or(-1) };
+        for socket in sockets.iter().filter(|socket| **socket >= 0) {
+            sys::epoll_ctl(edges, libc::EPOLL_CTL_ADD, *socket, EDGES, 0);
+        }
+        Arrivals(edges)
+    }
+
+    /// Waits for an edge, a change of the endpoint or a signal, until a deadline. `Err` is how the call ends.
+    pub fn wait(&self, id: Id, deadline: Option<u64>) -> Result<(), sys::Ret> {
+        let known = Cancellations::heed(left, id.index as *mut c_void);
+        let time = park::left_until(deadline);
+        if time == Some(0) {
+            return Err(EAGAIN);
+        }
+        let watched = [pollfd { fd: self.0, events: libc::POLLIN, revents: 0 }];
+        let r = match park::announce(Some(id)).filter(|_| self.0 >= 0) {
+            Some(_) if !known.are_all() => Ok(()),
+            Some(parked) => outcome(parked.wait(&watched, time)),
+            None => outcome(park::doze(&watched, time)),
+        };
+        // The edges that were seen are over.
+        sys::epoll_look(self.0);
+        r
+    }
+}
+
+impl Drop for Arrivals {
+    fn drop(&mut self) {
+        if self.0 >= 0 {
+            fds::close_hidden(self.0);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What recvmsg(2) says beside the bytes: the control messages that the program has asked its TCP socket for and the new
+//! socket does not have. The socket is asked each time, so that nothing has to be remembered over fork and exec.
+
+use libc::{c_int, cmsghdr, msghdr};
+
+use super::options::ioctl::unread;
+use crate::endpoint::tcp_fd;
+use crate::fds;
+use crate::sys;
+
+/// `TCP_INQ`, and the kind of its message, `TCP_CM_INQ`.
+pub const TCP_INQ: c_int = 36;
+/// `SO_TIMESTAMP`, `SO_TIMESTAMPNS`, and their forms that outlive 2038, each with the nanoseconds of its smaller unit. The
+/// message is of the same number.
+const TIMES: [(c_int, u64); 4] = [(29, 1000), (35, 1), (63, 1000), (64, 1)];
+const SECOND: u64 = 1_000_000_000;
+
+/// Adds to the program's header, whose room for control messages nobody has used, what is due with `n` bytes.
+pub fn tell(fd: c_int, msg: &mut msghdr, n: isize) {
+    let mut out = Room { at: msg.msg_control.cast(), len: msg.msg_controllen as usize, used: 0, cut: false };
+    msg.msg_controllen = 0;
+    let Some((id, _)) = fds::lookup(fd).filter(|_| !out.at.is_null() && out.len > 0) else { return };
+    let tcp = tcp_fd(*id, fd);
+    let wants = |level, number| sys::getsockopt::<c_int>(tcp, level, number).is_ok_and(|value| value != 0);
+    for (number, unit) in TIMES.iter().filter(|_| n > 0) {
+        if wants(libc::SOL_SOCKET, *number) {
+            // When the bytes came nobody has noted: it was a moment ago.
+            let now = sys::realtime();
+            let time = [now / SECOND, now % SECOND / unit].map(u64::to_ne_bytes);
+            out.put(libc::SOL_SOCKET, *number, time.as_flattened());
+        }
+    }
+    if wants(libc::IPPROTO_TCP, TCP_INQ) {
+        out.put(libc::IPPROTO_TCP, TCP_INQ, &unread(*id, fd).to_ne_bytes());
+    }
+    msg.msg_controllen = out.used as _;
+    if out.cut {
+        msg.msg_flags |= libc::MSG_CTRUNC;
+    }
+}
+
+/// The program's room for control messages.
+struct Room {
+    at: *mut u8,
+    len: usize,
+    used: usize,
+    cut: bool,
+}
+
+impl Room {
+    /// A message as cmsg(3) lays it out; what does not fit is cut off.
+    fn put(&mut self, level: c_int, kind: c_int, data: &[u8]) {
+        const HEAD: usize = size_of::<cmsghdr>();
+        let left = self.len - self.used;
+        if left < HEAD {
+            self.cut = true;
+            return;
+        }
+        self.cut |= left < HEAD + data.len();
+        let data = data.get(..(left - HEAD).min(data.len())).unwrap_or(&[]);
+        // SAFETY: cmsghdr is plain data, valid when zeroed.
+        let mut head: cmsghdr = unsafe { core::mem::zeroed() };
+        (head.cmsg_len, head.cmsg_level, head.cmsg_type) = ((HEAD + data.len()) as _, level, kind);
+        // SAFETY: the program's buffer has `left` bytes from here, and both parts together are no longer.
+        unsafe {
+            let at = self.at.add(self.used);
+            at.cast::<cmsghdr>().write_unaligned(head);
+            at.add(HEAD).copy_from_nonoverlapping(data.as_ptr(), data.len());
+        }
+        self.used += (HEAD + data.len()).next_multiple_of(align_of::<cmsghdr>()).min(left);
+    }
+}

@@ -1,0 +1,48 @@
+//! Cases that sweep: what they do meets a stream before it is known, while it waits, between the transports and after.
+
+use std::time::Duration;
+
+use crate::case::{Case, assert_same, held_ports};
+use crate::daemon::Options;
+use crate::{Daemon, Mode};
+
+/// The terms on which streams move: as soon as they can, and those of an ipcd that was told nothing.
+pub fn terms() -> [Options; 2] {
+    [Options::earliest(), Options::usual()]
+}
+
+/// Answers a mark: streams that are held are final, or stay for a reason that the case allows; ipcd stops and goes on.
+pub fn answer(case: &Case, daemon: &Daemon, mark: &str) -> Result<(), String> {
+    match (held_ports(mark), mark) {
+        (Some(ports), _) => daemon.wait_final(&ports, &case.allowed, Duration::from_secs(10))?,
+        (_, "event stop") => daemon.stop(),
+        (_, "event go on") => daemon.signal(libc::SIGCONT),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Natively, then on all terms, in every layout of the case. At least `least` streams must have moved each time.
+pub fn check(case: &Case, least: usize) {
+    check_with(case, least, |daemon, mark| answer(case, daemon, mark));
+}
+
+/// The same, with another answer to the marks.
+pub fn check_with(case: &Case, least: usize, mut answer: impl FnMut(&Daemon, &str) -> Result<(), String>) {
+    for layout in &case.layouts {
+        let native = case.run(*layout, Mode::Native);
+        for options in terms() {
+            let daemon = Daemon::start(options);
+            let mode = Mode::Shim(&daemon);
+            let here = case.run_with(*layout, mode, |mark| answer(&daemon, mark));
+            assert_same(&native, &here, &case.program(*layout, mode), mode);
+            let finals = daemon.finals_reach(least);
+            println!("{layout:?}: {finals} streams are final");
+            assert!(
+                finals >= least,
+                "{finals} of {least} streams are final: {}",
+                case.program(*layout, mode).by_hand(mode)
+            );
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Waits that no hook sees: nobody sleeps for ever.
+
+use tests::case::Layout;
+use tests::{Case, sweep};
+
+#[test]
+fn waits_by_inline_system_calls() {
+    let case = Case::new("unseen-waits").may_stay(&["unseen-wait"]);
+    sweep::check(&case.only(&[Layout::Warm, Layout::OneProcess]), 0);
+}
+
+/// What is registered past the hooks is taken over, because the waits pass through them.
+fn registered(how: &'static str) {
+    let case = Case::new("unseen-registrations").args(&[how]);
+    sweep::check(&case.only(&[Layout::Warm, Layout::OneProcess]), 30);
+}
+
+#[test]
+fn registrations_by_inline_system_calls() {
+    registered("inline");
+}
+
+#[test]
+fn registrations_by_syscall() {
+    registered("syscall");
+}
+
+#[test]
+fn registrations_by_io_uring() {
+    registered("ring");
+}
