@@ -74,6 +74,8 @@ pub struct Endpoint {
     bytes: AtomicU64,
     /// Something was written to the new socket, or may have been: it is in hands that cannot be watched.
     pub wrote: AtomicBool,
+    /// A program that nothing is known of was given it, and may have it still, or a child of it.
+    pub handed: AtomicBool,
     /// The connection on which ipcd was told of the endpoint (see `daemon`); 0: none yet.
     pub told_on: AtomicU32,
     /// Counts reuses of the memory; part of every reference to it.

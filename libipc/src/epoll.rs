@@ -100,6 +100,12 @@ pub fn enter_dual(id: Id, promise: impl FnOnce() -> bool) -> bool {
     id.endpoint().advance(Phase::Adopting, Phase::Dual)
 }
 
+/// Waits until a promise that is being given in another thread is given, or was not: who looks for endpoints in between the
+/// transports finds it after that.
+pub fn await_promises() {
+    drop(table());
+}
+
 fn restore_tcp(t: &mut Table, id: Id) {
     let unix = id.local().unix.load(Acquire);
     for i in t.of(id) {
@@ -176,7 +182,8 @@ impl Moving {
     fn follow(&mut self, id: Id, unix: c_int) {
         let t = &mut self.0;
         for i in t.of(id) {
-            if let Some(r) = t.at(i).copied() {
+            // Where the program has closed the number and a duplicate keeps the file, it may be anybody's.
+            if let Some(r) = t.at(i).copied().filter(|r| fds::is_number_of(r.fd, id)) {
                 sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_ADD, r.fd, r.program_mask(), r.data);
             }
             // After that, so that a thread which looks meanwhile finds one of the two.
@@ -367,8 +374,8 @@ fn judge_dual(low: u32, batch: u32) -> Verdict {
             _ => {}
         }
     }
-    let reported = t.at(index).is_none_or(|r| core::mem::replace(&mut r.batch, batch) == batch);
-    if ready == 0 || reported { Verdict::Drop } else { Verdict::Replace(epoll_event { events: ready, u64: r.data }) }
+    let mut reported = || t.at(index).is_none_or(|r| core::mem::replace(&mut r.batch, batch) == batch);
+    if ready == 0 || reported() { Verdict::Drop } else { Verdict::Replace(epoll_event { events: ready, u64: r.data }) }
 }
 
 fn judge_hangup(epfd: c_int, event: epoll_event) -> Verdict {

@@ -87,10 +87,14 @@ pub fn inherited() -> impl Iterator<Item = Id> + Clone {
     endpoint::held().filter(|id| id.endpoint().phase() != Phase::Stay && is_inherited(*id))
 }
 
-/// A program is about to be started that may write to what it is given, and nobody will see it.
-pub fn goes_to_a_program(concerned: impl Fn(Id) -> bool) {
-    let is_new_socket = |id: &Id| id.endpoint().phase() == Phase::Final && concerned(*id);
-    endpoint::held().filter(is_new_socket).for_each(|id| id.endpoint().wrote.store(true, Relaxed));
+/// A program is about to be started that may write to what it is given, and nobody will see it. One that does not know of
+/// the shim may keep it, too.
+pub fn goes_to_a_program(concerned: impl Fn(Id) -> bool, knows: bool) {
+    for id in endpoint::held().filter(|id| concerned(*id)) {
+        let e = id.endpoint();
+        e.wrote.fetch_or(e.phase() == Phase::Final, Relaxed);
+        e.handed.fetch_or(!knows, Relaxed);
+    }
 }
 
 /// Endpoints made ready for the next program of a slot; the environment that tells it.

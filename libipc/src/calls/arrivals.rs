@@ -36,8 +36,8 @@ impl Arrivals {
         let watched = [pollfd { fd: self.0, events: libc::POLLIN, revents: 0 }];
         let r = match park::announce(Some(id)).filter(|_| self.0 >= 0) {
             Some(_) if !known.are_all() => Ok(()),
-            Some(parked) => outcome(parked.wait(&watched, time)),
-            None => outcome(park::doze(&watched, time)),
+            Some(parked) => outcome(parked.wait(&watched, time), true),
+            None => outcome(park::doze(&watched, time), true),
         };
         // The edges that were seen are over.
         sys::epoll_look(self.0);

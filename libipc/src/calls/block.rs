@@ -15,22 +15,23 @@ const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 const EINTR: sys::Ret = -(libc::EINTR as sys::Ret);
 
 /// Waits as a blocking call would, with nothing held but the pin, until another attempt makes sense. `Err` is how the call
-/// ends.
-pub fn block(id: Id, fd: c_int, events: i16, deadline: Option<u64>) -> Result<(), sys::Ret> {
+/// ends. One that `has_moved` bytes is ended by every handled signal, and returns them.
+pub fn block(id: Id, fd: c_int, events: i16, deadline: Option<u64>, has_moved: bool) -> Result<(), sys::Ret> {
     let known = Cancellations::heed(left, id.index as *mut c_void);
     let parked = park::announce(Some(id));
     if !known.are_all() {
         return Ok(());
     }
-    outcome(wait(parked.as_ref(), id, fd, events, deadline))
+    outcome(wait(parked.as_ref(), id, fd, events, deadline), has_moved)
 }
 
 /// What a call makes of the end of a wait.
-pub fn outcome(woken: Woken) -> Result<(), sys::Ret> {
+pub fn outcome(woken: Woken, has_moved: bool) -> Result<(), sys::Ret> {
     match woken {
-        Woken::Look | Woken::Signal { restarts: true } => Ok(()),
+        Woken::Look => Ok(()),
+        Woken::Signal { restarts: true } if !has_moved => Ok(()),
+        Woken::Signal { .. } => Err(EINTR),
         Woken::TimedOut => Err(EAGAIN),
-        Woken::Signal { restarts: false } => Err(EINTR),
     }
 }
 
@@ -74,10 +75,10 @@ pub fn settled_socket(id: Id, fd: c_int) -> (c_int, Kind) {
 
 /// A call that began to block goes on blocking when another thread makes the descriptor non-blocking. `Err` is how it
 /// ends.
-pub fn await_settled(id: Id, fd: c_int, events: i16, deadline: Option<u64>) -> Result<(), sys::Ret> {
+pub fn await_settled(id: Id, fd: c_int, events: i16, deadline: Option<u64>, has_moved: bool) -> Result<(), sys::Ret> {
     let left = park::left_until(deadline);
     let Some(parked) = park::announce(Some(id)).filter(|_| left != Some(0) && sys::is_nonblocking(fd)) else {
         return Err(EAGAIN);
     };
-    outcome(parked.wait(&[pollfd { fd, events, revents: 0 }], left))
+    outcome(parked.wait(&[pollfd { fd, events, revents: 0 }], left), has_moved)
 }

@@ -43,7 +43,7 @@ fn leaving(fd: c_int) {
         return;
     }
     let used = kind == Kind::Active && keep_for_calls(*id, fd);
-    if used || l.fds.load(SeqCst) != 1 || !id.holders().is_sole() {
+    if used || l.fds.load(SeqCst) != 1 || e.handed.load(Relaxed) || !id.holders().is_sole() {
         return;
     }
     let unix = l.unix.load(Acquire);

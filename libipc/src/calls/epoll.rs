@@ -12,21 +12,38 @@ use crate::{park, sys};
 /// How often a wait that found nothing looks once more because registrations moved meanwhile.
 const LOOKS: u32 = 16;
 
-/// The events of epoll_wait that the program gets to see; returns how many.
+/// The events of epoll_wait that the program gets to see, in their order; returns how many.
+///
+/// Looking takes its time, and between two looks bytes may come. What one look has not found ready is looked at again as long
+/// as later ones find something: nothing is told that came after what is left out.
 fn filter(epfd: c_int, events: &mut [epoll_event]) -> usize {
     let batch = epoll::batch();
-    let mut kept = 0;
-    for at in 0..events.len() {
-        let Some(event) = events.get(at).copied() else { break };
-        let shown = match epoll::judge(epfd, &event, batch) {
-            Verdict::Keep => event,
-            Verdict::Replace(other) => other,
-            Verdict::Drop => continue,
-        };
-        if let Some(slot) = events.get_mut(kept) {
-            *slot = shown;
-            kept += 1;
+    let mut kept = judge_those(epfd, events, batch, |_| true);
+    let mut more = kept;
+    while more > 0 && kept < events.len() {
+        more = judge_those(epfd, events, batch, |event| event.events == 0);
+        kept += more;
+    }
+    let mut at = 0;
+    for i in 0..events.len() {
+        if events.get(i).is_some_and(|event| event.events != 0) {
+            events.swap(at, i);
+            at += 1;
         }
+    }
+    kept
+}
+
+/// Judges some events; how many of them the program gets to see. The mask of the others is 0.
+fn judge_those(epfd: c_int, events: &mut [epoll_event], batch: u32, which: impl Fn(&epoll_event) -> bool) -> usize {
+    let mut kept = 0;
+    for event in events.iter_mut().filter(|event| which(event)) {
+        match epoll::judge(epfd, event, batch) {
+            Verdict::Keep => {}
+            Verdict::Replace(other) => *event = other,
+            Verdict::Drop => event.events = 0,
+        }
+        kept += usize::from(event.events != 0);
     }
     kept
 }

@@ -81,8 +81,8 @@ unsafe fn execute(program: Program, list: List, call: impl Fn(List) -> c_int) ->
     let errno = Errno::keep();
     // SAFETY: the program's own arguments.
     let loads = if concerns_us() { unsafe { program.loads_shim(list) } } else { None };
-    if loads.is_some() {
-        inherit::goes_to_a_program(inherit::is_inherited);
+    if let Some(knows) = loads {
+        inherit::goes_to_a_program(inherit::is_inherited, knows);
     }
     if loads != Some(true) || family::file() < 0 {
         if loads.is_some() {

@@ -161,7 +161,7 @@ impl Call<'_> {
                 _ => native(fd, &mut header, self.flags),
             };
             if r == EAGAIN && self.nonblocking == Some(false) {
-                match await_settled(self.id, fd, libc::POLLIN, self.deadline.flatten()) {
+                match await_settled(self.id, fd, libc::POLLIN, self.deadline.flatten(), self.cursor.done > 0) {
                     Ok(()) => continue,
                     Err(error) => r = error,
                 }
@@ -340,7 +340,7 @@ impl Call<'_> {
             return None;
         }
         let deadline = *self.deadline.get_or_insert_with(|| deadline(tcp_fd(self.id, self.fd), libc::SO_RCVTIMEO));
-        block(self.id, self.fd, libc::POLLIN, deadline).err().map(|r| self.or_progress(r))
+        block(self.id, self.fd, libc::POLLIN, deadline, self.cursor.done > 0).err().map(|r| self.or_progress(r))
     }
 
     /// The same where some of the bytes that are looked for are there.

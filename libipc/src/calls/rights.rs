@@ -34,9 +34,9 @@ pub fn passing(msg: &msghdr) {
 
 fn leaves(fd: c_int) {
     fds::note_written(fd);
-    if let Some((id, Kind::Active)) = fds::lookup(fd)
-        && !endpoint::stay(*id, Reason::Passed)
-    {
+    let Some((id, kind)) = fds::lookup(fd) else { return };
+    id.endpoint().handed.store(true, core::sync::atomic::Ordering::Relaxed);
+    if kind == Kind::Active && !endpoint::stay(*id, Reason::Passed) {
         dual::land(*id, Reason::Passed);
     }
 }

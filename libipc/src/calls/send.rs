@@ -217,7 +217,7 @@ impl Call<'_> {
                 _ => native(fd, &rest, flags),
             };
             if r == EAGAIN && self.nonblocking == Some(false) {
-                match await_settled(self.id, fd, libc::POLLOUT, self.deadline.flatten()) {
+                match await_settled(self.id, fd, libc::POLLOUT, self.deadline.flatten(), self.cursor.done > 0) {
                     Ok(()) => continue,
                     Err(error) => r = error,
                 }
@@ -329,7 +329,7 @@ impl Call<'_> {
             return Some(r);
         }
         let deadline = *self.deadline.get_or_insert_with(|| deadline(tcp_fd(self.id, self.fd), libc::SO_SNDTIMEO));
-        block(self.id, self.fd, libc::POLLOUT, deadline).err().map(|r| self.or_progress(r))
+        block(self.id, self.fd, libc::POLLOUT, deadline, self.cursor.done > 0).err().map(|r| self.or_progress(r))
     }
 
     /// The real, blocking call on TCP. The direction cannot leave TCP until it returns.

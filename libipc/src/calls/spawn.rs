@@ -14,7 +14,7 @@ use crate::hooks::real;
 use crate::inherit::{self, Numbers, Packed};
 use crate::program::Program;
 use crate::switch::Phase;
-use crate::{dual, family, fds, process};
+use crate::{dual, epoll, family, fds, process};
 
 /// The pipes of popen by the slot of their child.
 static PIPES: [AtomicUsize; family::SLOTS] = [const { AtomicUsize::new(0) }; family::SLOTS];
@@ -35,10 +35,11 @@ fn expect(by_action: bool, knows: bool) -> Option<usize> {
     // First, so that nobody makes a promise for it meanwhile.
     given(by_action).for_each(|id| id.holders().add(slot));
     let concerned = |id: Id| given(by_action).any(|other| other == id);
+    inherit::goes_to_a_program(concerned, knows);
     if !knows {
+        epoll::await_promises();
         dual::land_all(concerned, Reason::Executed);
     }
-    inherit::goes_to_a_program(concerned);
     Some(slot)
 }
 

@@ -82,7 +82,7 @@ impl Poll<'_> {
             if r < 0 {
                 return r;
             }
-            let ready = self.collect(scratch.filled().get(1..).unwrap_or(&[]));
+            let ready = self.collect(&mut scratch);
             if ready > 0 || r == 0 && last {
                 return ready as sys::Ret;
             }
@@ -104,24 +104,43 @@ impl Poll<'_> {
         }
     }
 
-    /// Fills the program's result from what the kernel said.
-    fn collect(&mut self, reported: &[pollfd]) -> usize {
-        let mut ready = 0;
+    /// Fills the program's result from what the kernel said. What is between the transports is looked at after that, and
+    /// may have become ready since: then everything is looked at once more, so that nothing is told that came after what is
+    /// left out.
+    fn collect(&mut self, scratch: &mut Scratch) -> usize {
+        let mut later = false;
+        let reported = scratch.filled().get(1..).unwrap_or(&[]);
         for (p, kernel) in self.fds.iter_mut().zip(reported) {
-            p.revents = match fds::lookup(p.fd) {
-                Some((id, Kind::Active)) if matches!(id.endpoint().phase(), Phase::Dual | Phase::Final) => {
-                    dual::readiness(*id, p.events).unwrap_or_else(|| dual::settled_readiness(*id, p.fd, p.events))
-                }
+            p.revents = match (between(p), kernel.fd == p.fd) {
+                (Some(now), _) => now,
+                (None, true) => kernel.revents,
                 // Watched by way of another socket, and settled since.
-                Some((id, _)) if kernel.fd != p.fd => {
-                    dual::settled_readiness(*id, p.fd, p.events) | kernel.revents & (POLLHUP | libc::POLLERR)
-                }
-                _ => kernel.revents,
+                (None, false) => sys::poll_now(p.fd, p.events) | kernel.revents & (POLLHUP | libc::POLLERR),
             };
-            ready += usize::from(p.revents != 0);
+            later |= p.revents != 0 && p.revents != kernel.revents;
         }
+        while later {
+            later = false;
+            scratch.clear();
+            self.fds.iter().for_each(|p| scratch.push(pollfd { revents: 0, ..*p }));
+            sys::ppoll(scratch.filled(), Some(0), None);
+            for (p, kernel) in self.fds.iter_mut().zip(scratch.filled()).filter(|(p, _)| p.revents == 0) {
+                p.revents = between(p).unwrap_or(kernel.revents);
+                later |= p.revents != 0;
+            }
+        }
+        let ready = self.fds.iter().filter(|p| p.revents != 0).count();
         ready - strip_hangups(self.fds)
     }
+}
+
+/// What holds now of an entry that is between the transports, or was a moment ago; `None` for every other one.
+fn between(p: &pollfd) -> Option<i16> {
+    let (id, _) = fds::lookup(p.fd).filter(|(_, kind)| *kind == Kind::Active)?;
+    if !matches!(id.endpoint().phase(), Phase::Dual | Phase::Final) {
+        return None;
+    }
+    Some(dual::readiness(*id, p.events).unwrap_or_else(|| dual::settled_readiness(*id, p.fd, p.events)))
 }
 
 /// The thread was cancelled where it was about to wait.

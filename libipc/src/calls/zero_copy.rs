@@ -143,7 +143,7 @@ fn wait_to_go_on(
     }
     match *nonblocking.get_or_insert_with(|| sys::is_nonblocking(tcp_fd(id, fd))) {
         true => Err(EAGAIN),
-        false => block(id, fd, libc::POLLOUT, until),
+        false => block(id, fd, libc::POLLOUT, until, done > 0),
     }
 }
 
@@ -198,7 +198,7 @@ fn inward(
         if !blocks {
             return EAGAIN;
         }
-        if let Err(r) = block(**id, fd, libc::POLLIN, until) {
+        if let Err(r) = block(**id, fd, libc::POLLIN, until, false) {
             return r;
         }
     }

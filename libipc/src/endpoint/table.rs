@@ -210,6 +210,7 @@ fn reset(id: Id) {
     e.told_on.store(0, Relaxed);
     e.turns.store(0, Relaxed);
     e.wrote.store(false, Relaxed);
+    e.handed.store(false, Relaxed);
     e.bytes.store(0, Relaxed);
     e.reason.store(0, Relaxed);
     e.connect_began.store(0, Relaxed);

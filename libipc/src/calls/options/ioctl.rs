@@ -46,6 +46,9 @@ pub unsafe fn ioctl(fd: c_int, request: c_ulong, arg: usize) -> c_int {
     match fds::lookup(fd) {
         Some((id, Kind::Active)) if about_bytes => {
             dual::pump(*id);
+            if fds::kind(fd) == Kind::Final {
+                return ask(fd);
+            }
             let r = ask(readable_socket(*id, fd));
             if r == 0 && request == libc::FIONREAD {
                 add_what_follows(*id, arg);
