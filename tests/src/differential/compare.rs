@@ -102,6 +102,14 @@ const RULES: &[Rule] = &[
     },
     Rule { name: "a signal of room that TCP does not send", holds: |c| c.has_more_signals_of_room() },
     Rule {
+        name: "a signal of bytes that a thread waits for in a reading call",
+        holds: |c| {
+            c.program.threads > 0
+                && c.before(c.end, &["recv", "take"])
+                && c.has_more_signals(|flags| flags == "IN|RDNORM")
+        },
+    },
+    Rule {
         name: "signals come from TCP alone between the transports",
         holds: |c| c.between && (c.is("signals") || c.is("sigwait")),
     },
@@ -177,15 +185,19 @@ impl Case<'_> {
 
     /// Whether everything that TCP signals was signalled, and what there was beyond that is room, or does not say what.
     fn has_more_signals_of_room(&self) -> bool {
+        self.has_more_signals(|what| !what.contains(|c: char| c.is_ascii_uppercase()) || events::is_room(what))
+    }
+
+    /// Whether everything that TCP signals was signalled, and whether what there was beyond that may be.
+    fn has_more_signals(&self, may_be: impl Fn(&str) -> bool) -> bool {
         let signals = |result: &str| match result {
             BLOCKED => BTreeSet::new(),
             _ => result.split(' ').skip(1).map(str::to_owned).collect(),
         };
         let (native, shim): (BTreeSet<String>, BTreeSet<String>) = (signals(self.native), signals(self.shim));
-        let is_room = |signal: &String| signal.rsplit(':').next().is_some_and(events::is_room);
         (self.is("signals") || self.is("sigwait"))
             && shim.is_superset(&native)
-            && shim.difference(&native).all(|signal| !signal.contains(':') || is_room(signal))
+            && shim.difference(&native).all(|signal| may_be(signal.rsplit(':').next().unwrap_or_default()))
     }
 
     fn step_is(&self, end: End, calls: &[&str]) -> bool {
