@@ -12,12 +12,23 @@ static const struct {
     const char *name;
     int level, number;
 } options[] = {
-    {"nodelay", IPPROTO_TCP, TCP_NODELAY},  {"keepalive", SOL_SOCKET, SO_KEEPALIVE}, {"oobinline", SOL_SOCKET, SO_OOBINLINE},
-    {"error", SOL_SOCKET, SO_ERROR},        {"type", SOL_SOCKET, SO_TYPE},           {"domain", SOL_SOCKET, SO_DOMAIN},
-    {"protocol", SOL_SOCKET, SO_PROTOCOL},  {"linger", SOL_SOCKET, SO_LINGER},       {"rcvtimeo", SOL_SOCKET, SO_RCVTIMEO},
-    {"sndtimeo", SOL_SOCKET, SO_SNDTIMEO},  {"lowat", SOL_SOCKET, SO_RCVLOWAT},      {"reuse", SOL_SOCKET, SO_REUSEADDR},
-    {"timestamp", SOL_SOCKET, SO_TIMESTAMP}, {"inq", IPPROTO_TCP, TCP_INQ},         {"priority", SOL_SOCKET, SO_PRIORITY},
-    {"tos", IPPROTO_IP, IP_TOS},            {"usertimeout", IPPROTO_TCP, TCP_USER_TIMEOUT},
+    {"nodelay", IPPROTO_TCP, TCP_NODELAY},
+    {"keepalive", SOL_SOCKET, SO_KEEPALIVE},
+    {"oobinline", SOL_SOCKET, SO_OOBINLINE},
+    {"error", SOL_SOCKET, SO_ERROR},
+    {"type", SOL_SOCKET, SO_TYPE},
+    {"domain", SOL_SOCKET, SO_DOMAIN},
+    {"protocol", SOL_SOCKET, SO_PROTOCOL},
+    {"linger", SOL_SOCKET, SO_LINGER},
+    {"rcvtimeo", SOL_SOCKET, SO_RCVTIMEO},
+    {"sndtimeo", SOL_SOCKET, SO_SNDTIMEO},
+    {"lowat", SOL_SOCKET, SO_RCVLOWAT},
+    {"reuse", SOL_SOCKET, SO_REUSEADDR},
+    {"timestamp", SOL_SOCKET, SO_TIMESTAMP},
+    {"priority", SOL_SOCKET, SO_PRIORITY},
+    {"tos", IPPROTO_IP, IP_TOS},
+    {"inq", IPPROTO_TCP, TCP_INQ},
+    {"usertimeout", IPPROTO_TCP, TCP_USER_TIMEOUT},
     {"keepidle", IPPROTO_TCP, TCP_KEEPIDLE},
 };
 

@@ -88,8 +88,8 @@ int do_signal(struct hand *h, const struct command *c) {
         call_signals(h, call[3] == 'w');
     } else if (strcmp(call, "async") == 0) {
         int flags = fcntl(fd, F_GETFL);
-        bool by_ioctl = strcmp(c->word[3], "ioctl") == 0;
-        answer_result(h, by_ioctl ? ioctl(fd, FIOASYNC, &on) : fcntl(fd, F_SETFL, on ? flags | O_ASYNC : flags & ~O_ASYNC));
+        flags = on ? flags | O_ASYNC : flags & ~O_ASYNC;
+        answer_result(h, strcmp(c->word[3], "ioctl") == 0 ? ioctl(fd, FIOASYNC, &on) : fcntl(fd, F_SETFL, flags));
     } else if (strcmp(call, "setsig") == 0) {
         answer_result(h, fcntl(fd, F_SETSIG, (int)c->number[3]));
     } else if (strcmp(call, "setown") == 0) {

@@ -74,6 +74,13 @@ static void call_select(struct hand *h, const struct command *c) {
     }
 }
 
+/* epoll SLOT */
+static void call_epoll(struct hand *h, const struct command *c) {
+    int fd = epoll_create1(EPOLL_CLOEXEC);
+    slots[c->number[2] % SLOTS] = (struct slot){fd, -1};
+    answer_result(h, fd < 0 ? -1 : 0);
+}
+
 /* epwait INSTANCE TIMEOUT [MOST]; the events are told in the order in which they came. */
 static void call_epoll_wait(struct hand *h, const struct command *c, bool raw) {
     struct epoll_event events[16];
@@ -104,8 +111,8 @@ int do_wait(struct hand *h, const struct command *c) {
         call_epoll_wait(h, c, raw);
     else if (strcmp(call, "epctl") == 0)
         call_epoll_ctl(h, c, raw);
-    else if (strcmp(call, "epoll") == 0) /* epoll SLOT */
-        answer_result(h, (slots[c->number[2] % SLOTS] = (struct slot){epoll_create1(EPOLL_CLOEXEC), -1}).fd < 0 ? -1 : 0);
+    else if (strcmp(call, "epoll") == 0)
+        call_epoll(h, c);
     else
         return 0;
     return 1;

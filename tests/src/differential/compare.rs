@@ -26,6 +26,8 @@ pub struct Case<'a> {
     pub left: bool,
     /// Whether a stream may be between the transports.
     pub between: bool,
+    /// The steps that were calls which natively did what they were to.
+    pub made: &'a BTreeSet<usize>,
 }
 
 /// What a result is, beside the native one.
@@ -168,13 +170,15 @@ impl Case<'_> {
         let at: usize = turn.parse::<usize>().ok()?.checked_sub(1)?;
         let words = self.program.steps.get(at)?.words();
         let mask: u32 = words.get(4)?.parse().ok()?;
-        let since = self.program.steps.get(at + 1..self.at)?.iter().map(Step::words);
+        let steps = self.program.steps.get(..self.at)?.iter().enumerate();
+        let mut since =
+            steps.filter(|(later, _)| *later > at && self.made.contains(later)).map(|(_, step)| step.words());
         let changes = |later: &Vec<&str>| match *later.first().unwrap_or(&"") {
             "close" => later.get(1) == Some(&slot),
             "dup2" => later.get(2) == Some(&slot),
             call => verb(call) == "epctl" && later.get(1) == words.get(1) && later.get(3) == Some(&slot),
         };
-        since.into_iter().all(|later| !changes(&later)).then_some(mask)
+        (!since.any(|later| changes(&later))).then_some(mask)
     }
 
     /// Whether the call reads without taking.

@@ -59,6 +59,8 @@ struct Machine<'a> {
     streams: BTreeMap<usize, usize>,
     /// Whose call was in poll or select while a number was closed or replaced: unspecified (select(2)).
     left: BTreeSet<(End, usize)>,
+    /// The steps that were calls which did what they were to.
+    made: BTreeSet<usize>,
     excused: Vec<&'static str>,
     /// Nothing more can be compared.
     over: bool,
@@ -79,6 +81,7 @@ pub fn execute(program: &Program, mode: Mode, expected: Option<&Trace>) -> Resul
         stopped: false,
         streams: BTreeMap::new(),
         left: BTreeSet::new(),
+        made: BTreeSet::new(),
         excused: Vec::new(),
         over: false,
     };
@@ -228,6 +231,9 @@ impl Machine<'_> {
             result = format!("waited {:?} for ipcd, {result}", start.elapsed());
         }
         let Some(expected) = expected else { return (result, None) };
+        if !expected.own.contains("= -1") {
+            self.made.insert(at);
+        }
         match self.reconcile(at, (end, thread), call, &expected.own, result, true) {
             Ok(()) => (expected.own.clone(), None),
             Err(difference) => (String::new(), Some(difference)),
@@ -295,7 +301,8 @@ impl Machine<'_> {
             let words = call.split(' ').collect();
             let left = self.left.contains(&(end, thread)) && !own;
             let between = native != so_far && self.is_any_between();
-            let case = Case { program: self.program, at, end, words, native, shim: &so_far, own, left, between };
+            let (program, made, shim_so_far) = (self.program, &self.made, so_far.as_str());
+            let case = Case { program, at, end, words, native, shim: shim_so_far, own, left, between, made };
             let name = match compare::judge(&case, &shim) {
                 Judgement::Same => return Ok(()),
                 Judgement::Named(name) => {
