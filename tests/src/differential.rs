@@ -4,6 +4,11 @@
 //!
 //! The calls are made by the victim (`tests/victims/differential*.c`), one or two processes of it. A call that would
 //! block is left in progress: that it blocks is its result, and what comes of it is looked at after each further call.
+//! Before each call everything that was sent has arrived, which the kernel is asked (`arrival`): what is missing then is
+//! not late. Events of epoll carry the slot and the step that registered it, data that no other registration ever has.
+//!
+//! A program that differs is run natively some more times, made smaller (`shrink`), and printed as a line that
+//! `IPC_PROGRAM` takes. What differed once and is mended is kept in `mended.txt`.
 
 pub mod arrival;
 pub mod compare;
