@@ -22,7 +22,7 @@ pub struct Case<'a> {
     pub shim: &'a str,
     /// Whether it is the call of the step.
     pub own: bool,
-    /// Whether a number was closed or replaced while this call was in poll or select.
+    /// Whether a number was closed or replaced while this call, or one of the peer's, was in poll or select.
     pub left: bool,
     /// Whether a stream may be between the transports.
     pub between: bool,
@@ -118,6 +118,8 @@ const RULES: &[Rule] = &[
     Rule { name: "a number is closed or replaced while another thread polls it", holds: |c| c.left },
 ];
 
+/// Looks that are right when they are repeated.
+const LET_GO: &str = "an end that a program without the shim leaves waits for ipcd";
 /// Reads that are complete in two parts.
 const IN_PARTS: &str = "a read ends where the stream moves";
 
@@ -132,7 +134,7 @@ impl Case<'_> {
 
     /// A look at readiness, without waiting.
     fn looks(&self) -> bool {
-        matches!(verb(self.words[0]), "poll" | "select" | "epwait") && self.shim != BLOCKED
+        looks(self.words[0]) && self.shim != BLOCKED
     }
 
     /// What was reported natively and here, if the call reports readiness.
@@ -221,6 +223,10 @@ impl Case<'_> {
     fn again(&self) -> Option<String> {
         match self.words[0] {
             "drain" => Some(self.words.join(" ")),
+            // The last that held the connection was another program, which has ended, or ipcd, that lets go of it now.
+            "poll" | "select" if self.words[1] == "0" && self.before(self.end.peer(), &["release"]) => {
+                Some(self.words.join(" "))
+            }
             "recv" if !self.peeks() => {
                 let (wanted, has) = (number(self.native)?, number(self.shim)?);
                 let [_, how, slot, _, flags, ..] = self.words[..] else { return None };
@@ -238,6 +244,11 @@ fn is_one_of(step: &Step, end: End, calls: &[&str]) -> bool {
         _ => return false,
     };
     calls.contains(&call)
+}
+
+/// Whether a call asks for readiness.
+pub fn looks(call: &str) -> bool {
+    matches!(verb(call), "poll" | "select" | "epwait")
 }
 
 /// The part of a result that is compared.
@@ -278,10 +289,14 @@ pub fn join(call: &str, so_far: &str, next: &str) -> String {
     }
 }
 
-/// Judges what came of a call so far, of which the last part is `last`.
-pub fn judge(case: &Case, last: &str) -> Judgement {
+/// Judges what came of a call so far, of which the last part is `last`; `again`: the call was repeated.
+pub fn judge(case: &Case, last: &str, again: bool) -> Judgement {
     if case.native == case.shim {
-        return if case.shim == last { Judgement::Same } else { Judgement::Named(IN_PARTS) };
+        return match case.shim == last {
+            _ if again && case.looks() => Judgement::Named(LET_GO),
+            true => Judgement::Same,
+            false => Judgement::Named(IN_PARTS),
+        };
     }
     let after = |result: &str, word: &str| result.split_once(word).map(|(_, rest)| rest.to_owned());
     if case.how("recvmmsg")
