@@ -13,7 +13,8 @@ use crate::guard::NoSignals;
 use crate::inherit::is_settling;
 use crate::offsets::Answer;
 use crate::switch::{Control, Phase};
-use crate::{daemon, dual, epoll, fdinfo, fds, offsets, park, process, report, sys};
+use crate::waits::{self, Waits};
+use crate::{daemon, dual, epoll, fds, offsets, park, process, report, sys};
 
 /// Does what is due on an endpoint before any call on it: tells ipcd complete prefixes, takes up a grant. `fd` is the
 /// program's descriptor. Cheap when nothing is due.
@@ -40,6 +41,14 @@ pub fn attend(id: Id, fd: c_int) {
             }
         }
         _ => {}
+    }
+}
+
+/// The same after a call on the endpoint: the program may wait next, in whatever way.
+pub fn depart(id: Id, fd: c_int) {
+    attend(id, fd);
+    if id.endpoint().phase() == Phase::Dual {
+        waits::between(id);
     }
 }
 
@@ -120,17 +129,13 @@ fn take_up(id: Id, fd: c_int) {
 /// Checks that no byte moved unseen, makes the transports known to this process and says HELLO. An error without a
 /// reason means: later.
 fn promise(id: Id, fd: c_int, read: u64, written: u64) -> Result<(), Option<Reason>> {
-    let (e, l) = (id.endpoint(), id.local());
+    let e = id.endpoint();
     if is_standard(id) {
         return Err(Some(Reason::Stdio));
     }
     let known = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE).ok();
     if known != Some(e.birth().cookie) {
         return Err(Some(Reason::UnseenIo));
-    }
-    let seen = l.registrations.load(Relaxed) != 0 || l.polled.load(Relaxed) || !sys::is_nonblocking(fd);
-    if !seen && fdinfo::is_watched_unseen(fd) {
-        return Err(Some(Reason::UnseenWait));
     }
     if sys::fcntl(fd, libc::F_GETFL, 0) & libc::O_ASYNC as sys::Ret != 0 {
         return Err(Some(Reason::SignalDriven));
@@ -146,6 +151,11 @@ fn promise(id: Id, fd: c_int, read: u64, written: u64) -> Result<(), Option<Reas
     let writer_in_flight = e.deaf_writers.load(SeqCst) > 0;
     if kernel.read != read || (kernel.written != written && !writer_in_flight) {
         return Err(Some(Reason::UnseenIo));
+    }
+    match waits::before_promise(id, fd, read > 0) {
+        Waits::Seen => {}
+        Waits::Unseen => return Err(Some(Reason::UnseenWait)),
+        Waits::NotYet => return Err(None),
     }
     // Under the lock that a fork takes, too: a child is there wholly before this or wholly after.
     let mut refused = None;

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU32, Ordering::*};
 use libc::{c_int, epoll_event};
 
 use self::table::{EMPTY, MODE, ONESHOT, Registration, Table, locked, table};
-pub use self::table::{await_moves, hold_over_fork, release_after_fork, revision};
+pub use self::table::{await_moves, has_foreign, hold_over_fork, release_after_fork, revision};
 use crate::dual::{self, READING, WRITING};
 use crate::endpoint::{Id, sides};
 use crate::switch::Phase;
@@ -78,8 +78,10 @@ pub fn enter_dual(id: Id, promise: impl FnOnce() -> bool) -> bool {
     for i in t.of(id) {
         t.begin_moves();
         let Some(r) = t.at(i).copied() else { continue };
-        let mask = if r.events & ONESHOT == 0 { Some(!0) } else { fdinfo::epoll_mask(r.epfd, r.fd) };
-        let Some(armed) = mask.map(|m| m & !MODE != 0) else {
+        let mask =
+            if r.events & ONESHOT == 0 { Some(!0) } else { fdinfo::registration(r.epfd, r.fd).map(|now| now.mask) };
+        let watched = !r.foreign || t.watch_foreign(i);
+        let Some(armed) = mask.map(is_armed).filter(|_| watched) else {
             // Not registered any more, or no way to know whether it has fired.
             restore_tcp(&mut t, id);
             return false;
@@ -100,6 +102,74 @@ pub fn enter_dual(id: Id, promise: impl FnOnce() -> bool) -> bool {
     id.endpoint().advance(Phase::Adopting, Phase::Dual)
 }
 
+/// Whether a mask that the kernel has says that the registration has not fired; it adds ERR and HUP to each by itself.
+fn is_armed(mask: u32) -> bool {
+    mask & !(MODE | (libc::EPOLLERR | libc::EPOLLHUP) as u32) != 0
+}
+
+/// Whether the table has the registration.
+pub fn knows(id: Id, epfd: c_int, fd: c_int) -> bool {
+    table().is_some_and(|mut t| t.find(id, epfd, fd).is_some())
+}
+
+/// Whether every instance that has the endpoint is one that the program waits for through the hooks.
+pub fn are_waited_for(id: Id) -> bool {
+    let Some(mut t) = table() else { return false };
+    t.of(id).all(|i| t.at(i).is_none_or(|r| fds::is_waited_for(r.epfd)))
+}
+
+/// Takes over a registration that was made past the hooks. False if there is no room for it.
+pub fn take_over(id: Id, epfd: c_int, fd: c_int, entry: fdinfo::Entry) -> bool {
+    let Some(mut t) = table() else { return false };
+    make_tag();
+    fds::mark_instance(epfd);
+    let (events, data, armed) = (entry.mask, entry.data, is_armed(entry.mask));
+    let new = Registration { epfd, fd, events, data, armed, foreign: true, ..EMPTY };
+    let Some(index) = t.insert(id, new) else { return false };
+    if id.endpoint().phase() == Phase::Dual {
+        t.begin_moves();
+        let (unix, side, tag) = (id.local().unix.load(Acquire), id.endpoint().sides(), t.tag(index));
+        if !t.watch_foreign(index) || !t.add_unix(index, unix, 0, tag) {
+            t.remove(id, index);
+            return false;
+        }
+        if let Some(entry) = t.at(index).copied() {
+            rearm(side, &entry, tag);
+        }
+    }
+    true
+}
+
+/// Before a wait: what the program has changed past the hooks, of registrations in this instance that are between the
+/// transports, holds for both sockets. True if there are such: the wait is to come back soon, and look again.
+pub fn follow_foreign(epfd: c_int) -> bool {
+    let Some(mut t) = table().filter(|_| has_foreign()) else { return false };
+    let mut any = false;
+    for i in t.foreign() {
+        let Some(r) = t.at(i).copied().filter(|r| r.used && r.epfd == epfd) else { continue };
+        any = true;
+        let id = Id { index: r.endpoint };
+        let (unix, tag) = (id.local().unix.load(Acquire), t.tag(i));
+        match fdinfo::registration(epfd, r.fd) {
+            None => t.remove_unix(i, unix),
+            Some(now) if now.data == tag => {}
+            Some(now) => {
+                t.begin_moves();
+                t.change(i, now.mask, now.data);
+                if r.unix == 0 {
+                    t.add_unix(i, unix, 0, tag);
+                }
+                if let Some(entry) = t.at(i) {
+                    entry.armed = is_armed(now.mask);
+                    let entry = *entry;
+                    rearm(id.endpoint().sides(), &entry, tag);
+                }
+            }
+        }
+    }
+    any
+}
+
 /// Waits until a promise that is being given in another thread is given, or was not: who looks for endpoints in between the
 /// transports finds it after that.
 pub fn await_promises() {
@@ -110,6 +180,7 @@ fn restore_tcp(t: &mut Table, id: Id) {
     let unix = id.local().unix.load(Acquire);
     for i in t.of(id) {
         t.begin_moves();
+        t.unwatch_foreign(i);
         t.remove_unix(i, unix);
         let Some(r) = t.at(i).copied() else { continue };
         modify(r.epfd, r.fd, r.program_mask(), r.data);
@@ -188,6 +259,7 @@ impl Moving {
             }
             // After that, so that a thread which looks meanwhile finds one of the two.
             t.remove_unix(i, unix);
+            t.unwatch_foreign(i);
         }
     }
 }
@@ -256,7 +328,7 @@ pub fn control(id: Id, epfd: c_int, op: c_int, fd: c_int, event: Option<&epoll_e
             if let Some(stale) = known {
                 t.remove(id, stale);
             }
-            fds::mark(epfd, fds::Kind::Epoll);
+            fds::mark_instance(epfd);
             let new = Registration { epfd, fd, events, data, armed: true, ..EMPTY };
             match t.insert(id, new) {
                 Some(i) => i,
@@ -298,7 +370,7 @@ pub fn follow(id: Id, epfd: c_int, op: c_int, fd: c_int, event: &epoll_event) {
         t.change(known, event.events, event.u64);
     } else {
         make_tag();
-        fds::mark(epfd, fds::Kind::Epoll);
+        fds::mark_instance(epfd);
         t.insert(id, Registration { epfd, fd, events: event.events, data: event.u64, armed: true, ..EMPTY });
     }
 }
@@ -316,6 +388,8 @@ pub enum Verdict {
     Drop,
     /// This instead.
     Replace(epoll_event),
+    /// This instead, which was looked for after the kernel had told what is ready.
+    Found(epoll_event),
 }
 
 /// Looks at one event that the kernel reported.
@@ -375,7 +449,7 @@ fn judge_dual(low: u32, batch: u32) -> Verdict {
         }
     }
     let mut reported = || t.at(index).is_none_or(|r| core::mem::replace(&mut r.batch, batch) == batch);
-    if ready == 0 || reported() { Verdict::Drop } else { Verdict::Replace(epoll_event { events: ready, u64: r.data }) }
+    if ready == 0 || reported() { Verdict::Drop } else { Verdict::Found(epoll_event { events: ready, u64: r.data }) }
 }
 
 fn judge_hangup(epfd: c_int, event: epoll_event) -> Verdict {
@@ -405,7 +479,8 @@ fn judge_hangup(epfd: c_int, event: epoll_event) -> Verdict {
             return Verdict::Replace(epoll_event { events, u64: data });
         }
         // Only HUP, which TCP would not report: a level-triggered registration must not report it for ever.
-        sys::epoll_ctl(epfd, libc::EPOLL_CTL_MOD, r.fd, r.events | libc::EPOLLET as u32, data);
+        let now = if r.foreign { fdinfo::registration(epfd, r.fd).map_or(r.events, |now| now.mask) } else { r.events };
+        sys::epoll_ctl(epfd, libc::EPOLL_CTL_MOD, r.fd, now | libc::EPOLLET as u32, data);
         return Verdict::Drop;
     }
     Verdict::Keep

@@ -2,11 +2,18 @@
 
 use libc::c_int;
 
-use crate::sys;
+use crate::{sys, waits};
 
-/// The mask with which `fd` is registered in `epfd` now (proc_pid_fdinfo(5)): a one-shot registration that has fired
-/// has only mode bits left. `None` if it is not registered, or /proc is not there.
-pub fn epoll_mask(epfd: c_int, fd: c_int) -> Option<u32> {
+/// A registration as the kernel has it (proc_pid_fdinfo(5)). A one-shot one that has fired has only mode bits left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry {
+    pub mask: u32,
+    pub data: u64,
+}
+
+/// The registration of the file behind `fd`, under this number, in `epfd`. `None` if there is none, or no /proc.
+pub fn registration(epfd: c_int, fd: c_int) -> Option<Entry> {
+    let inode = sys::inode(fd)?;
     let mut path = *b"/proc/self/fdinfo/\0\0\0\0\0\0\0\0\0\0\0\0";
     write_number(path.get_mut(18..30)?, epfd as u32);
     let flags = libc::O_RDONLY | libc::O_CLOEXEC;
@@ -15,27 +22,32 @@ pub fn epoll_mask(epfd: c_int, fd: c_int) -> Option<u32> {
     if file < 0 {
         return None;
     }
-    let found = scan(file as c_int, fd);
+    let found = scan(file as c_int, fd, inode);
     sys::close(file as c_int);
     found
 }
 
-/// Whether some epoll instance of this process has `fd` registered, or an io_uring could be watching it: asked when the
-/// program waits for the descriptor in no way that was seen. Also true if that cannot be found out.
-pub fn is_watched_unseen(fd: c_int) -> bool {
-    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_DIRECTORY;
-    let path = c"/proc/self/fd".as_ptr() as usize;
-    let list = sys::forward(libc::SYS_openat, [libc::AT_FDCWD as usize, path, flags as usize, 0, 0, 0]);
-    if list < 0 {
-        return true;
-    }
-    let found = each_number(list as c_int, |number| is_watcher(number, fd));
-    sys::close(list as c_int);
-    found
+/// What can watch a descriptor and was made past the hooks.
+#[derive(Clone, Copy)]
+pub enum Watcher {
+    Epoll(c_int),
+    Ring,
+}
+
+/// Calls `visit` with each epoll instance and io_uring of this process; `None` where /proc does not list them.
+pub fn each_watcher(mut visit: impl FnMut(Watcher)) -> Option<()> {
+    each_descriptor(|number| {
+        // Of what is known none is a watcher, and looking costs a system call.
+        if waits::may_watch(number)
+            && let Some(watcher) = watcher(number)
+        {
+            visit(watcher);
+        }
+    })
 }
 
 /// Calls `visit` with each descriptor of this process; `None` where /proc does not list them.
-pub fn each_descriptor(visit: impl Fn(c_int)) -> Option<()> {
+pub fn each_descriptor(mut visit: impl FnMut(c_int)) -> Option<()> {
     let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_DIRECTORY;
     let path = c"/proc/self/fd".as_ptr() as usize;
     let list = sys::forward(libc::SYS_openat, [libc::AT_FDCWD as usize, path, flags as usize, 0, 0, 0]);
@@ -51,8 +63,8 @@ pub fn each_descriptor(visit: impl Fn(c_int)) -> Option<()> {
 }
 
 /// Calls `test` for each numeric name in a directory until it is true.
-fn each_number(directory: c_int, test: impl Fn(c_int) -> bool) -> bool {
-    let mut buf = [0u8; 4096];
+fn each_number(directory: c_int, mut test: impl FnMut(c_int) -> bool) -> bool {
+    let mut buf = [0u8; 1024];
     loop {
         let n = sys::forward(libc::SYS_getdents64, [directory as usize, buf.as_mut_ptr() as usize, buf.len(), 0, 0, 0]);
         if n <= 0 {
@@ -64,7 +76,7 @@ fn each_number(directory: c_int, test: impl Fn(c_int) -> bool) -> bool {
             let len = usize::from(u16::from_ne_bytes([head[16], head[17]]));
             let name = name.split(|b| *b == 0).next().unwrap_or(&[]);
             let number = core::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
-            if number.is_some_and(&test) {
+            if number.is_some_and(&mut test) {
                 return true;
             }
             rest = rest.get(len.max(1)..).unwrap_or(&[]);
@@ -72,24 +84,22 @@ fn each_number(directory: c_int, test: impl Fn(c_int) -> bool) -> bool {
     }
 }
 
-fn is_watcher(number: c_int, fd: c_int) -> bool {
+fn watcher(number: c_int) -> Option<Watcher> {
     let mut path = *b"/proc/self/fd/\0\0\0\0\0\0\0\0\0\0\0\0";
-    if let Some(to) = path.get_mut(14..26) {
-        write_number(to, number as u32);
-    }
+    write_number(path.get_mut(14..26)?, number as u32);
     let mut target = [0u8; 32];
     let n = sys::readlink(path.as_ptr(), &mut target);
-    match target.get(..n.max(0) as usize).unwrap_or(&[]) {
-        b"anon_inode:[eventpoll]" => epoll_mask(number, fd).is_some(),
-        b"anon_inode:[io_uring]" => true,
-        _ => false,
+    match target.get(..n.max(0) as usize)? {
+        b"anon_inode:[eventpoll]" => Some(Watcher::Epoll(number)),
+        b"anon_inode:[io_uring]" => Some(Watcher::Ring),
+        _ => None,
     }
 }
 
-/// Lines are `tfd: N events: HEX data: …`. Read in pieces, parsed byte by byte: nothing to allocate.
-fn scan(file: c_int, fd: c_int) -> Option<u32> {
-    let mut buf = [0u8; 1024];
-    let mut line = [0u8; 64];
+/// Read in pieces, parsed line by line: nothing to allocate.
+fn scan(file: c_int, fd: c_int, inode: u64) -> Option<Entry> {
+    let mut buf = [0u8; 512];
+    let mut line = [0u8; 96];
     let mut len = 0;
     loop {
         let n = sys::read(file, &mut buf);
@@ -104,21 +114,28 @@ fn scan(file: c_int, fd: c_int) -> Option<u32> {
                 }
                 continue;
             }
-            if let Some(mask) = parse(line.get(..len)?, fd) {
-                return Some(mask);
+            if let Some(entry) = parse(line.get(..len)?, fd, inode) {
+                return Some(entry);
             }
             len = 0;
         }
     }
 }
 
-fn parse(line: &[u8], fd: c_int) -> Option<u32> {
+/// Lines are `tfd: N events: HEX data: HEX pos:N ino:HEX sdev:HEX`.
+fn parse(line: &[u8], fd: c_int, inode: u64) -> Option<Entry> {
     let mut words = line.split(|b| b.is_ascii_whitespace()).filter(|w| !w.is_empty());
     let mut next = || core::str::from_utf8(words.next()?).ok();
     if next()? != "tfd:" || next()?.parse::<c_int>().ok()? != fd || next()? != "events:" {
         return None;
     }
-    u32::from_str_radix(next()?, 16).ok()
+    let mask = u32::from_str_radix(next()?, 16).ok()?;
+    if next()? != "data:" {
+        return None;
+    }
+    let data = u64::from_str_radix(next()?, 16).ok()?;
+    let ino = words.find_map(|word| core::str::from_utf8(word.strip_prefix(b"ino:")?).ok())?;
+    (u64::from_str_radix(ino, 16).ok()? == inode).then_some(Entry { mask, data })
 }
 
 fn write_number(to: &mut [u8], n: u32) {
@@ -140,13 +157,14 @@ fn write_number(to: &mut [u8], n: u32) {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{Entry, parse};
 
     #[test]
-    fn finds_the_mask_of_one_descriptor() {
-        let line = b"tfd:       12 events: 40000018 data:               7  pos:0 ino:1 sdev:8";
-        assert_eq!(parse(line, 12), Some(0x4000_0018));
-        assert_eq!(parse(line, 1), None);
-        assert_eq!(parse(b"pos:\t0", 12), None);
+    fn finds_the_registration_of_one_file_under_one_number() {
+        let line = b"tfd:       12 events: 40000018 data:         9f00000007  pos:0 ino:a1 sdev:8";
+        assert_eq!(parse(line, 12, 0xa1), Some(Entry { mask: 0x4000_0018, data: 0x9f_0000_0007 }));
+        assert_eq!(parse(line, 12, 0xa2), None, "another file had the number when it was registered");
+        assert_eq!(parse(line, 1, 0xa1), None);
+        assert_eq!(parse(b"pos:\t0", 12, 0xa1), None);
     }
 }

@@ -159,6 +159,33 @@ pub fn mark(fd: c_int, kind: Kind) {
     }
 }
 
+/// Beside [`Kind::Epoll`]: the program was seen to wait for its events.
+const WAITED_FOR: u32 = 1 << 3;
+
+/// The program has waited for events of an epoll instance.
+#[inline]
+pub fn note_wait(epfd: c_int) {
+    const SEEN: u32 = Kind::Epoll as u32 | WAITED_FOR;
+    if let Some(slot) = slot(epfd).filter(|slot| slot.load(Relaxed) != SEEN)
+        && matches!(kind(epfd), Kind::Other | Kind::Epoll)
+    {
+        HIGH.fetch_max(epfd as u32 + 1, Relaxed);
+        slot.store(SEEN, SeqCst);
+    }
+}
+
+/// Whether the program was seen to wait for events of an epoll instance.
+pub fn is_waited_for(epfd: c_int) -> bool {
+    slot(epfd).is_some_and(|slot| slot.load(Relaxed) == Kind::Epoll as u32 | WAITED_FOR)
+}
+
+/// Marks an epoll instance.
+pub fn mark_instance(epfd: c_int) {
+    if kind(epfd) != Kind::Epoll {
+        mark(epfd, Kind::Epoll);
+    }
+}
+
 /// Takes a number out of the table, because the program closes it or the kernel has handed it out anew. If it was the
 /// endpoint's last in this process, the endpoint is let go.
 pub fn forget(fd: c_int) {

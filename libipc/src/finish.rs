@@ -7,7 +7,7 @@ use libc::c_int;
 use crate::endpoint::{Id, sides};
 use crate::guard::NoSignals;
 use crate::switch::Phase;
-use crate::{confine, dual, epoll, family, fds, report, sys};
+use crate::{confine, dual, epoll, family, fds, report, sys, waits};
 
 /// fcntl(2): which signal tells of readiness, and whom: a kind (thread, process, group) and its number.
 const F_SETSIG: c_int = 10;
@@ -25,6 +25,7 @@ pub fn replace_descriptors(id: Id) {
     if e.phase() != Phase::Final || unix < 0 {
         return;
     }
+    waits::before_replacement(id);
     let tcp = id.local().tcp.load(Acquire);
     copy_settings(tcp, unix);
     e.wrote.fetch_or(tx.state.used, Relaxed);

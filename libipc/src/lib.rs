@@ -44,6 +44,7 @@ mod process;
 mod program;
 mod sync;
 mod sys;
+mod waits;
 
 /// There is no allocator: whatever would allocate fails to, and nothing here does.
 #[cfg(not(test))]

@@ -248,10 +248,10 @@ pub fn epoll_create() -> Ret {
     call!(libc::SYS_epoll_create1, libc::EPOLL_CLOEXEC)
 }
 
-/// Takes an event that is there, and throws it away.
-pub fn epoll_look(epfd: c_int) {
-    let mut event = MaybeUninit::<libc::epoll_event>::uninit();
-    call!(libc::SYS_epoll_pwait, epfd, event.as_mut_ptr(), 1, 0, null::<u64>(), 8);
+/// Takes the events that are there; how many, or a negated errno.
+pub fn epoll_now(epfd: c_int, events: &mut [libc::epoll_event]) -> Ret {
+    let room = events.len().min(c_int::MAX as usize);
+    call!(libc::SYS_epoll_pwait, epfd, events.as_mut_ptr(), room, 0, null::<u64>(), 8)
 }
 
 /// Sleeps while the word is `expected`; true if nobody woke it for 20 ms.
@@ -308,6 +308,11 @@ fn stat(fd: c_int) -> Option<libc::stat64> {
     let r = call!(libc::SYS_fstat, fd, st.as_mut_ptr());
     // SAFETY: zeroed, and stat64 is valid for any bit pattern.
     (r == 0).then(|| unsafe { st.assume_init() })
+}
+
+/// The number of the file behind a descriptor.
+pub fn inode(fd: c_int) -> Option<u64> {
+    stat(fd).map(|st| st.st_ino)
 }
 
 /// Whether the file may be executed.

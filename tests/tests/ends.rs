@@ -7,7 +7,7 @@ use tests::{Case, artifacts, streams, sweep};
 
 #[test]
 fn close_and_shutdown_while_ipcd_is_stopped() {
-    sweep::check(&Case::new("ends-closed"), 40);
+    sweep::check(&Case::new("ends-closed"), 5);
 }
 
 #[test]

@@ -45,7 +45,7 @@ static bool wakes(int fd, int way) {
     return must(raw(SYS_epoll_pwait, ep, (long)&e, 1, LATE)) == 1;
 }
 
-/* Registered after `before` exchanges; then twenty that wait. Whether every wait ended. */
+/* Registered after `before` exchanges, and something is written; then twenty that wait. Whether every wait ended. */
 static bool goes_on(int before, int way, bool blocking) {
     struct stream *s = stream_open(AF_INET);
     bool well = true;
@@ -53,6 +53,9 @@ static bool goes_on(int before, int way, bool blocking) {
         set_nonblocking(s->fd, true);
     exchange(s, before);
     registers(s->fd, way);
+    far_begin(FAR_RECV, s->index, 8, 0, 0);
+    send_pattern(s, 8);
+    far_end();
     for (int i = 0; i < 20 && well; i++) {
         far_do(FAR_SEND, s->index, 8, 0, 0);
         settle(s->fd, 8);
@@ -75,10 +78,12 @@ static void waits(void) {
         for (int blocking = 0; blocking < 2; blocking++) {
             /* The first bytes are where most programs register. */
             int way = (k + blocking) % WAYS;
-            if (goes_on(k % 4 ? k : 0, way, blocking))
+            /* Who has waited in reads before and then polls past the hooks cannot be told from who goes on reading. */
+            int before = k % 4 && way != POLL ? k : 0;
+            if (goes_on(before, way, blocking))
                 continue;
             slept++;
-            say("%s, %s, after %d exchanges: sleeps", names[way], blocking ? "blocking" : "non-blocking", k % 4 ? k : 0);
+            say("%s, %s, after %d exchanges: sleeps", names[way], blocking ? "blocking" : "non-blocking", before);
         }
     say("%d slept", slept);
 }
@@ -139,7 +144,7 @@ static void registrations(void) {
     ep = (int)must(epoll_create1(EPOLL_CLOEXEC));
     for (int k = 0; k <= SWEEP && slept < 3; k++) {
         bool blocking = k % 3 == 0;
-        if (is_told_throughout(how, k % 4 ? k / 2 : 0, k % 7 * 4, blocking, k % 5 == 0))
+        if (is_told_throughout(how, k % 4 ? k / 2 : 0, 1 + k % 7 * 4, blocking, k % 5 == 0))
             continue;
         slept++;
         say("%s, %s, %d: sleeps", way, blocking ? "blocking" : "non-blocking", k);

@@ -9,50 +9,103 @@ use crate::guard::{Errno, as_libc};
 use crate::hooks::real;
 use crate::{park, sys};
 
+/// How often the kernel is asked for what came before an event that was found after it had told what is ready.
+const ROUNDS: u32 = 4;
+/// How long a wait lasts at a time while what it waits for may be changed past the hooks, in nanoseconds.
+const SLICE_NS: u64 = 20_000_000;
 /// How often a wait that found nothing looks once more because registrations moved meanwhile.
 const LOOKS: u32 = 16;
 
-/// The events of epoll_wait that the program gets to see, in their order; returns how many.
-///
-/// Looking takes its time, and between two looks bytes may come. What one look has not found ready is looked at again as long
-/// as later ones find something: nothing is told that came after what is left out.
-fn filter(epfd: c_int, events: &mut [epoll_event]) -> usize {
-    let batch = epoll::batch();
-    let mut kept = judge_those(epfd, events, batch, |_| true);
-    let mut more = kept;
-    while more > 0 && kept < events.len() {
-        more = judge_those(epfd, events, batch, |event| event.events == 0);
-        kept += more;
-    }
-    let mut at = 0;
-    for i in 0..events.len() {
-        if events.get(i).is_some_and(|event| event.events != 0) {
-            events.swap(at, i);
-            at += 1;
-        }
-    }
-    kept
+/// The events of one epoll_wait, on their way to the program.
+struct Batch<'a> {
+    epfd: c_int,
+    number: u32,
+    /// All the room that the program has given.
+    events: &'a mut [epoll_event],
+    /// How many of them it gets to see.
+    kept: usize,
+    /// Something was found ready after the kernel had told what is.
+    later: bool,
 }
 
-/// Judges some events; how many of them the program gets to see. The mask of the others is 0.
-fn judge_those(epfd: c_int, events: &mut [epoll_event], batch: u32, which: impl Fn(&epoll_event) -> bool) -> usize {
-    let mut kept = 0;
-    for event in events.iter_mut().filter(|event| which(event)) {
-        match epoll::judge(epfd, event, batch) {
-            Verdict::Keep => {}
-            Verdict::Replace(other) => *event = other,
-            Verdict::Drop => event.events = 0,
+impl Batch<'_> {
+    /// Judges the `n` events that lie behind those that are kept, and keeps what the program gets to see, in their order.
+    ///
+    /// Looking takes its time, and between two looks bytes may come. What one look has not found ready is looked at again as
+    /// long as later ones find something: nothing is told that came after what is left out.
+    fn take(&mut self, n: usize) {
+        let from = self.kept;
+        let mut more = self.judge(from..from + n, |_| true);
+        let mut kept = more;
+        while more > 0 && kept < n {
+            more = self.judge(from..from + n, |event| event.events == 0);
+            kept += more;
         }
-        kept += usize::from(event.events != 0);
+        for at in from..from + n {
+            if self.events.get(at).is_some_and(|event| event.events != 0) {
+                self.keep(at);
+            }
+        }
     }
-    kept
+
+    /// Judges some events; how many of them the program gets to see. The mask of the others is 0.
+    fn judge(&mut self, range: core::ops::Range<usize>, which: impl Fn(&epoll_event) -> bool) -> usize {
+        let mut shown = 0;
+        for event in self.events.get_mut(range).into_iter().flatten().filter(|event| which(event)) {
+            match epoll::judge(self.epfd, event, self.number) {
+                Verdict::Keep => {}
+                Verdict::Replace(other) => *event = other,
+                Verdict::Found(other) => (*event, self.later) = (other, true),
+                Verdict::Drop => event.events = 0,
+            }
+            shown += usize::from(event.events != 0);
+        }
+        shown
+    }
+
+    /// Puts an event behind those that are kept, or with the one that the kernel has told of the same registration before.
+    fn keep(&mut self, at: usize) {
+        let Some(new) = self.events.get(at).copied() else { return };
+        let data = new.u64;
+        match self.events.get_mut(..self.kept).into_iter().flatten().find(|event| event.u64 == data) {
+            Some(known) if self.later => known.events |= new.events,
+            _ => {
+                self.events.swap(self.kept, at);
+                self.kept += 1;
+            }
+        }
+    }
+
+    /// Asks the kernel for what came before the last that was found, as far as there is room.
+    fn catch_up(&mut self) {
+        for _ in 0..ROUNDS {
+            let room = self.events.get_mut(self.kept..).unwrap_or(&mut []);
+            if !self.later || self.kept == 0 || room.is_empty() {
+                return;
+            }
+            let n = sys::epoll_now(self.epfd, room);
+            let before = self.kept;
+            self.take(n.max(0) as usize);
+            if self.kept == before {
+                return;
+            }
+        }
+    }
+}
+
+/// The events of epoll_wait that the program gets to see of the `n` that the kernel told; returns how many.
+fn filter(epfd: c_int, events: &mut [epoll_event], n: usize) -> usize {
+    let mut batch = Batch { epfd, number: epoll::batch(), events, kept: 0, later: false };
+    batch.take(n);
+    batch.catch_up();
+    batch.kept
 }
 
 /// Repeats a wait for epoll events until there are some that the program gets to see, or its time is over. `wait` is
 /// given the time left, if that is not the one it was called with.
 fn epoll_with(
     epfd: c_int,
-    events: *mut epoll_event,
+    (events, max): (*mut epoll_event, c_int),
     timeout: Option<u64>,
     wait: impl Fn(Option<Option<u64>>) -> c_int,
 ) -> c_int {
@@ -60,31 +113,36 @@ fn epoll_with(
     let mut deadline = None;
     let mut looks = LOOKS;
     loop {
+        let in_slices = epoll::has_foreign() && timeout != Some(0) && epoll::follow_foreign(epfd);
         // Only a wait that may have to go on needs to know when it began.
-        if left.is_none() && timeout != Some(0) && epoll::in_use() {
+        if deadline.is_none() && timeout != Some(0) && epoll::in_use() {
             deadline = timeout.map(|t| sys::now().saturating_add(t));
         }
         let before = epoll::revision();
-        let r = wait(left);
+        let r = match in_slices {
+            true => wait(Some(Some(park::left_until(deadline).map_or(SLICE_NS, |left| left.min(SLICE_NS))))),
+            false => wait(left),
+        };
+        if r >= 0 {
+            fds::note_wait(epfd);
+        }
         if r < 0 || !epoll::in_use() {
             return r;
         }
         let _errno = Errno::keep();
         let kept = match r {
             0 => 0,
-            // SAFETY: the kernel has just written `r` events there.
-            _ => filter(epfd, unsafe { core::slice::from_raw_parts_mut(events, r as usize) }),
+            // SAFETY: the program's room for events, of which the kernel has just written the first `r`.
+            _ => filter(epfd, unsafe { core::slice::from_raw_parts_mut(events, max as usize) }, r as usize),
         };
         // Nothing, though something may be ready whose registration was between two sockets when the kernel looked?
         let again = kept == 0 && looks > 0 && epoll::await_moves(before);
         looks -= u32::from(again);
-        if kept > 0 || !again && (r == 0 || timeout == Some(0)) {
+        let goes_on = again || timeout != Some(0) && (r > 0 || in_slices && park::left_until(deadline) != Some(0));
+        if kept > 0 || !goes_on {
             return kept as c_int;
         }
-        if deadline.is_none() {
-            deadline = timeout.map(|t| sys::now().saturating_add(t));
-        }
-        left = Some(park::left_until(deadline));
+        left = Some(if timeout == Some(0) { Some(0) } else { park::left_until(deadline) });
     }
 }
 
@@ -95,7 +153,7 @@ fn milliseconds(ns: Option<u64>) -> c_int {
 
 pub unsafe fn epoll_wait(epfd: c_int, events: *mut epoll_event, max: c_int, timeout: c_int) -> c_int {
     let ns = (timeout >= 0).then(|| timeout as u64 * 1_000_000);
-    epoll_with(epfd, events, ns, |left| {
+    epoll_with(epfd, (events, max), ns, |left| {
         // SAFETY: the program's own call.
         unsafe { real::epoll_wait()(epfd, events, max, left.map_or(timeout, milliseconds)) }
     })
@@ -109,7 +167,7 @@ pub unsafe fn epoll_pwait(
     mask: *const sigset_t,
 ) -> c_int {
     let ns = (timeout >= 0).then(|| timeout as u64 * 1_000_000);
-    epoll_with(epfd, events, ns, |left| {
+    epoll_with(epfd, (events, max), ns, |left| {
         // SAFETY: the program's own call.
         unsafe { real::epoll_pwait()(epfd, events, max, left.map_or(timeout, milliseconds), mask) }
     })
@@ -124,7 +182,7 @@ pub unsafe fn epoll_pwait2(
 ) -> c_int {
     // SAFETY: null or the program's timeout.
     let ns = unsafe { timeout.as_ref() }.map(nanoseconds);
-    epoll_with(epfd, events, ns, |left| {
+    epoll_with(epfd, (events, max), ns, |left| {
         let own = left.flatten().map(timespec_of);
         let at = match left {
             Some(_) => own.as_ref().map_or(core::ptr::null(), |t| &raw const *t),

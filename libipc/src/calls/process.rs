@@ -94,6 +94,22 @@ pub unsafe fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e:
             }
             libc::SYS_read if fds::needs_us(a as c_int) => super::io::read(a as c_int, b as _, c) as c_long,
             libc::SYS_write if fds::is_ours(a as c_int) => super::io::write(a as c_int, b as _, c) as c_long,
+            libc::SYS_epoll_ctl => {
+                c_long::from(super::epoll::epoll_ctl(a as c_int, b as c_int, c as c_int, d as *mut libc::epoll_event))
+            }
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_epoll_wait => {
+                c_long::from(super::epoll::epoll_wait(a as c_int, b as *mut libc::epoll_event, c as c_int, d as c_int))
+            }
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_poll => c_long::from(super::wait::poll(a as *mut libc::pollfd, b as libc::nfds_t, c as c_int)),
+            libc::SYS_epoll_pwait => c_long::from(super::epoll::epoll_pwait(
+                a as c_int,
+                b as *mut libc::epoll_event,
+                c as c_int,
+                d as c_int,
+                e as *const libc::sigset_t,
+            )),
             libc::SYS_writev | libc::SYS_sendto | libc::SYS_sendmsg | libc::SYS_sendmmsg | libc::SYS_sendfile
                 if fds::is_ours(a as c_int) =>
             {

@@ -15,7 +15,7 @@ use crate::fds::{self, Kind};
 use crate::guard::NoSignals;
 use crate::hooks::real;
 use crate::switch::{Phase, Receiver, Transport};
-use crate::{adopt, dual, offsets, process, sys};
+use crate::{adopt, dual, offsets, process, sys, waits};
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 const ECONNRESET: sys::Ret = -(libc::ECONNRESET as sys::Ret);
@@ -83,7 +83,7 @@ fn active(id: Pinned, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
     let (deadline, nonblocking, peeked, arrivals) = (None, None, 0, None);
     let mut call = Call { id: *id, fd, msg, flags, cursor, deadline, nonblocking, peeked, arrivals };
     let r = call.run();
-    adopt::attend(*id, fd);
+    adopt::depart(*id, fd);
     r
 }
 
@@ -97,15 +97,20 @@ impl Call<'_> {
                 return r;
             }
             match self.attempt(phase) {
-                Attempt::Done(r) => return r,
+                Attempt::Done(r) => {
+                    waits::found(self.id);
+                    return r;
+                }
                 Attempt::Settled => return self.settled(),
                 Attempt::Again => continue,
                 Attempt::Empty => {}
             }
             let asked = || sys::is_nonblocking(tcp_fd(self.id, self.fd));
             if self.flags & libc::MSG_DONTWAIT != 0 || *self.nonblocking.get_or_insert_with(asked) {
+                waits::found_nothing(self.id);
                 return self.or_progress(EAGAIN);
             }
+            waits::waits_in_a_read(self.id);
             let over = if self.peeked > 0 { self.await_more(phase) } else { self.block(phase) };
             if let Some(r) = over {
                 return r;
@@ -113,10 +118,13 @@ impl Call<'_> {
         }
     }
 
-    /// Whether the real call does all that is needed: on TCP alone, and nobody to be woken by.
+    /// Whether the real call does all that is needed: on TCP alone, nobody to be woken by, and not yet of interest whether it
+    /// waits.
     fn is_native(&self, phase: Phase) -> bool {
-        let on_tcp = matches!(phase, Phase::Tracking | Phase::Waiting);
-        on_tcp && self.cursor.done == 0 && self.flags & libc::MSG_OOB == 0 && process::blocks_natively()
+        phase == Phase::Tracking
+            && self.cursor.done == 0
+            && self.flags & libc::MSG_OOB == 0
+            && process::blocks_natively()
     }
 
     fn prepare(&self) -> Phase {

@@ -153,7 +153,7 @@ fn active(id: Pinned, fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
     let total = cursor.len();
     let mut call = Call { id: *id, fd, msg, flags, cursor, total, deadline: None, nonblocking: None };
     let r = call.run();
-    adopt::attend(*id, fd);
+    adopt::depart(*id, fd);
     if r == EPIPE && flags & libc::MSG_NOSIGNAL == 0 {
         sys::raise_sigpipe();
     }

@@ -14,7 +14,7 @@ use crate::fds::{self, Kind};
 use crate::guard::as_libc;
 use crate::hooks::real;
 use crate::switch::{Phase, Transport};
-use crate::{adopt, confine, dual, sys};
+use crate::{adopt, confine, dual, sys, waits};
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 const ECONNRESET: sys::Ret = -(libc::ECONNRESET as sys::Ret);
@@ -186,6 +186,7 @@ fn inward(
             _ => is_ready(tcp_fd(**id, fd), libc::POLLIN),
         };
         if readable {
+            waits::found(**id);
             match take(**id, fd, len, &step) {
                 Some(EAGAIN) if waits && !sys::is_nonblocking(pipe) => match await_pipe(pipe, libc::POLLOUT) {
                     Ok(()) => continue,
@@ -196,8 +197,10 @@ fn inward(
             }
         }
         if !blocks {
+            waits::found_nothing(**id);
             return EAGAIN;
         }
+        waits::waits_in_a_read(**id);
         if let Err(r) = block(**id, fd, libc::POLLIN, until, false) {
             return r;
         }

@@ -45,6 +45,10 @@ pub struct Local {
     pub named: AtomicBool,
     /// The program waits for it with poll or select.
     pub polled: AtomicBool,
+    /// How many reads found nothing since one found something, or that the last one waited (see `waits`).
+    pub empty_reads: AtomicU32,
+    /// How often registrations of it were looked for.
+    pub looks: AtomicU32,
     /// The first epoll registration (an index of the pool in `epoll`), plus one.
     pub registrations: AtomicU32,
 }
@@ -237,6 +241,8 @@ fn begin_local(id: Id) {
     l.registrations.store(0, Relaxed);
     l.polled.store(false, Relaxed);
     l.lent.store(false, Relaxed);
+    l.empty_reads.store(0, Relaxed);
+    l.looks.store(0, Relaxed);
     l.named.store(false, Relaxed);
     l.patience.store(PATIENCE, Relaxed);
     l.unix_cookie.store(0, Relaxed);

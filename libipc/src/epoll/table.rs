@@ -12,6 +12,8 @@ use crate::{fds, sys};
 
 const POOL: usize = 1 << 17;
 const BUCKETS: usize = 1 << 14;
+/// Foreign registrations that can be between the transports at a time.
+const BETWEEN: usize = 64;
 /// Bits of an event mask that say how to report, not what.
 pub const MODE: u32 = (libc::EPOLLET | libc::EPOLLONESHOT | libc::EPOLLWAKEUP | libc::EPOLLEXCLUSIVE) as u32;
 pub const ONESHOT: u32 = libc::EPOLLONESHOT as u32;
@@ -33,6 +35,8 @@ pub struct Registration {
     pub armed: bool,
     /// A thread has an event of a one-shot registration in hand, and has not found out yet whether it fires.
     pub judged: bool,
+    /// Made past the hooks, which may change it that way, too.
+    pub foreign: bool,
     pub used: bool,
     /// The last batch of events in which it was reported: its second transport adds nothing to that.
     pub batch: u32,
@@ -54,6 +58,8 @@ struct Pool {
     buckets: [u32; BUCKETS],
     free: u32,
     high: u32,
+    /// The foreign registrations of endpoints that are between the transports; 0: none.
+    between: [u32; BETWEEN],
 }
 
 struct Shared(UnsafeCell<Pool>);
@@ -71,13 +77,19 @@ pub const EMPTY: Registration = Registration {
     generation: 0,
     armed: false,
     judged: false,
+    foreign: false,
     used: false,
     batch: 0,
     next: 0,
     next_alike: 0,
 };
-static REGISTRATIONS: Shared =
-    Shared(UnsafeCell::new(Pool { entries: [EMPTY; POOL], buckets: [0; BUCKETS], free: 0, high: 0 }));
+static REGISTRATIONS: Shared = Shared(UnsafeCell::new(Pool {
+    entries: [EMPTY; POOL],
+    buckets: [0; BUCKETS],
+    free: 0,
+    high: 0,
+    between: [0; BETWEEN],
+}));
 #[unsafe(link_section = ".data.fork")]
 static LOCK: Lock = Lock::new();
 #[unsafe(link_section = ".data.fork")]
@@ -93,6 +105,14 @@ pub struct Table {
 
 /// Counts the times that the kernel's registrations began to move between two sockets, and were moved: odd in between.
 static REVISION: AtomicU32 = AtomicU32::new(0);
+
+/// How many foreign registrations are between the transports.
+static FOREIGN: AtomicU32 = AtomicU32::new(0);
+
+/// Whether there are any.
+pub fn has_foreign() -> bool {
+    FOREIGN.load(Relaxed) != 0
+}
 
 /// See [`await_moves`].
 pub fn revision() -> u32 {
@@ -219,6 +239,7 @@ impl Table {
     }
 
     pub fn remove(&mut self, id: Id, index: u32) -> Option<()> {
+        self.unwatch_foreign(index);
         self.unlink_alike(index)?;
         let gone = *self.at(index)?;
         let first = &id.local().registrations;
@@ -236,6 +257,29 @@ impl Table {
         *entry = Registration { generation: entry.generation, next_alike: free, ..EMPTY };
         self.pool.free = index;
         Some(())
+    }
+
+    /// Keeps an eye on a foreign registration as long as its endpoint is between the transports; false if there are too many.
+    pub fn watch_foreign(&mut self, index: u32) -> bool {
+        let Some(slot) = self.pool.between.iter_mut().find(|slot| **slot == 0) else { return false };
+        *slot = index;
+        FOREIGN.fetch_add(1, Relaxed);
+        true
+    }
+
+    pub fn unwatch_foreign(&mut self, index: u32) {
+        if FOREIGN.load(Relaxed) == 0 {
+            return;
+        }
+        for slot in self.pool.between.iter_mut().filter(|slot| **slot == index) {
+            *slot = 0;
+            FOREIGN.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// The foreign registrations between the transports, as indices plus one.
+    pub fn foreign(&self) -> [u32; BETWEEN] {
+        self.pool.between
     }
 
     /// Every index that is or was in use.

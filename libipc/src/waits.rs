@@ -1,0 +1,151 @@
+//! How the program waits for an endpoint. Between the transports bytes come to two sockets, so a promise needs to know that
+//! every wait passes through the hooks: a wait by a system call of the program's own would watch TCP alone.
+//!
+//! Seen are registrations with epoll, poll and select, and reads that found nothing and waited. What was registered with
+//! epoll by a raw call or an io_uring is found in /proc and taken over, if the instance is waited for through the hooks.
+//! A raw poll(2) shows in nothing but reads that always find bytes.
+
+use core::sync::atomic::{AtomicBool, Ordering::*};
+
+use libc::c_int;
+use matcher::reason::Reason;
+
+use crate::endpoint::Id;
+use crate::fdinfo::{self, Watcher};
+use crate::switch::Phase;
+use crate::{dual, epoll, fds, sys};
+
+/// Reads in a row that found nothing, after which they are the wait: the program turns in a circle.
+const CIRCLES: u32 = 3;
+/// How often an endpoint is looked for in /proc while nothing else is known of its waits.
+const LOOKS: u32 = 16;
+/// The same between the transports, after each call.
+const DUAL_LOOKS: u32 = 64;
+/// See [`Local::empty_reads`](crate::endpoint::Local): the last read waited.
+const WAITED: u32 = 1 << 16;
+
+/// Something was registered past the hooks once: then every endpoint is looked for.
+static PAST_THE_HOOKS: AtomicBool = AtomicBool::new(false);
+
+/// What is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Waits {
+    /// Every wait is seen.
+    Seen,
+    /// There is one that is not, or may be.
+    Unseen,
+    /// The program has not waited for it yet.
+    NotYet,
+}
+
+/// A read found bytes, or the end.
+pub fn found(id: Id) {
+    let reads = &id.local().empty_reads;
+    if reads.load(Relaxed) != 0 {
+        reads.store(0, Relaxed);
+    }
+}
+
+/// A read found nothing and returned.
+pub fn found_nothing(id: Id) {
+    let reads = &id.local().empty_reads;
+    reads.store((reads.load(Relaxed) + 1).min(CIRCLES), Relaxed);
+}
+
+/// A read found nothing and waits.
+pub fn waits_in_a_read(id: Id) {
+    id.local().empty_reads.store(WAITED, Relaxed);
+}
+
+/// Whether the last read waited: then the next one will, too, and may do so at once.
+pub fn waited(id: Id) -> bool {
+    id.local().empty_reads.load(Relaxed) == WAITED
+}
+
+/// Whether registrations and polls were seen, and nothing is to be looked for.
+fn is_seen_waiting(id: Id) -> bool {
+    let l = id.local();
+    (l.registrations.load(Relaxed) != 0 || l.polled.load(Relaxed)) && !PAST_THE_HOOKS.load(Relaxed)
+}
+
+/// What is known before the promise. `reads`: the program has read from it.
+pub fn before_promise(id: Id, fd: c_int, reads: bool) -> Waits {
+    let l = id.local();
+    let evident = !reads || l.empty_reads.load(Relaxed) >= CIRCLES || l.polled.load(Relaxed);
+    if is_seen_waiting(id) {
+        // A program that never waits for an instance through the hooks may wait for it past them.
+        return if evident || epoll::are_waited_for(id) { Waits::Seen } else { Waits::NotYet };
+    }
+    let looks = l.looks.fetch_add(1, Relaxed);
+    if !evident && looks > LOOKS {
+        return Waits::NotYet;
+    }
+    let registered = l.registrations.load(Relaxed) != 0;
+    match look(id) {
+        Look::TakenOver => Waits::Seen,
+        Look::Nothing if evident || registered => Waits::Seen,
+        Look::Nothing => Waits::NotYet,
+        // By its requests the program may wait for the endpoint, unless it was seen to wait otherwise.
+        Look::Ring if waited(id) || registered => Waits::Seen,
+        Look::Ring | Look::Unseen if looks < LOOKS && !sys::is_nonblocking(fd) => Waits::NotYet,
+        Look::Ring | Look::Unseen => Waits::Unseen,
+    }
+}
+
+/// After a call between the transports: what was registered past the hooks since the promise is taken over, or the endpoint
+/// is brought out of there.
+pub fn between(id: Id) {
+    let l = id.local();
+    if is_seen_waiting(id) || l.looks.fetch_add(1, Relaxed) >= DUAL_LOOKS {
+        return;
+    }
+    if look(id) == Look::Unseen && id.endpoint().phase() == Phase::Dual {
+        dual::land(id, Reason::UnseenWait);
+    }
+}
+
+/// Before the program's numbers are replaced: what was registered past the hooks moves with the rest.
+pub fn before_replacement(id: Id) {
+    if !is_seen_waiting(id) {
+        look_for_all(id, true);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Look {
+    Nothing,
+    Ring,
+    TakenOver,
+    Unseen,
+}
+
+fn look(id: Id) -> Look {
+    look_for_all(id, false)
+}
+
+/// Looks for registrations of the endpoint's numbers that are not in the table. `all`: also in instances that nobody was
+/// seen to wait for.
+fn look_for_all(id: Id, all: bool) -> Look {
+    let mut worst = Look::Nothing;
+    let mut note = |found: Look| worst = worst.max(found);
+    let listed = fdinfo::each_watcher(|watcher| match watcher {
+        Watcher::Ring => note(Look::Ring),
+        Watcher::Epoll(epfd) => {
+            for fd in fds::numbers_of(id) {
+                let Some(entry) = fdinfo::registration(epfd, fd) else { continue };
+                if epoll::knows(id, epfd, fd) {
+                    continue;
+                }
+                PAST_THE_HOOKS.store(true, Relaxed);
+                let taken = (all || fds::is_waited_for(epfd)) && epoll::take_over(id, epfd, fd, entry);
+                note(if taken { Look::TakenOver } else { Look::Unseen });
+            }
+        }
+    });
+    if listed.is_none() { Look::Unseen } else { worst }
+}
+
+/// Whether a number may be an epoll instance or an io_uring that the program made: it is none of what is known.
+pub fn may_watch(fd: c_int) -> bool {
+    matches!(fds::kind(fd), fds::Kind::Other | fds::Kind::Epoll)
+}
