@@ -76,7 +76,8 @@ pub fn generate(seed: u64) -> Program {
     };
     let one_process = rng.u8(0..8) == 0;
     let threads = if one_process { rng.usize(1..3) } else { rng.usize(0..4) };
-    let program = Program { threads, one_process, v6: rng.u8(0..8) == 0, steps: Vec::new() };
+    let (v6, unseen) = (rng.u8(0..8) == 0, rng.u8(0..4) < if theme == Theme::Raw { 3 } else { 1 });
+    let program = Program { threads, one_process, v6, unseen, steps: Vec::new() };
     let looks = [0, 2, 6][rng.usize(0..3)];
     let mut draft = Draft {
         rng,
@@ -151,8 +152,15 @@ impl Draft {
     fn talk(&mut self, stream: usize) {
         for end in End::BOTH {
             let bytes = self.rng.usize(1..20);
-            self.call(end, format!("send send {} {bytes} 0", end.slot(stream)));
-            self.call(end.peer(), format!("take {} {bytes}", end.peer().slot(stream)));
+            let send = format!("send send {} {bytes} 0", end.slot(stream));
+            let take = format!("take {} {bytes}", end.peer().slot(stream));
+            // The reader waits, or finds everything there.
+            match self.rng.bool() {
+                true => [(end.peer(), take), (end, send)],
+                false => [(end, send), (end.peer(), take)],
+            }
+            .into_iter()
+            .for_each(|(end, call)| self.call(end, call));
         }
         if self.rng.bool() {
             self.program.steps.push(Step::Settle(stream));

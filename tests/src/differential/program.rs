@@ -127,6 +127,8 @@ pub struct Program {
     pub one_process: bool,
     /// The streams are IPv6.
     pub v6: bool,
+    /// Nobody polls a stream when it is opened: how the ends wait for it shows only in what they do.
+    pub unseen: bool,
     /// What happens.
     pub steps: Vec<Step>,
 }
@@ -134,6 +136,7 @@ pub struct Program {
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "threads {} {} {}", self.threads, u8::from(self.one_process), if self.v6 { 6 } else { 4 })?;
+        f.write_str(if self.unseen { " unseen" } else { "" })?;
         self.steps.iter().try_for_each(|step| write!(f, "; {step}"))
     }
 }
@@ -182,14 +185,15 @@ impl FromStr for Step {
 impl FromStr for Program {
     type Err = String;
 
-    /// Steps are separated by `;` or by the end of the line; the first is `threads N ONE-PROCESS FAMILY`.
+    /// Steps are separated by `;` or by the end of the line; the first is `threads N ONE-PROCESS FAMILY [unseen]`.
     fn from_str(text: &str) -> Result<Program, String> {
         let mut steps = text.split([';', '\n']).map(str::trim).filter(|step| !step.is_empty());
         let head = steps.next().and_then(|head| head.strip_prefix("threads ")).ok_or("no `threads` at first")?;
         let mut words = head.split(' ');
         let (threads, one_process, family) = (number(&mut words)?, number(&mut words)? != 0, number(&mut words)?);
+        let unseen = words.next() == Some("unseen");
         let steps = steps.map(str::parse).collect::<Result<_, _>>()?;
-        Ok(Program { threads, one_process, v6: family == 6, steps })
+        Ok(Program { threads, one_process, v6: family == 6, unseen, steps })
     }
 }
 
@@ -199,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_program_that_was_printed_can_be_read() {
-        let text = "threads 2 1 6; open 0 b; warm 0; settle 0; stop; a1 send writev 0 100 0; resume; b2 takeall 0; b0 bulk send 1 5000";
+        let text = "threads 2 1 6 unseen; open 0 b; warm 0; settle 0; stop; a1 send writev 0 100 0; resume; b2 takeall 0; b0 bulk send 1 5000";
         assert_eq!(text.parse::<Program>().expect("a program").to_string(), text);
         assert!("threads 2 1 6; c1 close 0".parse::<Program>().is_err());
     }

@@ -20,6 +20,11 @@ impl Machine<'_> {
         self.streams.extend([(own, stream), (peer, stream)]);
         self.ports.insert(stream, (told(&connected, 0)? as u16, port as u16));
         self.helper(by.peer(), &format!("accept {peer} {stream}"))?;
+        if !self.program.unseen {
+            for end in End::BOTH {
+                self.helper(end, &format!("poll 0 {} 1", end.slot(stream)))?;
+            }
+        }
         Some("opened".into())
     }
 
@@ -38,11 +43,7 @@ impl Machine<'_> {
     pub(super) fn warm(&mut self, stream: usize) -> Option<String> {
         for round in 0..200 {
             for end in End::BOTH {
-                let (from, to) = (end.slot(stream), end.peer().slot(stream));
-                if self.helper(end, &format!("send send {from} 16 0"))? != "= 16" {
-                    return Some("cold".into());
-                }
-                if compared(&self.helper(end.peer(), &format!("take {to} 16"))?) != "all" {
+                if !self.pass(end, stream, 16)? {
                     return Some("cold".into());
                 }
             }
@@ -56,6 +57,22 @@ impl Machine<'_> {
             }
         }
         Some("never warm".into())
+    }
+
+    /// Bytes go to the other end, which waits for them in a reading call. False if they do not go, or come.
+    fn pass(&mut self, end: End, stream: usize, bytes: usize) -> Option<bool> {
+        let (from, to) = (end.slot(stream), end.peer().slot(stream));
+        let (thread, take) = (self.idle(end.peer())?, format!("take {to} {bytes}"));
+        if self.meets(end.peer(), &take) {
+            return None;
+        }
+        let early = self.call(end.peer(), thread, &take, None);
+        let sent = self.helper(end, &format!("send send {from} {bytes} 0"));
+        let taken = if early == BLOCKED { self.progress(end.peer(), thread, Some(PATIENCE)) } else { early };
+        if taken == BLOCKED {
+            self.busy.insert((end.peer(), thread), take);
+        }
+        Some(sent? == format!("= {bytes}") && compared(&taken) == "all")
     }
 
     pub(super) fn settle(&mut self, stream: usize) -> String {
