@@ -103,6 +103,10 @@ const RULES: &[Rule] = &[
         holds: |c| c.has_no_room() && c.events().is_some_and(|(_, shim)| shim.keys().all(|name| c.is_in_force(name))),
     },
     Rule {
+        name: "one of several signals comes when the wait for them is over",
+        holds: |c| c.before(c.end, &["sigwait"]) && c.has_more_signals(|flags| flags == "IN|RDNORM"),
+    },
+    Rule {
         name: "a wait past the C library between the transports",
         holds: |c| c.between && c.words[0].starts_with("raw") && c.events().is_some(),
     },
