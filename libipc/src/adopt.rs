@@ -115,6 +115,7 @@ fn take_up(id: Id, fd: c_int) {
     drop((rx, tx));
     match outcome {
         Ok(()) => {
+            waits::promised(id);
             park::kick(id);
             dual::pump(id);
         }
@@ -152,7 +153,7 @@ fn promise(id: Id, fd: c_int, read: u64, written: u64) -> Result<(), Option<Reas
     if kernel.read != read || (kernel.written != written && !writer_in_flight) {
         return Err(Some(Reason::UnseenIo));
     }
-    match waits::before_promise(id, fd, read > 0) {
+    match waits::before_promise(id, (read, written)) {
         Waits::Seen => {}
         Waits::Unseen => return Err(Some(Reason::UnseenWait)),
         Waits::NotYet => return Err(None),

@@ -10,7 +10,7 @@ use crate::endpoint::{self, Half, Id, sides};
 use crate::guard::NoSignals;
 use crate::offsets::Answer;
 use crate::switch::{self, CONTROL_LEN, Control, Phase, Receiver, Sender, Transport};
-use crate::{adopt, epoll, fds, finish, offsets, park, report, sys};
+use crate::{adopt, epoll, fds, finish, offsets, park, report, sys, waits};
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 const EINTR: sys::Ret = -(libc::EINTR as sys::Ret);
@@ -281,6 +281,7 @@ fn retract(id: Id, reason: Reason) -> bool {
 
 /// What follows the step back to Stay.
 fn stays(id: Id, reason: Reason) {
+    waits::settled(id);
     adopt::give_up(id);
     endpoint::stayed(id, reason, Phase::Dual);
     park::kick(id);

@@ -78,10 +78,13 @@ pub fn enter_dual(id: Id, promise: impl FnOnce() -> bool) -> bool {
     for i in t.of(id) {
         t.begin_moves();
         let Some(r) = t.at(i).copied() else { continue };
-        let mask =
-            if r.events & ONESHOT == 0 { Some(!0) } else { fdinfo::registration(r.epfd, r.fd).map(|now| now.mask) };
-        let watched = !r.foreign || t.watch_foreign(i);
-        let Some(armed) = mask.map(is_armed).filter(|_| watched) else {
+        if r.foreign && !refresh(&mut t, i) {
+            t.remove(id, i);
+            continue;
+        }
+        let fired = || fdinfo::registration(r.epfd, r.fd).map(|now| is_armed(now.mask));
+        let armed = if r.events & ONESHOT == 0 || r.foreign { Some(r.armed) } else { fired() };
+        let (Some(armed), true) = (armed, !r.foreign || t.watch_foreign(i)) else {
             // Not registered any more, or no way to know whether it has fired.
             restore_tcp(&mut t, id);
             return false;
@@ -89,8 +92,8 @@ pub fn enter_dual(id: Id, promise: impl FnOnce() -> bool) -> bool {
         if let Some(entry) = t.at(i) {
             entry.armed = armed;
         }
-        let tag = t.tag(i);
-        let (on_tcp, on_unix) = split(side, &Registration { armed, ..r });
+        let (Some(r), tag) = (t.at(i).copied(), t.tag(i)) else { continue };
+        let (on_tcp, on_unix) = split(side, &r);
         if modify(r.epfd, r.fd, on_tcp, tag) < 0 {
             // The program removed it where we did not see it (it closed the epoll instance, say).
             t.remove(id, i);
@@ -100,6 +103,19 @@ pub fn enter_dual(id: Id, promise: impl FnOnce() -> bool) -> bool {
         }
     }
     id.endpoint().advance(Phase::Adopting, Phase::Dual)
+}
+
+/// Takes into the table what the program has made of a registration past the hooks. False if it has taken it away.
+fn refresh(t: &mut Table, index: u32) -> bool {
+    let (Some(r), tag) = (t.at(index).copied(), t.tag(index)) else { return false };
+    let Some(now) = fdinfo::registration(r.epfd, r.fd) else { return false };
+    if now.data != tag {
+        t.change(index, now.mask, now.data);
+        if let Some(entry) = t.at(index) {
+            entry.armed = is_armed(now.mask);
+        }
+    }
+    true
 }
 
 /// Whether a mask that the kernel has says that the registration has not fired; it adds ERR and HUP to each by itself.
@@ -150,21 +166,20 @@ pub fn follow_foreign(epfd: c_int) -> bool {
         any = true;
         let id = Id { index: r.endpoint };
         let (unix, tag) = (id.local().unix.load(Acquire), t.tag(i));
-        match fdinfo::registration(epfd, r.fd) {
-            None => t.remove_unix(i, unix),
-            Some(now) if now.data == tag => {}
-            Some(now) => {
-                t.begin_moves();
-                t.change(i, now.mask, now.data);
-                if r.unix == 0 {
-                    t.add_unix(i, unix, 0, tag);
-                }
-                if let Some(entry) = t.at(i) {
-                    entry.armed = is_armed(now.mask);
-                    let entry = *entry;
-                    rearm(id.endpoint().sides(), &entry, tag);
-                }
-            }
+        if !refresh(&mut t, i) {
+            // It may come back.
+            t.remove_unix(i, unix);
+            continue;
+        }
+        let Some(now) = t.at(i).copied() else { continue };
+        if r.unix == 0 {
+            t.begin_moves();
+            t.add_unix(i, unix, 0, tag);
+        }
+        if r.unix == 0 || (now.events, now.data, now.armed) != (r.events, r.data, r.armed) {
+            t.begin_moves();
+            let now = Registration { unix: if r.unix == 0 { unix } else { r.unix }, ..now };
+            rearm(id.endpoint().sides(), &now, tag);
         }
     }
     any
@@ -182,6 +197,11 @@ fn restore_tcp(t: &mut Table, id: Id) {
         t.begin_moves();
         t.unwatch_foreign(i);
         t.remove_unix(i, unix);
+        let Some(r) = t.at(i).copied() else { continue };
+        if r.foreign && !refresh(t, i) {
+            t.remove(id, i);
+            continue;
+        }
         let Some(r) = t.at(i).copied() else { continue };
         modify(r.epfd, r.fd, r.program_mask(), r.data);
     }
@@ -243,7 +263,9 @@ impl Moving {
         for i in t.of(id) {
             t.begin_moves();
             let Some(r) = t.at(i).copied().filter(|r| r.fd == fd) else { continue };
-            if sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_DEL, fd, 0, 0) < 0 {
+            if r.foreign && !refresh(t, i) || sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_DEL, fd, 0, 0) < 0 {
+                let unix = id.local().unix.load(Acquire);
+                t.remove_unix(i, unix);
                 t.remove(id, i);
             }
         }

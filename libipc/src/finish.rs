@@ -26,6 +26,7 @@ pub fn replace_descriptors(id: Id) {
         return;
     }
     waits::before_replacement(id);
+    waits::settled(id);
     let tcp = id.local().tcp.load(Acquire);
     copy_settings(tcp, unix);
     e.wrote.fetch_or(tx.state.used, Relaxed);
@@ -93,6 +94,7 @@ pub fn released(id: Id) {
     // What other processes of the family hold too is theirs: control messages, and the kernel's registrations.
     let last = id.holders().is_sole();
     epoll::drop_registrations(id, last);
+    waits::settled(id);
     if last && e.sides() & sides::CONTROL != 0 {
         for slot in [&l.unix, &l.grant] {
             dual::discard_control(slot.load(Acquire));

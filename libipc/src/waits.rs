@@ -5,15 +5,15 @@
 //! epoll by a raw call or an io_uring is found in /proc and taken over, if the instance is waited for through the hooks.
 //! A raw poll(2) shows in nothing but reads that always find bytes.
 
-use core::sync::atomic::{AtomicBool, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 
 use libc::c_int;
 use matcher::reason::Reason;
 
-use crate::endpoint::Id;
+use crate::endpoint::{self, Id};
 use crate::fdinfo::{self, Watcher};
 use crate::switch::Phase;
-use crate::{dual, epoll, fds, sys};
+use crate::{dual, epoll, fds};
 
 /// Reads in a row that found nothing, after which they are the wait: the program turns in a circle.
 const CIRCLES: u32 = 3;
@@ -21,6 +21,8 @@ const CIRCLES: u32 = 3;
 const LOOKS: u32 = 16;
 /// The same between the transports, after each call.
 const DUAL_LOOKS: u32 = 64;
+/// Who has written so many bytes and read none does not wait for any.
+const ONE_WAY: u64 = 16 << 10;
 /// See [`Local::empty_reads`](crate::endpoint::Local): the last read waited.
 const WAITED: u32 = 1 << 16;
 
@@ -68,10 +70,11 @@ fn is_seen_waiting(id: Id) -> bool {
     (l.registrations.load(Relaxed) != 0 || l.polled.load(Relaxed)) && !PAST_THE_HOOKS.load(Relaxed)
 }
 
-/// What is known before the promise. `reads`: the program has read from it.
-pub fn before_promise(id: Id, fd: c_int, reads: bool) -> Waits {
+/// What is known before the promise, of an endpoint from which so many bytes were read, and to which so many were written.
+pub fn before_promise(id: Id, (read, written): (u64, u64)) -> Waits {
     let l = id.local();
-    let evident = !reads || l.empty_reads.load(Relaxed) >= CIRCLES || l.polled.load(Relaxed);
+    let only_writes = read == 0 && written >= ONE_WAY;
+    let evident = only_writes || l.empty_reads.load(Relaxed) >= CIRCLES || l.polled.load(Relaxed);
     if is_seen_waiting(id) {
         // A program that never waits for an instance through the hooks may wait for it past them.
         return if evident || epoll::are_waited_for(id) { Waits::Seen } else { Waits::NotYet };
@@ -87,7 +90,7 @@ pub fn before_promise(id: Id, fd: c_int, reads: bool) -> Waits {
         Look::Nothing => Waits::NotYet,
         // By its requests the program may wait for the endpoint, unless it was seen to wait otherwise.
         Look::Ring if waited(id) || registered => Waits::Seen,
-        Look::Ring | Look::Unseen if looks < LOOKS && !sys::is_nonblocking(fd) => Waits::NotYet,
+        Look::Ring | Look::Unseen if looks < LOOKS => Waits::NotYet,
         Look::Ring | Look::Unseen => Waits::Unseen,
     }
 }
@@ -101,6 +104,41 @@ pub fn between(id: Id) {
     }
     if look(id) == Look::Unseen && id.endpoint().phase() == Phase::Dual {
         dual::land(id, Reason::UnseenWait);
+    }
+}
+
+/// Endpoints of this process between the transports that had no registration when they made their promise.
+static UNREGISTERED: AtomicU32 = AtomicU32::new(0);
+
+/// The promise was given.
+pub fn promised(id: Id) {
+    if id.local().registrations.load(Relaxed) == 0 && !id.local().unregistered.swap(true, Relaxed) {
+        UNREGISTERED.fetch_add(1, Relaxed);
+    }
+}
+
+/// The endpoint is between the transports no more, or not this process's.
+pub fn settled(id: Id) {
+    if id.local().unregistered.swap(false, Relaxed) {
+        UNREGISTERED.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The program is about to wait for an instance: what was registered there past the hooks since the promise is taken over.
+pub fn before_wait(epfd: c_int) {
+    if UNREGISTERED.load(Relaxed) == 0 {
+        return;
+    }
+    let between = |id: &Id| id.local().unregistered.load(Relaxed) && id.endpoint().phase() == Phase::Dual;
+    for id in endpoint::held().filter(between) {
+        for fd in fds::numbers_of(id) {
+            if let Some(entry) = fdinfo::registration(epfd, fd)
+                && !epoll::knows(id, epfd, fd)
+            {
+                PAST_THE_HOOKS.store(true, Relaxed);
+                epoll::take_over(id, epfd, fd, entry);
+            }
+        }
     }
 }
 

@@ -106,7 +106,11 @@ static bool is_told(struct stream *s, uint64_t data) {
     struct epoll_event e;
     far_do(FAR_SEND, s->index, 8, 0, 0);
     settle(s->fd, 8);
-    bool well = must(epoll_wait(ep, &e, 1, LATE)) == 1 && e.data.u64 == data && e.events & EPOLLIN;
+    long n = must(epoll_wait(ep, &e, 1, LATE));
+    bool well = n == 1 && e.data.u64 == data && e.events & EPOLLIN;
+    if (!well)
+        fprintf(stderr, "%ld events, data %llx instead of %llx, %s\n", n, n ? (unsigned long long)e.data.u64 : 0,
+                (unsigned long long)data, n ? name_epoll(e.events) : "nothing");
     recv_pattern(s, 8);
     far_begin(FAR_RECV, s->index, 8, 0, 0);
     send_pattern(s, 8);

@@ -7,7 +7,7 @@ use crate::epoll::{self, Verdict};
 use crate::fds::{self, Kind};
 use crate::guard::{Errno, as_libc};
 use crate::hooks::real;
-use crate::{park, sys};
+use crate::{park, sys, waits};
 
 /// How often the kernel is asked for what came before an event that was found after it had told what is ready.
 const ROUNDS: u32 = 4;
@@ -113,6 +113,7 @@ fn epoll_with(
     let mut deadline = None;
     let mut looks = LOOKS;
     loop {
+        waits::before_wait(epfd);
         let in_slices = epoll::has_foreign() && timeout != Some(0) && epoll::follow_foreign(epfd);
         // Only a wait that may have to go on needs to know when it began.
         if deadline.is_none() && timeout != Some(0) && epoll::in_use() {
