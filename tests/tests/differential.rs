@@ -16,13 +16,18 @@ use tests::differential::program::Program;
 use tests::differential::shrink::shrink;
 use tests::differential::{Difference, Verdict, try_program};
 
-/// How long the seeds of every run may take, and how long a program is made smaller.
+/// How long the seeds of every run may take.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long a program is made smaller.
+const SHRINKING: Duration = Duration::from_secs(20);
+/// How often it is then run once more.
+const REPEATS: usize = 4;
 
 fn report(number: u64, program: &Program, difference: &Difference, daemon: &Daemon) -> String {
-    let (small, shown) = shrink(program, difference, daemon, LIMIT);
+    let (small, shown) = shrink(program, difference, daemon, SHRINKING);
+    let again = (0..REPEATS).filter(|_| matches!(try_program(&small, daemon), Verdict::Differs(_))).count();
     format!(
-        "{number}: step {} of {}\n  native: {}\n  here:   {}\n  IPC_PROGRAM='{small}' cargo test -p tests --test differential one\n",
+        "{number}: step {} of {}, differs again {again} times of {REPEATS}\n  native: {}\n  here:   {}\n  IPC_PROGRAM='{small}' cargo test -p tests --test differential one\n",
         shown.step,
         small.steps.len(),
         shown.native,
@@ -32,7 +37,7 @@ fn report(number: u64, program: &Program, difference: &Difference, daemon: &Daem
 
 /// The seeds to try, and whether there is no limit of time.
 fn seeds() -> (Range<u64>, bool) {
-    let Ok(text) = std::env::var("IPC_SEEDS") else { return (0..60, false) };
+    let Ok(text) = std::env::var("IPC_SEEDS") else { return (0..150, false) };
     let (from, to) = text.split_once("..").unwrap_or(("0", &text));
     let number = |n: &str| n.parse().unwrap_or_else(|e| panic!("IPC_SEEDS={text}: {e}"));
     (number(from)..number(to), true)

@@ -30,6 +30,17 @@ void answer_result(struct hand *h, long ret) {
     answer(h, "%s", res(ret));
 }
 
+int fd_of(long slot) {
+    return slots[slot % SLOTS].fd;
+}
+
+int slot_of(int fd) {
+    for (int i = 0; i < SLOTS; i++)
+        if (fd >= 0 && slots[i].fd == fd)
+            return i;
+    return -1;
+}
+
 static void on_broken_pipe(int signal) {
     (void)signal;
     broken_pipes++;
@@ -51,7 +62,7 @@ static void carry_out(struct hand *h, struct command *c) {
     h->answer[0] = 0;
     sig_atomic_t before = broken_pipes;
     errno = 0;
-    if (!do_send(h, c) && !do_recv(h, c) && !do_wait(h, c) && !do_life(h, c))
+    if (!do_send(h, c) && !do_recv(h, c) && !do_wait(h, c) && !do_signal(h, c) && !do_child(h, c) && !do_life(h, c))
         die("no such call: %s", c->word[1]);
     tell("end %s %s%s\n", c->word[0], broken_pipes != before ? "SIGPIPE " : "", h->answer);
 }
@@ -98,6 +109,7 @@ int differential_main(int argc, char **argv) {
     int threads = argc > 1 ? atoi(argv[1]) : 0, own = 0;
     struct sigaction a = {.sa_handler = on_broken_pipe};
     sigaction(SIGPIPE, &a, NULL);
+    hold_signals();
     for (int i = 0; i < SLOTS; i++)
         slots[i] = (struct slot){-1, -1};
     tell("thread 0 %ld\n", syscall(SYS_gettid));

@@ -5,7 +5,7 @@
 #include "victim.h"
 
 #define SLOTS 32       /* the tester's names for descriptors; end b's begin at SLOTS / 2 */
-#define STREAMS 4
+#define STREAMS 16     /* a stream's name is the slot that it has at end a */
 #define ROOM (1 << 20) /* the longest call */
 #define WORDS 16
 
@@ -40,9 +40,18 @@ void answer(struct hand *h, const char *format, ...) __attribute__((format(print
 /* "= 5" or "= -1 EAGAIN" */
 void answer_result(struct hand *h, long ret);
 
+int fd_of(long slot);
+/* The slot that has the number; -1: none. */
+int slot_of(int fd);
+
 int do_send(struct hand *h, const struct command *c);
 int do_recv(struct hand *h, const struct command *c);
 int do_wait(struct hand *h, const struct command *c);
+int do_signal(struct hand *h, const struct command *c);
+int do_child(struct hand *h, const struct command *c);
 int do_life(struct hand *h, const struct command *c);
+
+/* Before there are threads. */
+void hold_signals(void);
 
 #endif

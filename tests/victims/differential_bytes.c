@@ -6,6 +6,8 @@
 #include <sys/sendfile.h>
 #include <sys/uio.h>
 
+#define UNTOUCHED 0x5a
+
 static int end_of(long slot) {
     return slot >= SLOTS / 2;
 }
@@ -122,9 +124,50 @@ static ssize_t splice_out(int fd, char *bytes, size_t n, unsigned flags) {
     return r;
 }
 
-static ssize_t recv_by(struct hand *h, const char *how, int fd, size_t n, int flags) {
+/* With room for control messages; TCP_INQ is the one that there may be. */
+static ssize_t recv_inq(struct hand *h, int fd, size_t n, int flags) {
+    char control[256];
     struct iovec parts[8];
+    struct msghdr m = {.msg_iov = parts, .msg_iovlen = (size_t)pieces(h->buffer, n, parts)};
+    m.msg_control = control, m.msg_controllen = sizeof control;
+    ssize_t r = recvmsg(fd, &m, flags);
+    if (r < 0)
+        return r;
+    int error = errno;
+    answer(h, "flags %#x control %d ", m.msg_flags, (int)m.msg_controllen);
+    for (struct cmsghdr *one = CMSG_FIRSTHDR(&m); one; one = CMSG_NXTHDR(&m, one)) {
+        int value;
+        memcpy(&value, CMSG_DATA(one), sizeof value);
+        answer(h, "%d/%d/%d: %d ", one->cmsg_level, one->cmsg_type, (int)one->cmsg_len, value);
+    }
+    errno = error;
+    return r;
+}
+
+/* Two messages. The time, if it is given, is in milliseconds; what is left of it is told by what kind it is. */
+static ssize_t recv_two(struct hand *h, int fd, size_t n, int flags, const char *time) {
+    /* The second begins where the first may end short: only a whole first one is followed. */
+    struct iovec parts[2] = {{h->buffer, n / 2}, {h->buffer + n / 2, n - n / 2}};
     struct mmsghdr list[2] = {{{0}, 0}, {{0}, 0}};
+    long ms = atol(time);
+    struct timespec given = {ms / 1000, ms < 0 ? -1 : ms % 1000 * 1000000}, left = given;
+    for (int i = 0; i < 2; i++)
+        list[i].msg_hdr = (struct msghdr){.msg_iov = &parts[i], .msg_iovlen = 1};
+    int r = recvmmsg(fd, list, 2, flags | MSG_WAITFORONE, *time ? &left : NULL);
+    answer(h, "messages %d ", r);
+    for (int i = 0; i < r; i++)
+        answer(h, "flags %#x ", list[i].msg_hdr.msg_flags);
+    if (*time) {
+        bool same = left.tv_sec == given.tv_sec && left.tv_nsec == given.tv_nsec;
+        answer(h, "left %s ", same ? "all" : left.tv_sec || left.tv_nsec ? "some" : "nothing");
+    }
+    if (r == 2)
+        memmove(h->buffer + list[0].msg_len, h->buffer + n / 2, list[1].msg_len);
+    return r < 0 ? r : (ssize_t)(list[0].msg_len + (r > 1 ? list[1].msg_len : 0));
+}
+
+static ssize_t recv_by(struct hand *h, const char *how, int fd, size_t n, int flags, const char *time) {
+    struct iovec parts[8];
     struct sockaddr_storage from;
     socklen_t size = sizeof from;
     struct msghdr m = {.msg_iov = parts, .msg_name = &from, .msg_namelen = sizeof from};
@@ -145,17 +188,10 @@ static ssize_t recv_by(struct hand *h, const char *how, int fd, size_t n, int fl
         answer(h, "name %d flags %#x ", r < 0 ? 0 : (int)m.msg_namelen, r < 0 ? 0 : m.msg_flags);
         return r;
     }
-    if (strcmp(how, "recvmmsg") == 0) {
-        /* The second begins where the first may end short: only a whole first one is followed. */
-        parts[0] = (struct iovec){h->buffer, n / 2}, parts[1] = (struct iovec){h->buffer + n / 2, n - n / 2};
-        for (int i = 0; i < 2; i++)
-            list[i].msg_hdr = (struct msghdr){.msg_iov = &parts[i], .msg_iovlen = 1};
-        int r = recvmmsg(fd, list, 2, flags | MSG_WAITFORONE, NULL);
-        answer(h, "messages %d ", r);
-        if (r == 2)
-            memmove(h->buffer + list[0].msg_len, h->buffer + n / 2, list[1].msg_len);
-        return r < 0 ? r : (ssize_t)(list[0].msg_len + (r > 1 ? list[1].msg_len : 0));
-    }
+    if (strcmp(how, "recvinq") == 0)
+        return recv_inq(h, fd, n, flags);
+    if (strcmp(how, "recvmmsg") == 0)
+        return recv_two(h, fd, n, flags, time);
     return recv(fd, h->buffer, n, flags);
 }
 
@@ -174,7 +210,7 @@ static void judge(struct hand *h, long slot, uint64_t at, size_t n) {
     answer(h, " WRONG BYTES %016llx", (unsigned long long)hash);
 }
 
-/* recv HOW SLOT BYTES FLAGS; drain SLOT: until nothing is there; take SLOT BYTES: so many, or to the end. */
+/* recv HOW SLOT BYTES FLAGS [TIME]; drain SLOT: until nothing is there; take SLOT BYTES: so many, or to the end. */
 int do_recv(struct hand *h, const struct command *c) {
     bool drain = strcmp(c->word[1], "drain") == 0, take = strcmp(c->word[1], "take") == 0;
     if (!drain && !take && strcmp(c->word[1], "recv") != 0)
@@ -188,9 +224,13 @@ int do_recv(struct hand *h, const struct command *c) {
     while (!take || wanted > 0) {
         size_t n = drain ? ROOM : take ? (size_t)(wanted - total) : (size_t)c->number[4];
         n = n < ROOM ? n : ROOM;
-        r = recv_by(h, drain || take ? "recv" : c->word[2], slots[slot].fd, n, flags);
+        if (flags & MSG_TRUNC)
+            memset(h->buffer, UNTOUCHED, n);
+        r = recv_by(h, drain || take ? "recv" : c->word[2], slots[slot].fd, n, flags, c->word[6]);
         if (r > 0 && !(flags & MSG_TRUNC))
             judge(h, slot, at->rx, (size_t)r);
+        if (r > 0 && flags & MSG_TRUNC && (h->buffer[0] != UNTOUCHED || memcmp(h->buffer, h->buffer + 1, n - 1) != 0))
+            answer(h, "TOUCHED ");
         if (r > 0 && !(flags & MSG_PEEK))
             at->rx += (uint64_t)r;
         total += r > 0 ? r : 0;

@@ -4,100 +4,32 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
-#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
-#include <sys/select.h>
 #include <sys/time.h>
-
-static int fd_of(long slot) {
-    return slots[slot % SLOTS].fd;
-}
-
-/* poll TIMEOUT SLOT EVENTS [SLOT EVENTS]… */
-static void call_poll(struct hand *h, const struct command *c) {
-    struct pollfd p[4];
-    int n = 0;
-    for (int i = 3; i + 1 < c->count && n < LEN(p); i += 2)
-        p[n++] = (struct pollfd){fd_of(c->number[i]), (short)c->number[i + 1], 0};
-    int r = poll(p, (nfds_t)n, (int)c->number[2]);
-    answer_result(h, r);
-    for (int i = 0; i < n; i++)
-        answer(h, " %s", p[i].revents ? name_poll(p[i].revents) : "-");
-}
-
-/* select TIMEOUT SLOT SETS…: 1 reading, 2 writing, 4 exceptions */
-static void call_select(struct hand *h, const struct command *c) {
-    fd_set sets[3];
-    int highest = -1;
-    struct timeval t = {c->number[2] / 1000, c->number[2] % 1000 * 1000};
-    for (int s = 0; s < 3; s++)
-        FD_ZERO(&sets[s]);
-    for (int i = 3; i + 1 < c->count; i += 2)
-        for (int s = 0, fd = fd_of(c->number[i]); s < 3 && fd >= 0; s++)
-            if (c->number[i + 1] & 1 << s) {
-                FD_SET(fd, &sets[s]);
-                highest = fd > highest ? fd : highest;
-            }
-    int r = select(highest + 1, &sets[0], &sets[1], &sets[2], c->number[2] < 0 ? NULL : &t);
-    answer_result(h, r);
-    for (int i = 3; i + 1 < c->count && r >= 0; i += 2) {
-        int fd = fd_of(c->number[i]), got = 0;
-        for (int s = 0; s < 3 && fd >= 0; s++)
-            got |= FD_ISSET(fd, &sets[s]) ? 1 << s : 0;
-        answer(h, " %d", got);
-    }
-}
-
-static int by_data(const void *a, const void *b) {
-    uint64_t x = ((const struct epoll_event *)a)->data.u64, y = ((const struct epoll_event *)b)->data.u64;
-    return x < y ? -1 : x > y;
-}
-
-/* epwait SLOT TIMEOUT */
-static void call_epoll_wait(struct hand *h, const struct command *c) {
-    struct epoll_event events[16];
-    int r = epoll_wait(fd_of(c->number[2]), events, LEN(events), (int)c->number[3]);
-    answer_result(h, r);
-    if (r > 0)
-        qsort(events, (size_t)r, sizeof events[0], by_data);
-    for (int i = 0; i < r; i++)
-        answer(h, " %d:%s", (int)events[i].data.u64, name_epoll(events[i].events));
-}
-
-/* epctl EPOLL OP SLOT EVENTS; the data is the slot's number */
-static void call_epoll_ctl(struct hand *h, const struct command *c) {
-    struct epoll_event e = {.events = (uint32_t)strtoul(c->word[5], NULL, 0), .data.u64 = (uint64_t)c->number[4]};
-    int op = c->word[3][0] == 'a' ? EPOLL_CTL_ADD : c->word[3][0] == 'm' ? EPOLL_CTL_MOD : EPOLL_CTL_DEL;
-    answer_result(h, epoll_ctl(fd_of(c->number[2]), op, fd_of(c->number[4]), &e));
-}
-
-int do_wait(struct hand *h, const struct command *c) {
-    const char *call = c->word[1];
-    if (strcmp(call, "poll") == 0)
-        call_poll(h, c);
-    else if (strcmp(call, "select") == 0)
-        call_select(h, c);
-    else if (strcmp(call, "epwait") == 0)
-        call_epoll_wait(h, c);
-    else if (strcmp(call, "epctl") == 0)
-        call_epoll_ctl(h, c);
-    else if (strcmp(call, "epoll") == 0) /* epoll SLOT */
-        answer_result(h, (slots[c->number[2] % SLOTS] = (struct slot){epoll_create1(EPOLL_CLOEXEC), -1}).fd < 0 ? -1 : 0);
-    else
-        return 0;
-    return 1;
-}
 
 static const struct {
     const char *name;
     int level, number;
 } options[] = {
-    {"nodelay", IPPROTO_TCP, TCP_NODELAY},  {"keepalive", SOL_SOCKET, SO_KEEPALIVE}, {"oobinline", SOL_SOCKET, SO_OOBINLINE},
-    {"error", SOL_SOCKET, SO_ERROR},        {"type", SOL_SOCKET, SO_TYPE},           {"domain", SOL_SOCKET, SO_DOMAIN},
-    {"protocol", SOL_SOCKET, SO_PROTOCOL},  {"linger", SOL_SOCKET, SO_LINGER},       {"rcvtimeo", SOL_SOCKET, SO_RCVTIMEO},
-    {"sndtimeo", SOL_SOCKET, SO_SNDTIMEO},  {"lowat", SOL_SOCKET, SO_RCVLOWAT},      {"reuse", SOL_SOCKET, SO_REUSEADDR},
+    {"nodelay", IPPROTO_TCP, TCP_NODELAY},
+    {"keepalive", SOL_SOCKET, SO_KEEPALIVE},
+    {"oobinline", SOL_SOCKET, SO_OOBINLINE},
+    {"error", SOL_SOCKET, SO_ERROR},
+    {"type", SOL_SOCKET, SO_TYPE},
+    {"domain", SOL_SOCKET, SO_DOMAIN},
+    {"protocol", SOL_SOCKET, SO_PROTOCOL},
+    {"linger", SOL_SOCKET, SO_LINGER},
+    {"rcvtimeo", SOL_SOCKET, SO_RCVTIMEO},
+    {"sndtimeo", SOL_SOCKET, SO_SNDTIMEO},
+    {"lowat", SOL_SOCKET, SO_RCVLOWAT},
+    {"reuse", SOL_SOCKET, SO_REUSEADDR},
     {"timestamp", SOL_SOCKET, SO_TIMESTAMP},
+    {"priority", SOL_SOCKET, SO_PRIORITY},
+    {"tos", IPPROTO_IP, IP_TOS},
+    {"inq", IPPROTO_TCP, TCP_INQ},
+    {"usertimeout", IPPROTO_TCP, TCP_USER_TIMEOUT},
+    {"keepidle", IPPROTO_TCP, TCP_KEEPIDLE},
 };
 
 /* set SLOT NAME VALUE; times are in milliseconds, the value of linger is its time, less than 0: off */
@@ -149,10 +81,12 @@ static int call_open(struct hand *h, const struct command *c) {
         listeners[stream] = tcp_listen(family, &port);
         answer(h, "listening | %d", port);
     } else if (strcmp(call, "connect") == 0) { /* connect SLOT STREAM FAMILY PORT */
+        positions[slot >= SLOTS / 2][stream] = (struct position){0, 0};
         slots[slot] = (struct slot){tcp_connect(family, (int)c->number[5]), (int)stream};
         must(setsockopt(slots[slot].fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)));
         answer(h, "connected | %d", local_port(slots[slot].fd));
     } else if (strcmp(call, "accept") == 0) { /* accept SLOT STREAM */
+        positions[slot >= SLOTS / 2][stream] = (struct position){0, 0};
         slots[slot] = (struct slot){(int)must(accept4(listeners[stream], NULL, NULL, SOCK_CLOEXEC)), (int)stream};
         must(setsockopt(slots[slot].fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)));
         close(listeners[stream]);
@@ -163,7 +97,8 @@ static int call_open(struct hand *h, const struct command *c) {
     return 1;
 }
 
-/* dup SLOT NEW, dup2 SLOT OLD, close SLOT, and what asks about the number */
+/* dup SLOT NEW, dup2 SLOT OLD, close SLOT, file SLOT: a new file, which takes the lowest number; and what asks about
+ * the number */
 static int call_number(struct hand *h, const struct command *c) {
     const char *call = c->word[1];
     long slot = c->number[2] % SLOTS, other = c->number[3] % SLOTS;
@@ -171,6 +106,9 @@ static int call_number(struct hand *h, const struct command *c) {
     if (strcmp(call, "close") == 0) {
         slots[slot].fd = -1;
         answer_result(h, close(fd));
+    } else if (strcmp(call, "file") == 0) {
+        slots[slot] = (struct slot){eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), -1};
+        answer(h, "number %d", slots[slot].fd);
     } else if (strcmp(call, "dup") == 0) {
         int new = c->number[4] ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : dup(fd);
         if (new >= 0)

@@ -1,7 +1,10 @@
 //! Which results are the same, and the differences that have a name.
 
+use std::collections::BTreeSet;
+
+use super::events::{self, Events};
 use super::execute::{BLOCKED, LATE};
-use super::program::{End, Program, Step};
+use super::program::{End, Program, Step, verb};
 
 /// One result beside the native one.
 pub struct Case<'a> {
@@ -19,8 +22,12 @@ pub struct Case<'a> {
     pub shim: &'a str,
     /// Whether it is the call of the step.
     pub own: bool,
-    /// Whether a number was closed or replaced while another thread was in poll or select.
+    /// Whether a number was closed or replaced while this call, or one of the peer's, was in poll or select.
     pub left: bool,
+    /// Whether a stream may be between the transports.
+    pub between: bool,
+    /// The steps that were calls which natively did what they were to.
+    pub made: &'a BTreeSet<usize>,
 }
 
 /// What a result is, beside the native one.
@@ -55,18 +62,20 @@ const RULES: &[Rule] = &[
         holds: |c| {
             let blocks = c.is("send") && (c.native == BLOCKED) != (c.shim == BLOCKED);
             let full = c.is("fill") && c.peer_closed() && says(c.native, "EAGAIN") != says(c.shim, "EAGAIN");
-            let waits = ["poll", "select", "epwait"].iter().any(|call| c.is(call));
             let all = c.is("drain") && c.before(c.end.peer(), &["fill"]);
-            full || all || c.before(c.end, &["fill", "bulk"]) && (blocks || waits)
+            full || all || c.before(c.end, &["fill", "bulk"]) && (blocks || c.differs_in_room_only())
         },
     },
     Rule {
         name: "the end of the stream is seen before TCP would have sent it",
-        holds: |c| c.peer_closed() && c.looks() && says(c.shim, "RDHUP") && !says(c.native, "RDHUP"),
+        holds: |c| {
+            let seen = c.events().is_some_and(|(native, shim)| events::hold(&shim, &native));
+            c.peer_closed() && c.looks() && says(c.shim, "RDHUP") && !says(c.native, "RDHUP") && seen
+        },
     },
     Rule {
         name: "an edge more than TCP has",
-        holds: |c| c.is("epwait") && c.has_edges() && number(c.shim) > number(c.native),
+        holds: |c| c.is("epwait") && c.events().is_some_and(|(native, shim)| c.has_more_edges(&native, &shim)),
     },
     Rule {
         name: "a blocked reader may wake in the middle of what is sent",
@@ -81,18 +90,50 @@ const RULES: &[Rule] = &[
         name: "an edge that only TCP has: the answer to a write after the peer has closed",
         holds: |c| {
             let over = says(c.native, "ERR") || says(c.native, "HUP");
-            c.is("epwait") && c.has_edges() && over && c.peer_closed() && c.before(c.end, &["send", "bulk"])
+            let written = over && c.peer_closed() && c.before(c.end, &["send", "bulk"]);
+            written && c.is("epwait") && c.events().is_some_and(|(native, shim)| c.has_more_edges(&shim, &native))
         },
+    },
+    Rule {
+        name: "a registration that outlives its number, which was closed, has other events or none",
+        holds: |c| c.is("epwait") && c.events().is_some_and(|(native, shim)| c.differs_in_outlived(&native, &shim)),
+    },
+    Rule {
+        name: "which of several that are ready come first, where there is no room for all",
+        holds: |c| c.has_no_room() && c.events().is_some_and(|(_, shim)| shim.keys().all(|name| c.is_in_force(name))),
+    },
+    Rule {
+        name: "one of several signals comes when the wait for them is over",
+        holds: |c| c.before(c.end, &["sigwait"]) && c.has_more_signals(|flags| flags == "IN|RDNORM"),
+    },
+    Rule {
+        name: "a wait past the C library between the transports",
+        holds: |c| c.between && c.words[0].starts_with("raw") && c.events().is_some(),
+    },
+    Rule { name: "a signal of room that TCP does not send", holds: |c| c.has_more_signals_of_room() },
+    Rule {
+        name: "a signal of bytes that a thread waits for in a reading call",
+        holds: |c| {
+            c.program.threads > 0
+                && c.before(c.end, &["recv", "take"])
+                && c.has_more_signals(|flags| flags == "IN|RDNORM")
+        },
+    },
+    Rule {
+        name: "signals come from TCP alone between the transports",
+        holds: |c| c.between && (c.is("signals") || c.is("sigwait")),
     },
     Rule { name: "a number is closed or replaced while another thread polls it", holds: |c| c.left },
 ];
 
+/// Looks that are right when they are repeated.
+const LET_GO: &str = "an end that a program without the shim leaves waits for ipcd";
 /// Reads that are complete in two parts.
 const IN_PARTS: &str = "a read ends where the stream moves";
 
 impl Case<'_> {
     fn is(&self, call: &str) -> bool {
-        self.words[0] == call
+        verb(self.words[0]) == call
     }
 
     fn how(&self, how: &str) -> bool {
@@ -101,13 +142,83 @@ impl Case<'_> {
 
     /// A look at readiness, without waiting.
     fn looks(&self) -> bool {
-        matches!(self.words[0], "poll" | "select" | "epwait") && self.shim != BLOCKED
+        looks(self.words[0]) && self.shim != BLOCKED
+    }
+
+    /// What was reported natively and here, if the call reports readiness.
+    fn events(&self) -> Option<(Events, Events)> {
+        let read = |result| events::read(verb(self.words[0]), result);
+        Some((read(self.native)?, read(self.shim)?))
+    }
+
+    /// Whether the two differ only in whether something can be written.
+    fn differs_in_room_only(&self) -> bool {
+        self.events().is_some_and(|(native, shim)| events::without_room(&native) == events::without_room(&shim))
+    }
+
+    /// Whether everything in `few` is in `many`, and what `many` has beyond that is of edge-triggered registrations that
+    /// are in force.
+    fn has_more_edges(&self, few: &Events, many: &Events) -> bool {
+        let is_edge = |name: &str| self.mask_in_force(name).is_some_and(|mask| mask >> 31 != 0);
+        events::hold(many, few) && many.iter().all(|(name, flags)| few.get(name) == Some(flags) || is_edge(name))
+    }
+
+    fn is_in_force(&self, name: &str) -> bool {
+        self.mask_in_force(name).is_some()
+    }
+
+    /// Whether the two differ in nothing but registrations that TCP reports although their number was closed: a duplicate
+    /// keeps the file (epoll(7), question 6). One that only the shim reports is stale.
+    fn differs_in_outlived(&self, native: &Events, shim: &Events) -> bool {
+        let mut others = native.keys().chain(shim.keys()).filter(|name| native.get(*name) != shim.get(*name));
+        others.all(|name| native.contains_key(name) && !self.is_in_force(name))
+    }
+
+    /// Whether as many events came as there was room for, natively and here.
+    fn has_no_room(&self) -> bool {
+        let most = self.words.get(3).and_then(|most| most.parse().ok());
+        self.is("epwait") && most.is_some() && number(self.native) == most && number(self.shim) == most
+    }
+
+    /// The mask of an event's registration, if its data is still the registration's and its descriptor was not closed
+    /// since.
+    fn mask_in_force(&self, name: &str) -> Option<u32> {
+        let (slot, turn) = name.split_once('@')?;
+        let at: usize = turn.parse::<usize>().ok()?.checked_sub(1)?;
+        let words = self.program.steps.get(at)?.words();
+        let mask: u32 = words.get(4)?.parse().ok()?;
+        let steps = self.program.steps.get(..self.at)?.iter().enumerate();
+        let mut since =
+            steps.filter(|(later, _)| *later > at && self.made.contains(later)).map(|(_, step)| step.words());
+        let changes = |later: &Vec<&str>| match *later.first().unwrap_or(&"") {
+            "close" => later.get(1) == Some(&slot),
+            "dup2" => later.get(2) == Some(&slot),
+            call => verb(call) == "epctl" && later.get(1) == words.get(1) && later.get(3) == Some(&slot),
+        };
+        (!since.any(|later| changes(&later))).then_some(mask)
     }
 
     /// Whether the call reads without taking.
     fn peeks(&self) -> bool {
         let flags = self.words.get(4).and_then(|word| word.parse::<i32>().ok()).unwrap_or_default();
         self.is("recv") && self.words[1].starts_with("recv") && flags & libc::MSG_PEEK != 0
+    }
+
+    /// Whether everything that TCP signals was signalled, and what there was beyond that is room, or does not say what.
+    fn has_more_signals_of_room(&self) -> bool {
+        self.has_more_signals(|what| !what.contains(|c: char| c.is_ascii_uppercase()) || events::is_room(what))
+    }
+
+    /// Whether everything that TCP signals was signalled, and whether what there was beyond that may be.
+    fn has_more_signals(&self, may_be: impl Fn(&str) -> bool) -> bool {
+        let signals = |result: &str| match result {
+            BLOCKED => BTreeSet::new(),
+            _ => result.split(' ').skip(1).map(str::to_owned).collect(),
+        };
+        let (native, shim): (BTreeSet<String>, BTreeSet<String>) = (signals(self.native), signals(self.shim));
+        (self.is("signals") || self.is("sigwait"))
+            && shim.is_superset(&native)
+            && shim.difference(&native).all(|signal| may_be(signal.rsplit(':').next().unwrap_or_default()))
     }
 
     fn step_is(&self, end: End, calls: &[&str]) -> bool {
@@ -123,23 +234,17 @@ impl Case<'_> {
         self.before(self.end.peer(), &["close"])
     }
 
-    fn has_edges(&self) -> bool {
-        let mask = |step: &Step| step.words().get(4).and_then(|mask| mask.parse::<u32>().ok());
-        self.program.steps[..self.at].iter().filter_map(mask).any(|mask| mask >> 31 != 0)
-    }
-
     /// The call that completes a result which may only be early.
     fn again(&self) -> Option<String> {
-        let at = |at: usize| self.words.get(at).and_then(|word| word.parse::<i64>().ok());
-        let call = self.words.join(" ");
         match self.words[0] {
-            "poll" | "select" if at(1) == Some(0) => Some(call),
-            "epwait" if at(2) == Some(0) => Some(call),
-            "inq" | "mark" | "drain" => Some(call),
-            "recv" if says(self.shim, "EAGAIN") => Some(call),
+            "drain" => Some(self.words.join(" ")),
+            // The last that held the connection was another program, which has ended, or ipcd, that lets go of it now.
+            "poll" | "select" if self.words[1] == "0" && self.before(self.end.peer(), &["release"]) => {
+                Some(self.words.join(" "))
+            }
             "recv" if !self.peeks() => {
                 let (wanted, has) = (number(self.native)?, number(self.shim)?);
-                let [_, how, slot, _, flags] = self.words[..] else { return None };
+                let [_, how, slot, _, flags, ..] = self.words[..] else { return None };
                 (has > 0 && has < wanted).then(|| format!("recv {how} {slot} {} {flags}", wanted - has))
             }
             _ => None,
@@ -149,11 +254,16 @@ impl Case<'_> {
 
 fn is_one_of(step: &Step, end: End, calls: &[&str]) -> bool {
     let call = match step {
-        Step::Call { end: e, call, .. } if *e == end => call.split(' ').next().unwrap_or_default(),
+        Step::Call { end: e, call, .. } if *e == end => verb(call),
         Step::Bulk { end: e, .. } if *e == end => "bulk",
         _ => return false,
     };
-    calls.contains(&call.trim_start_matches('!'))
+    calls.contains(&call)
+}
+
+/// Whether a call asks for readiness.
+pub fn looks(call: &str) -> bool {
+    matches!(verb(call), "poll" | "select" | "epwait")
 }
 
 /// The part of a result that is compared.
@@ -176,11 +286,6 @@ fn says(result: &str, word: &str) -> bool {
     result.split([' ', '|', ':']).any(|w| w == word)
 }
 
-/// Whether a reading call has brought something.
-pub fn has_bytes(call: &str, result: &str) -> bool {
-    call.starts_with("recv") && number(result) > Some(0)
-}
-
 /// What two results of one call are together: bytes that came in parts, events that were reported one after the other.
 pub fn join(call: &str, so_far: &str, next: &str) -> String {
     match (call.split(' ').next(), number(so_far), number(next)) {
@@ -199,12 +304,21 @@ pub fn join(call: &str, so_far: &str, next: &str) -> String {
     }
 }
 
-/// Judges what came of a call so far, of which the last part is `last`.
-pub fn judge(case: &Case, last: &str) -> Judgement {
+/// Judges what came of a call so far, of which the last part is `last`; `again`: the call was repeated.
+pub fn judge(case: &Case, last: &str, again: bool) -> Judgement {
     if case.native == case.shim {
-        return if case.shim == last { Judgement::Same } else { Judgement::Named(IN_PARTS) };
+        return match case.shim == last {
+            _ if again && case.looks() => Judgement::Named(LET_GO),
+            true => Judgement::Same,
+            false => Judgement::Named(IN_PARTS),
+        };
     }
-    if case.how("recvmmsg") && number(case.native) == number(case.shim) {
+    let after = |result: &str, word: &str| result.split_once(word).map(|(_, rest)| rest.to_owned());
+    if case.how("recvmmsg")
+        && number(case.native) > Some(0)
+        && number(case.native) == number(case.shim)
+        && after(case.native, "left") == after(case.shim, "left")
+    {
         return Judgement::Named(IN_PARTS);
     }
     case.again().map_or(Judgement::Other, Judgement::Again)

@@ -1,23 +1,26 @@
 //! Carries a program out, call by call.
 
-use std::collections::BTreeMap;
+mod composed;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::Difference;
-use super::compare::{self, Case, Judgement, compared, told};
+use super::arrival::Arrivals;
+use super::compare::{self, Case, Judgement, compared};
 use super::interpreter::{Interpreter, Progress};
-use super::program::{End, Program, Step};
-use crate::{Mode, streams};
+use super::program::{End, Program, Step, verb};
+use crate::Mode;
 
 /// How long a call may take that is over natively.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long what is natively ready may need to become so.
-const DELAY: Duration = Duration::from_secs(2);
-/// How long a settling waits for ipcd.
-const SETTLING: Duration = Duration::from_millis(40);
+/// How long a call may take while ipcd is stopped, if natively it is over at once.
+const AT_ONCE: Duration = Duration::from_millis(700);
 pub(super) const BLOCKED: &str = "blocked";
 /// Before the result of a call that was over only when nothing lay unread any more.
 pub(super) const LATE: &str = "late ";
+/// How long ipcd may need to let go of its copy of a socket, in parts.
+const LETTING_GO: Duration = Duration::from_millis(50);
 /// How many parts a read may come in.
 const PARTS: u32 = 4;
 const SKIPPED: &str = "skipped";
@@ -49,12 +52,17 @@ struct Machine<'a> {
     processes: Vec<Interpreter>,
     /// The calls in progress.
     busy: BTreeMap<(End, usize), String>,
-    /// The ports of the ends that connected.
-    ports: BTreeMap<usize, u16>,
+    /// The ports of the streams: of the end that connected, and of the other.
+    ports: BTreeMap<usize, (u16, u16)>,
+    arrivals: Arrivals,
+    /// ipcd is stopped.
+    stopped: bool,
     /// Which streams the descriptors are.
     streams: BTreeMap<usize, usize>,
-    /// A number was closed or replaced while another thread was in poll or select: unspecified (select(2)).
-    left: bool,
+    /// Whose call was in poll or select while a number was closed or replaced: unspecified (select(2)).
+    left: BTreeSet<(End, usize)>,
+    /// The steps that were calls which did what they were to.
+    made: BTreeSet<usize>,
     excused: Vec<&'static str>,
     /// Nothing more can be compared.
     over: bool,
@@ -71,8 +79,11 @@ pub fn execute(program: &Program, mode: Mode, expected: Option<&Trace>) -> Resul
         processes,
         busy: BTreeMap::new(),
         ports: BTreeMap::new(),
+        arrivals: Arrivals::new(),
+        stopped: false,
         streams: BTreeMap::new(),
-        left: false,
+        left: BTreeSet::new(),
+        made: BTreeSet::new(),
         excused: Vec::new(),
         over: false,
     };
@@ -84,7 +95,7 @@ pub fn execute(program: &Program, mode: Mode, expected: Option<&Trace>) -> Resul
             break;
         }
     }
-    Ok(Run { trace, excused: machine.excused })
+    Ok(Run { trace, excused: std::mem::take(&mut machine.excused) })
 }
 
 impl Machine<'_> {
@@ -136,6 +147,8 @@ impl Machine<'_> {
             Step::Open { stream, by } => (self.open(*stream, *by).unwrap_or(SKIPPED.into()), None),
             Step::Warm(stream) => (self.warm(*stream).unwrap_or(SKIPPED.into()), None),
             Step::Settle(stream) => (self.settle(*stream), None),
+            Step::Stop => (self.stop(), None),
+            Step::Resume => (self.resume(), None),
             Step::Take { end, stream, .. } => (self.take(*end, *stream).unwrap_or(SKIPPED.into()), None),
             Step::Bulk { end, how, stream, bytes, .. } => {
                 (self.bulk(*end, how, *stream, *bytes).unwrap_or(SKIPPED.into()), None)
@@ -145,6 +158,7 @@ impl Machine<'_> {
         if let Some(difference) = difference {
             return Err(difference);
         }
+        self.arrive();
         let mut entry = Entry { own, others: BTreeMap::new() };
         for ((end, thread), call) in self.busy.clone() {
             let must = expected.and_then(|e| e.others.get(&(end, thread)));
@@ -177,13 +191,15 @@ impl Machine<'_> {
         }
     }
 
-    fn difference(&self, step: usize, native: &str, shim: &str) -> Difference {
+    fn difference(&mut self, step: usize, native: &str, shim: &str) -> Difference {
         let mut shim = shim.to_owned();
         if shim.ends_with(BLOCKED) && !native.ends_with(BLOCKED) {
             self.processes.iter().for_each(|p| shim += &format!("\n{}", p.describe()));
         }
-        for stream in self.ports.keys().filter_map(|stream| self.stream(*stream)) {
-            shim += &format!(" ({})", stream.reasons.first().unwrap_or(&stream.state));
+        for (stream, ports) in self.ports.clone() {
+            let known = self.stream(stream);
+            let word = known.as_ref().map_or("unknown", |s| s.reasons.first().unwrap_or(&s.state));
+            shim += &format!(" ({word}, TCP {:?})", self.arrivals.states(self.program.v6, ports));
         }
         Difference { step, native: native.to_owned(), shim }
     }
@@ -197,19 +213,29 @@ impl Machine<'_> {
         expected: Option<&Entry>,
     ) -> (String, Option<Difference>) {
         let thread = self.number(end, thread);
-        // A call that its timeout ends is not left in progress.
+        // A call that ends by itself, whatever the peer does, is not left in progress.
         let (timed, call) = call.strip_prefix('!').map_or((false, call), |call| (true, call));
+        let timed = timed || matches!(verb(call), "child" | "release");
+        // No registration has the data that another one had.
+        let call = &if verb(call) == "epctl" { format!("{call} {}", at + 1) } else { call.to_owned() };
         if self.busy.contains_key(&(end, thread)) || self.meets(end, call) {
             return (SKIPPED.into(), None);
         }
         self.follow(end, call);
         let must = expected.map(|e| e.own.as_str()).filter(|own| *own != BLOCKED);
         let patience = (timed || must.is_some()).then_some(PATIENCE);
-        let result = compared(&self.call(end, thread, call, patience)).to_owned();
+        let start = Instant::now();
+        let mut result = compared(&self.call(end, thread, call, patience)).to_owned();
         if result == BLOCKED {
             self.busy.insert((end, thread), call.to_owned());
+            self.left.remove(&(end, thread));
+        } else if self.stopped && start.elapsed() > AT_ONCE {
+            result = format!("waited {:?} for ipcd, {result}", start.elapsed());
         }
         let Some(expected) = expected else { return (result, None) };
+        if !expected.own.contains("= -1") {
+            self.made.insert(at);
+        }
         match self.reconcile(at, (end, thread), call, &expected.own, result, true) {
             Ok(()) => (expected.own.clone(), None),
             Err(difference) => (String::new(), Some(difference)),
@@ -219,7 +245,7 @@ impl Machine<'_> {
     /// Which stream a call moves bytes of, and whether it sends.
     fn moves(&self, call: &str) -> Option<(usize, bool)> {
         let words: Vec<&str> = call.split(' ').collect();
-        let slot = match words[0] {
+        let slot = match verb(call) {
             "send" | "sendall" | "recv" => words.get(2),
             "fill" | "drain" | "take" => words.get(1),
             _ => None,
@@ -231,7 +257,7 @@ impl Machine<'_> {
     /// other way round: which of two threads comes first is not said.
     fn meets(&self, end: End, call: &str) -> bool {
         let moved = self.moves(call);
-        let waits = |call: &str| ["poll", "select", "epwait"].contains(&call.split(' ').next().unwrap_or_default());
+        let waits = |call: &str| ["poll", "select", "epwait"].contains(&verb(call));
         let reads = |call: &str| self.moves(call).is_some_and(|(_, sends)| !sends);
         self.busy.iter().any(|((e, _), other)| {
             let together = moved.is_some() && self.moves(other) == moved;
@@ -248,10 +274,17 @@ impl Machine<'_> {
         {
             self.streams.insert(to, stream);
         }
-        let polls = |((e, _), busy): (&(End, usize), &String)| {
-            *e == end && (busy.starts_with("poll") || busy.starts_with("select"))
-        };
-        self.left |= matches!(words[0], "close" | "dup2") && self.busy.iter().any(polls);
+        if matches!(words[0], "close" | "dup2") {
+            let polls = |busy: &str| matches!(verb(busy), "poll" | "select");
+            self.left.extend(self.busy.iter().filter(|((e, _), busy)| *e == end && polls(busy)).map(|(who, _)| *who));
+        }
+    }
+
+    /// What was sent is there.
+    fn arrive(&mut self) {
+        for ports in self.ports.values() {
+            self.arrivals.wait(self.program.v6, *ports);
+        }
     }
 
     /// Whether a result is the expected one, or becomes it when the call is made again, or differs in a way that has
@@ -265,20 +298,25 @@ impl Machine<'_> {
         mut shim: String,
         own: bool,
     ) -> Result<(), Difference> {
-        let start = Instant::now();
         let (mut so_far, mut parts) = (shim.clone(), 0);
         loop {
             let words = call.split(' ').collect();
-            let case = Case { program: self.program, at, end, words, native, shim: &so_far, own, left: self.left };
-            let name = match compare::judge(&case, &shim) {
+            // The call that waited there, and what the peer sees of a number that the call keeps open, or not.
+            let left = self.left.contains(&(end, thread)) && !own || self.left.iter().any(|(e, _)| *e == end.peer());
+            let between = native != so_far && self.is_any_between();
+            let (program, made, shim_so_far) = (self.program, &self.made, so_far.as_str());
+            let case = Case { program, at, end, words, native, shim: shim_so_far, own, left, between, made };
+            let name = match compare::judge(&case, &shim, parts > 0) {
                 Judgement::Same => return Ok(()),
                 Judgement::Named(name) => {
                     self.excused.push(name);
                     return Ok(());
                 }
-                Judgement::Again(again) if start.elapsed() < DELAY && shim != BLOCKED && parts < PARTS => {
-                    std::thread::sleep(Duration::from_millis(1));
-                    parts += u32::from(compare::has_bytes(call, &shim));
+                Judgement::Again(again) if shim != BLOCKED && parts < PARTS => {
+                    parts += 1;
+                    if compare::looks(call) {
+                        std::thread::sleep(LETTING_GO);
+                    }
                     let result = self.call(end, thread, &again, Some(PATIENCE));
                     shim = compared(&result).to_owned();
                     so_far = compare::join(call, &so_far, &shim);
@@ -294,105 +332,5 @@ impl Machine<'_> {
             self.over = true;
             return Ok(());
         }
-    }
-
-    fn open(&mut self, stream: usize, by: End) -> Option<String> {
-        let family = if self.program.v6 { 6 } else { 4 };
-        let (own, peer) = (by.slot(stream), by.peer().slot(stream));
-        let listening = self.helper(by.peer(), &format!("listen - {stream} {family}"))?;
-        let port = told(&listening, 0)?;
-        let connected = self.helper(by, &format!("connect {own} {stream} {family} {port}"))?;
-        self.streams.extend([(own, stream), (peer, stream)]);
-        self.ports.insert(stream, told(&connected, 0)? as u16);
-        self.helper(by.peer(), &format!("accept {peer} {stream}"))?;
-        Some("opened".into())
-    }
-
-    /// The stream as ipcd knows it; `None` natively.
-    fn stream(&self, stream: usize) -> Option<streams::Stream> {
-        let all = self.mode.daemon()?.streams();
-        streams::at(&all, *self.ports.get(&stream)?).cloned()
-    }
-
-    fn warm(&mut self, stream: usize) -> Option<String> {
-        for round in 0..200 {
-            for end in End::BOTH {
-                let (from, to) = (end.slot(stream), end.peer().slot(stream));
-                if self.helper(end, &format!("send send {from} 16 0"))? != "= 16" {
-                    return Some("cold".into());
-                }
-                if compared(&self.helper(end.peer(), &format!("take {to} 16"))?) != "all" {
-                    return Some("cold".into());
-                }
-            }
-            let settled = match self.mode.daemon() {
-                Some(_) if round % 4 == 3 => self.stream(stream).is_some_and(|s| s.is_final() || s.state == "stay"),
-                Some(_) => false,
-                None => round == 3,
-            };
-            if settled {
-                return Some("warm".into());
-            }
-        }
-        Some("never warm".into())
-    }
-
-    fn settle(&mut self, stream: usize) -> String {
-        let start = Instant::now();
-        while self.mode.daemon().is_some() && start.elapsed() < SETTLING {
-            let state = self.stream(stream).map(|s| s.state).unwrap_or_default();
-            if ["granted", "dual", "final", "stay", "closed"].contains(&state.as_str()) {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        String::new()
-    }
-
-    fn bulk(&mut self, end: End, how: &str, stream: usize, bytes: usize) -> Option<String> {
-        let (own, peer) = (end.slot(stream), end.peer().slot(stream));
-        let (send, take) = (format!("sendall {how} {own} {bytes} 0"), format!("take {peer} {bytes}"));
-        let thread = self.idle(end)?;
-        self.idle(end.peer())?;
-        if self.meets(end, &send) || self.meets(end.peer(), &take) {
-            return None;
-        }
-        // One thread cannot do both.
-        if self.program.one_process && self.number(end, 1) == self.number(end.peer(), 1) {
-            return None;
-        }
-        let unread = self.unread(end, stream);
-        self.process(end).begin(thread, &send);
-        self.busy.insert((end, thread), send.clone());
-        let taken = self.helper(end.peer(), &take).map_or(BLOCKED.into(), |r| compared(&r).to_owned());
-        self.busy.remove(&(end, thread));
-        let (mut sent, mut late) = (self.progress(end, thread, Some(PATIENCE)), "");
-        if let (Mode::Shim(_), BLOCKED, Some(rest @ 1..), "all") = (self.mode, sent.as_str(), unread, taken.as_str()) {
-            // The new socket's writer waits until three quarters of its room are free, and the last piece may be more.
-            self.helper(end.peer(), &format!("take {peer} {rest}"));
-            (sent, late) = (self.progress(end, thread, Some(PATIENCE)), LATE);
-        }
-        if sent == BLOCKED {
-            self.busy.insert((end, thread), send);
-        }
-        Some(format!("{late}{} and {taken}", compared(&sent)))
-    }
-
-    /// How many bytes an end has sent that its peer has not read.
-    fn unread(&mut self, end: End, stream: usize) -> Option<u64> {
-        let (own, peer) = (end.slot(stream), end.peer().slot(stream));
-        let sent = told(&self.helper(end, &format!("count {own}"))?, 0)?;
-        let taken = told(&self.helper(end.peer(), &format!("count {peer}"))?, 1)?;
-        Some(sent.saturating_sub(taken))
-    }
-
-    fn take(&mut self, end: End, stream: usize) -> Option<String> {
-        let own = end.slot(stream);
-        let missing = self.unread(end.peer(), stream)?;
-        if self.meets(end, &format!("take {own} {missing}")) {
-            return None;
-        }
-        let result = self.helper(end, &format!("take {own} {missing}"))?;
-        Some(compared(&result).to_owned())
     }
 }

@@ -50,6 +50,10 @@ pub enum Step {
     Warm(usize),
     /// Nothing is done until ipcd has answered both ends of the stream.
     Settle(usize),
+    /// ipcd is stopped: it neither answers nor ends.
+    Stop,
+    /// ipcd goes on.
+    Resume,
     /// One end takes everything that the other has sent.
     Take {
         /// The end that takes.
@@ -89,6 +93,8 @@ impl fmt::Display for Step {
             Step::Open { stream, by } => write!(f, "open {stream} {by}"),
             Step::Warm(stream) => write!(f, "warm {stream}"),
             Step::Settle(stream) => write!(f, "settle {stream}"),
+            Step::Stop => f.write_str("stop"),
+            Step::Resume => f.write_str("resume"),
             Step::Take { end, thread, stream } => write!(f, "{end}{thread} takeall {stream}"),
             Step::Bulk { end, thread, how, stream, bytes } => write!(f, "{end}{thread} bulk {how} {stream} {bytes}"),
             Step::Call { end, thread, call } => write!(f, "{end}{thread} {call}"),
@@ -106,6 +112,12 @@ impl Step {
     }
 }
 
+/// What a call is, whether or not it is made past the C library, or ended by its timeout.
+pub fn verb(call: &str) -> &str {
+    let word = call.split(' ').next().unwrap_or_default().trim_start_matches('!');
+    word.strip_prefix("raw").unwrap_or(word)
+}
+
 /// What both ends do, one after the other.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Program {
@@ -115,6 +127,8 @@ pub struct Program {
     pub one_process: bool,
     /// The streams are IPv6.
     pub v6: bool,
+    /// Nobody polls a stream when it is opened: how the ends wait for it shows only in what they do.
+    pub unseen: bool,
     /// What happens.
     pub steps: Vec<Step>,
 }
@@ -122,6 +136,7 @@ pub struct Program {
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "threads {} {} {}", self.threads, u8::from(self.one_process), if self.v6 { 6 } else { 4 })?;
+        f.write_str(if self.unseen { " unseen" } else { "" })?;
         self.steps.iter().try_for_each(|step| write!(f, "; {step}"))
     }
 }
@@ -148,6 +163,8 @@ impl FromStr for Step {
             "open" => Ok(Step::Open { stream: number(&mut words)?, by: end(words.next())? }),
             "warm" => Ok(Step::Warm(number(&mut words)?)),
             "settle" => Ok(Step::Settle(number(&mut words)?)),
+            "stop" => Ok(Step::Stop),
+            "resume" => Ok(Step::Resume),
             _ => {
                 let (name, thread) = first.split_at_checked(1).ok_or("no end")?;
                 let thread = thread.parse().map_err(|e| format!("{first}: {e}"))?;
@@ -168,14 +185,15 @@ impl FromStr for Step {
 impl FromStr for Program {
     type Err = String;
 
-    /// Steps are separated by `;` or by the end of the line; the first is `threads N ONE-PROCESS FAMILY`.
+    /// Steps are separated by `;` or by the end of the line; the first is `threads N ONE-PROCESS FAMILY [unseen]`.
     fn from_str(text: &str) -> Result<Program, String> {
         let mut steps = text.split([';', '\n']).map(str::trim).filter(|step| !step.is_empty());
         let head = steps.next().and_then(|head| head.strip_prefix("threads ")).ok_or("no `threads` at first")?;
         let mut words = head.split(' ');
         let (threads, one_process, family) = (number(&mut words)?, number(&mut words)? != 0, number(&mut words)?);
+        let unseen = words.next() == Some("unseen");
         let steps = steps.map(str::parse).collect::<Result<_, _>>()?;
-        Ok(Program { threads, one_process, v6: family == 6, steps })
+        Ok(Program { threads, one_process, v6: family == 6, unseen, steps })
     }
 }
 
@@ -185,8 +203,7 @@ mod tests {
 
     #[test]
     fn a_program_that_was_printed_can_be_read() {
-        let text =
-            "threads 2 1 6; open 0 b; warm 0; settle 0; a1 send writev 0 100 0; b2 takeall 0; b0 bulk send 1 5000";
+        let text = "threads 2 1 6 unseen; open 0 b; warm 0; settle 0; stop; a1 send writev 0 100 0; resume; b2 takeall 0; b0 bulk send 1 5000";
         assert_eq!(text.parse::<Program>().expect("a program").to_string(), text);
         assert!("threads 2 1 6; c1 close 0".parse::<Program>().is_err());
     }
