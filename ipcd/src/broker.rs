@@ -35,6 +35,8 @@ pub struct Broker {
     pub sessions: HashMap<SessionId, Session>,
     /// Every endpoint that somebody has, and those whose peer somebody has.
     pub endpoints: HashMap<u64, Box<Endpoint>>,
+    /// Which endpoint each end of a new transport was granted for, by `SO_COOKIE`.
+    pub ends: HashMap<u64, u64>,
     /// The last streams that ended.
     pub ended: VecDeque<Row>,
     /// The means to ask for sequence numbers, if that was asked for.
@@ -63,6 +65,7 @@ impl Broker {
             config,
             sessions: HashMap::new(),
             endpoints: HashMap::new(),
+            ends: HashMap::new(),
             ended: VecDeque::new(),
             effects: Vec::new(),
             leaving: Vec::new(),
@@ -111,7 +114,7 @@ impl Broker {
 
     /// A message from a client that said Hello before.
     pub fn message(&mut self, id: SessionId, message: &ToDaemon, fds: Vec<OwnedFd>) {
-        let expected = fds.is_empty() || matches!(message, ToDaemon::Offer { .. } | ToDaemon::Returned { .. });
+        let expected = fds.is_empty() || message.carries_descriptor();
         match *message {
             ToDaemon::Hello { .. } | ToDaemon::Query(_) => self.malformed(id, ErrorCode::Unexpected),
             ToDaemon::Opened(opened) => self.opened(id, &opened),
@@ -123,6 +126,8 @@ impl Broker {
             ToDaemon::Closed { cookie } => self.closed(id, cookie),
             ToDaemon::Left { cookie } => self.left_to_kin(id, cookie),
             ToDaemon::Returned { cookie } => self.returned(cookie, fds.first()),
+            ToDaemon::Deposit { cookie } => self.deposit(id, cookie, fds.first()),
+            ToDaemon::Received { token } => self.received(id, token, fds.first()),
             ToDaemon::Adopted { cookie } => self.report(id, cookie, Endpoint::adopted),
             ToDaemon::Switched { cookie, direction, offset } => {
                 self.report(id, cookie, |e| e.switched(direction, offset));
@@ -249,6 +254,7 @@ impl Broker {
                 e.state = State::Granted;
                 e.peer = Some(peer);
                 e.end_cookie = kernel::cookie(end.as_fd());
+                e.end_cookie.and_then(|end| self.ends.insert(end, cookie));
                 e.end = Some(end);
                 self.metrics.granted(now.saturating_sub(e.prefixed.unwrap_or(now)));
             }

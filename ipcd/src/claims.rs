@@ -250,6 +250,9 @@ impl Broker {
             }
             None => None,
         });
+        for end in [Some(&e), peer.as_ref().map(|(_, e)| e)].into_iter().flatten().filter_map(|e| e.end_cookie) {
+            self.ends.remove(&end);
+        }
         let row = Row::new((cookie, &e), peer.as_ref().map(|(c, e)| (*c, e.as_ref())), kernel::now());
         if self.ended.len() >= self.config.ended {
             self.ended.pop_front();

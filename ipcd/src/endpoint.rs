@@ -102,6 +102,10 @@ pub struct Endpoint {
     pub end: Option<OwnedFd>,
     /// `SO_COOKIE` of that end.
     pub end_cookie: Option<u64>,
+    /// The TCP socket, for whoever receives the new one from another process (`handover`).
+    pub deposit: Option<OwnedFd>,
+    /// Who has received it and waits for that: session and token.
+    pub receivers: Vec<(SessionId, u64)>,
     /// Bytes that went over TCP in each direction, once it switched.
     pub offsets: [Option<u64>; 2],
     /// When it was final.
@@ -128,6 +132,8 @@ impl Endpoint {
             peer: None,
             end: None,
             end_cookie: None,
+            deposit: None,
+            receivers: Vec::new(),
             offsets: [None; 2],
             finished: None,
             ended: None,

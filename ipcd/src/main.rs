@@ -18,6 +18,7 @@ mod config;
 mod endpoint;
 mod fault;
 mod grant;
+mod handover;
 mod kernel;
 mod metrics;
 mod page;

@@ -33,6 +33,11 @@ impl PhaseCell {
         from.may_become(to) && self.0.compare_exchange(from as u8, to as u8, SeqCst, SeqCst).is_ok()
     }
 
+    /// From the first phase to the last one, of an endpoint that another process has moved.
+    pub fn receive(&self) -> bool {
+        self.0.compare_exchange(Phase::Connecting as u8, Phase::Final as u8, SeqCst, SeqCst).is_ok()
+    }
+
     /// The first phase, of an endpoint that nobody else knows yet.
     pub fn begin(&self) {
         self.0.store(Phase::Connecting as u8, SeqCst);

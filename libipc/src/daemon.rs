@@ -4,11 +4,11 @@
 use core::mem::{MaybeUninit, size_of};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering::*};
 
-use libc::{c_int, c_void, iovec, msghdr};
+use libc::{c_int, c_void, iovec, msghdr, pollfd};
 use matcher::reason::Reason;
 use matcher::wire::{GRANT_PAGE_LEN, MAX_MESSAGE, Terms, ToDaemon, ToShim, VERSION};
 
-use crate::endpoint::{self, Id};
+use crate::endpoint::{self, Birth, Id};
 use crate::switch::Phase;
 use crate::{daemon_path, family, fds, names, report, sys};
 
@@ -215,6 +215,16 @@ pub fn has_answered() -> bool {
     !WELCOMED.load(Acquire) || sent != Some(TAKEN.load(Relaxed))
 }
 
+/// Waits until ipcd has sent something, or the time is over, in nanoseconds.
+pub fn await_answer(time: u64) {
+    let mut socket = [pollfd { fd: SOCKET.load(Acquire), events: libc::POLLIN, revents: 0 }];
+    sys::ppoll(&mut socket, Some(time), None);
+    if !has_answered() {
+        // It is counted a moment after it was sent.
+        sys::yield_now();
+    }
+}
+
 /// Takes what ipcd has sent. Costs two loads if that is nothing.
 pub fn collect() {
     if !has_answered() {
@@ -277,9 +287,20 @@ fn heard(message: ToShim, fd: Option<c_int>, socket: c_int) {
             PREFIX_BYTES.store(prefix_bytes, Relaxed);
         }
         (ToShim::Grant { cookie, token }, Some(fd)) => granted(cookie, token, fd),
+        (ToShim::Passed { token, cookie, role, began }, Some(fd)) => {
+            let hidden = Id::from_token(token).and_then(|id| Some((id, fds::hide(fd)?)));
+            match hidden {
+                Some((id, tcp)) if endpoint::receive(*id, Birth { cookie, role, at: began }, tcp) => {
+                    id.local().claimed.store(connection(), Relaxed);
+                }
+                Some((_, tcp)) => fds::close_hidden(tcp),
+                None => {}
+            }
+        }
         (ToShim::Refuse { cookie, token, reason }, None) => {
+            // Of what was received from another process nothing is known yet.
             if let Some(id) = Id::from_token(token)
-                && id.endpoint().birth().cookie == cookie
+                && (id.endpoint().phase() == Phase::Connecting || id.endpoint().birth().cookie == cookie)
             {
                 id.local().lent.store(false, Relaxed);
                 endpoint::stay(*id, reason);

@@ -246,7 +246,11 @@ impl Endpoint {
     /// Keeps an endpoint on TCP without a word to anybody: its counts are wrong.
     pub fn spoil(&self) {
         self.reason.store(Reason::Reentered as u8, Relaxed);
-        let _ = self.advance(Phase::Tracking, Phase::Stay) || self.advance(Phase::Waiting, Phase::Stay);
+        for phase in [Phase::Connecting, Phase::Tracking, Phase::Waiting] {
+            if self.advance(phase, Phase::Stay) {
+                return;
+            }
+        }
     }
 
     /// Whether there is nothing that ipcd could ever be told.
@@ -285,6 +289,26 @@ impl Endpoint {
         unsafe { *self.birth.get() = birth };
         self.advance(Phase::Connecting, Phase::Tracking)
     }
+}
+
+/// An endpoint that another process has brought to the new socket, and passed on: it is final here from the beginning. False
+/// if nobody waits for it any more.
+pub fn receive(id: Id, birth: Birth, tcp: libc::c_int) -> bool {
+    let e = id.endpoint();
+    let (Some(mut rx), Some(mut tx)) = (e.lock_rx(), e.lock_tx()) else { return false };
+    if e.phase() != Phase::Connecting {
+        return false;
+    }
+    (rx.state, tx.state) = (Receiver::MOVED, Sender::MOVED);
+    e.note_rx(&rx.state);
+    e.note_tx(&tx.state);
+    e.wrote.store(true, Relaxed);
+    // Whoever passed it may have it still.
+    e.handed.store(true, Relaxed);
+    id.local().tcp.store(tcp, SeqCst);
+    // SAFETY: the thread that waits for this step reads it after it, and nobody else knows the endpoint.
+    unsafe { *e.birth.get() = birth };
+    e.phase.receive()
 }
 
 /// Keeps an endpoint on TCP for ever, if it has not made its promise yet; false if it has.

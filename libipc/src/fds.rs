@@ -151,6 +151,11 @@ pub fn bind(fd: c_int, id: Id, kind: Kind) -> bool {
     true
 }
 
+/// Puts a number into the table that nobody may use before it is known what it is ([`publish`] says so).
+pub fn bind_reserved(fd: c_int, id: Id) -> bool {
+    bind(fd, id, Kind::Busy)
+}
+
 /// Marks a number that is not an endpoint (a hidden descriptor, an epoll instance).
 pub fn mark(fd: c_int, kind: Kind) {
     if let Some(slot) = slot(fd) {

@@ -138,6 +138,16 @@ pub fn stayed(id: Id, reason: Reason) {
     send(&ToDaemon::Stayed { cookie: id.endpoint().birth().cookie, reason }, None);
 }
 
+/// Leaves the TCP socket with ipcd, for whoever receives the new one from the program.
+pub fn deposit(id: Id) {
+    send(&ToDaemon::Deposit { cookie: id.endpoint().birth().cookie }, Some(id.local().tcp.load(Acquire)));
+}
+
+/// Asks ipcd whether a descriptor that the program has received is a new socket. False if it cannot be asked.
+pub fn received(id: Id, socket: c_int) -> bool {
+    greet() == Link::Up && send(&ToDaemon::Received { token: id.token() }, Some(socket))
+}
+
 /// Gives back the end of a new transport that was granted for an endpoint which this process does not have any more.
 pub fn returned(cookie: u64, end: c_int) {
     send(&ToDaemon::Returned { cookie }, Some(end));

@@ -132,6 +132,9 @@ impl Sender {
     /// Nothing written, on TCP.
     pub const NEW: Sender = Sender { on: Transport::Tcp, written: 0, shut: false, barred: false, used: false };
 
+    /// Moved by another process, that may have written.
+    pub const MOVED: Sender = Sender { on: Transport::Unix, used: true, ..Sender::NEW };
+
     /// Leaves TCP, if the promise of the peer allows it: the SWITCH to send before any byte of the application, and
     /// before the end of the stream if that was written already.
     #[must_use]
@@ -195,6 +198,10 @@ impl Receiver {
         used: false,
         closed: false,
     };
+
+    /// Moved by another process, that may have read.
+    pub const MOVED: Receiver =
+        Receiver { on: Transport::Unix, promised: true, leaves_at: Some(0), used: true, ..Receiver::NEW };
 
     /// Whether the new transport carries control messages still: what is next on it is not for the application.
     pub fn expects_control(&self) -> bool {

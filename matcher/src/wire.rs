@@ -179,6 +179,18 @@ pub enum ToDaemon {
         /// The endpoint.
         cookie: u64,
     },
+    /// The program passes the descriptor, which is the new socket, to another process; carries the TCP socket (SCM_RIGHTS)
+    /// for whoever receives it.
+    Deposit {
+        /// The endpoint.
+        cookie: u64,
+    },
+    /// The program has received a descriptor from another process; carries it (SCM_RIGHTS), which may be a new socket. The
+    /// answer is Passed or Refuse.
+    Received {
+        /// The sender's handle.
+        token: u64,
+    },
     /// Asked by the command line; no Hello before it.
     Query(Query),
 }
@@ -228,6 +240,17 @@ pub enum ToShim {
         token: u64,
         /// Why.
         reason: Reason,
+    },
+    /// Answers Received: the descriptor is the new socket of this endpoint. Carries the TCP socket.
+    Passed {
+        /// The token of the question.
+        token: u64,
+        /// The endpoint.
+        cookie: u64,
+        /// Who connected.
+        role: Role,
+        /// CLOCK_MONOTONIC nanoseconds when the connect or accept call began.
+        began: u64,
     },
     /// Answers Query; carries a memfd that holds the JSON answer from offset 0.
     Answer {
@@ -335,6 +358,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn role(&mut self) -> Result<Role, Error> {
+        match self.u8()? {
+            0 => Ok(Role::Connected),
+            1 => Ok(Role::Accepted),
+            _ => Err(Error::BadField("role")),
+        }
+    }
+
     fn reason(&mut self) -> Result<Reason, Error> {
         Reason::from_code(self.u8()?).ok_or(Error::BadField("reason"))
     }
@@ -343,11 +374,7 @@ impl<'a> Reader<'a> {
         Ok(Opened {
             cookie: self.u64()?,
             token: self.u64()?,
-            role: match self.u8()? {
-                0 => Role::Connected,
-                1 => Role::Accepted,
-                _ => return Err(Error::BadField("role")),
-            },
+            role: self.role()?,
             tuple: Tuple { local: self.addr()?, peer: self.addr()? },
             began: self.u64()?,
             opened: self.u64()?,
@@ -368,6 +395,12 @@ impl<'a> Reader<'a> {
 }
 
 impl ToDaemon {
+    /// Whether a descriptor belongs to the message (SCM_RIGHTS).
+    pub fn carries_descriptor(&self) -> bool {
+        use ToDaemon::*;
+        matches!(self, Offer { .. } | Returned { .. } | Deposit { .. } | Received { .. })
+    }
+
     /// The record that says this.
     pub fn encode(&self) -> Record {
         match self {
@@ -390,6 +423,8 @@ impl ToDaemon {
             ToDaemon::Closed { cookie } => *Record::new(8).u64(*cookie),
             ToDaemon::Left { cookie } => *Record::new(10).u64(*cookie),
             ToDaemon::Returned { cookie } => *Record::new(12).u64(*cookie),
+            ToDaemon::Deposit { cookie } => *Record::new(13).u64(*cookie),
+            ToDaemon::Received { token } => *Record::new(14).u64(*token),
             ToDaemon::Query(q) => *Record::new(9).put(&[*q as u8]),
         }
     }
@@ -414,6 +449,8 @@ impl ToDaemon {
             10 => ToDaemon::Left { cookie: r.u64()? },
             11 => ToDaemon::Offer { opened: r.opened()?, hashes: [r.hash()?, r.hash()?] },
             12 => ToDaemon::Returned { cookie: r.u64()? },
+            13 => ToDaemon::Deposit { cookie: r.u64()? },
+            14 => ToDaemon::Received { token: r.u64()? },
             tag => return Err(Error::UnknownTag(tag)),
         };
         r.end(message)
@@ -428,6 +465,9 @@ impl ToShim {
             ToShim::Grant { cookie, token } => *Record::new(130).u64(*cookie).u64(*token),
             ToShim::Refuse { cookie, token, reason } => {
                 *Record::new(131).u64(*cookie).u64(*token).put(&[*reason as u8])
+            }
+            ToShim::Passed { token, cookie, role, began } => {
+                *Record::new(134).u64(*token).u64(*cookie).put(&[*role as u8]).u64(*began)
             }
             ToShim::Answer { len } => *Record::new(132).u64(*len),
             ToShim::Error { code } => *Record::new(133).put(&[*code as u8]),
@@ -446,6 +486,7 @@ impl ToShim {
                 ToShim::Welcome(terms)
             }
             130 => ToShim::Grant { cookie: r.u64()?, token: r.u64()? },
+            134 => ToShim::Passed { token: r.u64()?, cookie: r.u64()?, role: r.role()?, began: r.u64()? },
             131 => ToShim::Refuse { cookie: r.u64()?, token: r.u64()?, reason: r.reason()? },
             132 => ToShim::Answer { len: r.u64()? },
             133 => ToShim::Error {

@@ -61,8 +61,15 @@ fn to_daemon() -> impl Strategy<Value = ToDaemon> {
         (cookie, reason()).prop_map(|(cookie, reason)| ToDaemon::Stayed { cookie, reason }),
         cookie.prop_map(|cookie| ToDaemon::Closed { cookie }),
         cookie.prop_map(|cookie| ToDaemon::Left { cookie }),
+        cookie.prop_map(|cookie| ToDaemon::Returned { cookie }),
+        cookie.prop_map(|cookie| ToDaemon::Deposit { cookie }),
+        cookie.prop_map(|token| ToDaemon::Received { token }),
         prop_oneof![Just(Query::List), Just(Query::Stats)].prop_map(ToDaemon::Query),
     ]
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    prop_oneof![Just(Role::Connected), Just(Role::Accepted)]
 }
 
 fn to_shim() -> impl Strategy<Value = ToShim> {
@@ -78,6 +85,12 @@ fn to_shim() -> impl Strategy<Value = ToShim> {
         }),
         any::<(u64, u64)>().prop_map(|(cookie, token)| ToShim::Grant { cookie, token }),
         (any::<(u64, u64)>(), reason()).prop_map(|((cookie, token), reason)| ToShim::Refuse { cookie, token, reason }),
+        (any::<(u64, u64, u64)>(), role()).prop_map(|((token, cookie, began), role)| ToShim::Passed {
+            token,
+            cookie,
+            role,
+            began
+        }),
         any::<u64>().prop_map(|len| ToShim::Answer { len }),
         code.prop_map(|code| ToShim::Error { code }),
     ]

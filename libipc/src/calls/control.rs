@@ -35,7 +35,7 @@ pub fn is_about(level: c_int, number: c_int) -> bool {
 
 /// Adds to the program's header, whose room for control messages nobody has used, what is due with `n` bytes.
 pub fn tell(fd: c_int, msg: &mut msghdr, n: isize) {
-    let mut out = Room { at: msg.msg_control.cast(), len: msg.msg_controllen as usize, used: 0, cut: false };
+    let mut out = Room { at: msg.msg_control.cast(), len: msg.msg_controllen, used: 0, cut: false };
     msg.msg_controllen = 0;
     let Some((id, _)) = fds::lookup(fd).filter(|(id, _)| id.local().told_more.load(Relaxed)) else { return };
     if out.at.is_null() {

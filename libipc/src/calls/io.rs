@@ -265,13 +265,23 @@ pub unsafe fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
         }
     }
     // SAFETY: the program's own call.
-    unsafe { real::recvmsg()(fd, msg, flags) }
+    let r = unsafe { real::recvmsg()(fd, msg, flags) };
+    if r >= 0 {
+        // SAFETY: the program's header, which the kernel has just filled.
+        super::rights::arrived(unsafe { &*msg });
+    }
+    r
 }
 
 pub unsafe fn recvmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_int, timeout: *mut timespec) -> c_int {
     if !is_ours(fd) || !is_place(list) {
         // SAFETY: the program's own call.
-        return unsafe { real::recvmmsg()(fd, list, count, flags, timeout) };
+        let r = unsafe { real::recvmmsg()(fd, list, count, flags, timeout) };
+        for i in 0..r.max(0) as usize {
+            // SAFETY: the kernel has just filled so many headers of the program's list.
+            super::rights::arrived(unsafe { &(*list.add(i)).msg_hdr });
+        }
+        return r;
     }
     let limit = match time_limit(timeout) {
         Ok(limit) => limit,

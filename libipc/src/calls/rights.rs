@@ -1,11 +1,20 @@
-//! Descriptors that the program passes to another process in a message (unix(7), SCM_RIGHTS).
+//! Descriptors that the program passes to another process in a message, or receives (unix(7), SCM_RIGHTS).
+
+use core::sync::atomic::Ordering::*;
 
 use libc::{c_int, cmsghdr, msghdr};
 use matcher::reason::Reason;
 
+use super::control;
 use crate::fds::{self, Kind};
 use crate::guard::Errno;
-use crate::{dual, endpoint};
+use crate::switch::Phase;
+use crate::{confine, daemon, dual, endpoint, process, report, sys};
+
+/// Whether a socket takes descriptors from its peer (Linux 6.16).
+const SO_PASSRIGHTS: c_int = 83;
+/// How long a call that has received a descriptor waits for what ipcd knows of it.
+const ANSWER_NS: u64 = 100_000_000;
 
 /// Before a message goes out: the receiver gets what is behind the number, and knows nothing of what is hidden. So an
 /// endpoint stays on TCP, or if it has left it is the new socket first.
@@ -14,6 +23,25 @@ pub fn passing(msg: &msghdr) {
         return;
     }
     let _errno = Errno::keep();
+    each_descriptor(msg, leaves);
+}
+
+/// After a message came in: what another process's libipc has moved is a connection here, too.
+pub fn arrived(msg: &msghdr) {
+    if msg.msg_control.is_null() || msg.msg_controllen < size_of::<cmsghdr>() as _ || confine::is_confined() {
+        return;
+    }
+    let _errno = Errno::keep();
+    each_descriptor(msg, |fd| {
+        fds::forget(fd);
+        if may_be_a_new_socket(fd) && process::is_announced() {
+            comes(fd);
+        }
+    });
+}
+
+/// Calls `visit` with the descriptors in a message.
+fn each_descriptor(msg: &msghdr, visit: impl Fn(c_int)) {
     // SAFETY: the program's header, whose control messages are as many bytes as it says.
     let mut at = unsafe { libc::CMSG_FIRSTHDR(msg) };
     // SAFETY: as above; CMSG_NXTHDR stays within them.
@@ -24,7 +52,7 @@ pub fn passing(msg: &msghdr) {
             let count = head.cmsg_len.saturating_sub(empty) / size_of::<c_int>();
             for i in 0..count {
                 // SAFETY: as above; the data need not be aligned.
-                leaves(unsafe { data.add(i).read_unaligned() });
+                visit(unsafe { data.add(i).read_unaligned() });
             }
         }
         // SAFETY: as above.
@@ -32,11 +60,44 @@ pub fn passing(msg: &msghdr) {
     }
 }
 
+/// A stream socket of the Unix domain without a name that takes no descriptors: as ipcd makes them.
+fn may_be_a_new_socket(fd: c_int) -> bool {
+    let is = |option, value| sys::getsockopt::<c_int>(fd, libc::SOL_SOCKET, option) == Ok(value);
+    let takes_descriptors = sys::getsockopt::<c_int>(fd, libc::SOL_SOCKET, SO_PASSRIGHTS).is_ok_and(|takes| takes != 0);
+    is(libc::SO_DOMAIN, libc::AF_UNIX) && is(libc::SO_TYPE, libc::SOCK_STREAM) && !takes_descriptors
+}
+
+/// Asks ipcd for the connection that a received descriptor is. Nobody uses the number meanwhile: the program does not know it.
+fn comes(fd: c_int) {
+    let Some(cookie) = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE).ok() else { return };
+    let Some(id) = endpoint::allocate().filter(|id| fds::bind_reserved(fd, **id)) else { return };
+    let deadline = sys::now() + ANSWER_NS;
+    if report::received(*id, fd) {
+        while id.endpoint().phase() == Phase::Connecting && sys::now() < deadline && !daemon::is_gone() {
+            daemon::await_answer(deadline.saturating_sub(sys::now()));
+            daemon::collect();
+        }
+    }
+    // Too late from here on.
+    id.endpoint().spoil();
+    if id.endpoint().phase() == Phase::Final {
+        id.local().unix_cookie.store(cookie, SeqCst);
+        control::note(*id, id.local().tcp.load(Acquire));
+        fds::publish(fd, *id, Kind::Final);
+    } else {
+        fds::publish(fd, *id, Kind::Stay);
+        fds::forget(fd);
+    }
+}
+
 fn leaves(fd: c_int) {
     fds::note_written(fd);
     let Some((id, kind)) = fds::lookup(fd) else { return };
-    id.endpoint().handed.store(true, core::sync::atomic::Ordering::Relaxed);
+    id.endpoint().handed.store(true, Relaxed);
     if kind == Kind::Active && !endpoint::stay(*id, Reason::Passed) {
         dual::land(*id, Reason::Passed);
+    }
+    if id.endpoint().phase() == Phase::Final {
+        report::deposit(*id);
     }
 }
