@@ -201,6 +201,9 @@ static struct reply run(struct request *q) {
     case FAR_NAMES:
         r.value = local_port(s->fd);
         break;
+    case FAR_NUMBERS: /* a: how many descriptors far may have */
+        raise_nofile((unsigned long)q->a);
+        break;
     case FAR_QUIT:
         break;
     }
