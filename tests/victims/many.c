@@ -32,6 +32,7 @@ static void high_numbers(void) {
 static void many(void) {
     int n = opt.argc > 0 ? atoi(opt.argv[0]) : 1100;
     raise_nofile(20000);
+    far_do(FAR_NUMBERS, 0, 20000, 0, 0);
     for (int i = 0; i < n; i++)
         stream_open(AF_INET);
     warm();

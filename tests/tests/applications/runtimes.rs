@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use tests::containers::skipped;
 use tests::daemon::PrivateDir;
 use tests::scene::{check, free_port};
-use tests::{Mode, Program, case, run};
+use tests::{Mode, Program, case, run, skipped};
 
 use crate::http;
 use crate::tools::{python, script, tool};
