@@ -203,7 +203,6 @@ static struct reply run(struct request *q) {
     case FAR_NAMES:
         r.value = local_port(s->fd);
         break;
-<<<<<<< HEAD
     case FAR_STATE: { /* value: what TCP_INFO says */
         struct tcp_info info;
         socklen_t length = sizeof info;
@@ -211,11 +210,9 @@ static struct reply run(struct request *q) {
         r.value = info.tcpi_state;
         break;
     }
-=======
     case FAR_NUMBERS: /* a: how many descriptors far may have */
         raise_nofile((unsigned long)q->a);
         break;
->>>>>>> wt-tests
     case FAR_QUIT:
         break;
     }

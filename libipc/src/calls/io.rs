@@ -247,9 +247,9 @@ pub unsafe fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
         return counted_read(fd, unsafe { list_of(msg) }, flags, || unsafe { real::recvmsg()(fd, msg, flags) });
     }
     if is_ours(fd) {
-        // SAFETY: null or the program's header, where one can be.
-        let msg = unsafe { msg.as_mut() }.filter(|m| is_place(&raw const **m) && is_list(m.msg_iov, m.msg_iovlen));
-        if let Some(msg) = msg {
+        // SAFETY: the program's header.
+        let header = is_place(msg).then(|| unsafe { &mut *msg });
+        if let Some(msg) = header.filter(|m| is_list(m.msg_iov, m.msg_iovlen)) {
             let mut own = *msg;
             let r = receive(fd, &mut own, flags);
             if r >= 0 {
