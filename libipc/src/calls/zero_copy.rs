@@ -8,7 +8,7 @@ use matcher::wire::Direction;
 
 use super::block::{block, deadline, settled_socket};
 use super::glimpse::{Glimpse, look_at_file, look_at_pipe};
-use super::reset::{end_of_stream, read_reset, taker, takes_nothing, writes_after_the_end};
+use super::reset::{after_the_end, end_of_stream, read_reset, taker, takes_nothing, writes_after_the_end};
 use crate::endpoint::{Id, Pinned, tcp_fd};
 use crate::fds::{self, Kind};
 use crate::guard::as_libc;
@@ -261,12 +261,22 @@ pub unsafe fn sendfile(out: c_int, from: c_int, offset: *mut off_t, count: size_
             let look = |room: &mut [u8]| look_at_file(from, at, room);
             as_libc(outward(&id, out, count, Source::File, look, |fd, n, _| kernel(step(fd, n))))
         }
-        Some((id, Kind::Final)) => match taker(*id, out) {
-            Ok(out) => step(out, count),
-            Err(r) => as_libc(r),
-        },
+        Some((id, Kind::Final)) => to_final(*id, out, |fd| kernel(step(fd, count))),
         _ => step(out, count),
     }
+}
+
+/// What a call does that moves bytes to a descriptor which is the new socket. A reset that comes while it waits is told as
+/// TCP tells it.
+fn to_final(id: Id, fd: c_int, step: impl Fn(c_int) -> sys::Ret) -> ssize_t {
+    let r = match taker(id, fd) {
+        Ok(to) => match step(to) {
+            ECONNRESET if to == fd => after_the_end(id, fd, true).map_or_else(|r| r, |to| step(to)),
+            r => r,
+        },
+        Err(r) => r,
+    };
+    as_libc(r)
 }
 
 pub unsafe fn sendfile64(out: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t {
@@ -296,10 +306,7 @@ pub unsafe fn splice(
             return as_libc(outward(&id, to, len, source, look, step));
         }
         Some((id, Kind::Final)) => {
-            return match taker(*id, to) {
-                Ok(to) => step(from, to, len),
-                Err(r) => as_libc(r),
-            };
+            return to_final(*id, to, |to| kernel(step(from, to, len)));
         }
         _ => {}
     }
