@@ -98,6 +98,15 @@ pub fn goes_to_a_program(concerned: impl Fn(Id) -> bool, knows: bool) {
     }
 }
 
+/// A program is about to be started. What stays on TCP it is not told of, and nobody knows then how long it has it.
+pub fn stays_go_along(by_action: bool) {
+    let lent = |id: &Id| id.endpoint().phase() == Phase::Stay && id.local().lent.load(Relaxed);
+    for id in endpoint::held().filter(lent) {
+        let goes = by_action && id.local().named.load(Relaxed) || is_inherited(id);
+        id.endpoint().handed.fetch_or(goes, Relaxed);
+    }
+}
+
 /// Endpoints made ready for the next program of a slot; the environment that tells it.
 pub struct Packed {
     slot: usize,

@@ -88,7 +88,7 @@ pub fn before_promise(id: Id, (read, written): (u64, u64)) -> Waits {
         Look::Nothing if evident || registered => Waits::Seen,
         Look::Nothing => Waits::NotYet,
         // By its requests the program may wait for the endpoint, unless it was seen to wait otherwise.
-        Look::Ring if waited(id) || registered => Waits::Seen,
+        Look::Ring if waited(id) || registered || l.polled.load(Relaxed) => Waits::Seen,
         Look::Ring | Look::Unseen if looks < LOOKS => Waits::NotYet,
         Look::Ring | Look::Unseen => Waits::Unseen,
     }

@@ -79,6 +79,9 @@ impl Drop for Longer {
 /// Executes with `call(environment)`. What follows is only reached if that fails.
 unsafe fn execute(program: Program, list: List, call: impl Fn(List) -> c_int) -> c_int {
     let errno = Errno::keep();
+    if family::family().is_some() && process::is_announced() {
+        inherit::stays_go_along(false);
+    }
     // SAFETY: the program's own arguments.
     let loads = if concerns_us() { unsafe { program.loads_shim(list) } } else { None };
     if let Some(knows) = loads {

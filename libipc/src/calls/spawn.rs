@@ -28,9 +28,11 @@ fn given(by_action: bool) -> impl Iterator<Item = Id> + Clone {
 /// A slot for a child that this process is about to spawn, among the holders of what it is given. `None`: it is given
 /// nothing. A child that does not know of the shim finds each endpoint on one transport.
 fn expect(by_action: bool, knows: bool) -> Option<usize> {
-    if family::family().is_none() || !process::is_announced() || given(by_action).next().is_none() {
+    if family::family().is_none() || !process::is_announced() {
         return None;
     }
+    inherit::stays_go_along(by_action);
+    given(by_action).next()?;
     let slot = family::expect_child()?;
     // First, so that nobody makes a promise for it meanwhile.
     given(by_action).for_each(|id| id.holders().add(slot));
