@@ -138,7 +138,6 @@ pub fn are_waited_for(id: Id) -> bool {
 pub fn take_over(id: Id, epfd: c_int, fd: c_int, entry: fdinfo::Entry) -> bool {
     let Some(mut t) = table() else { return false };
     make_tag();
-    fds::mark_instance(epfd);
     let (events, data, armed) = (entry.mask, entry.data, is_armed(entry.mask));
     let new = Registration { epfd, fd, events, data, armed, foreign: true, ..EMPTY };
     let Some(index) = t.insert(id, new) else { return false };
@@ -350,7 +349,7 @@ pub fn control(id: Id, epfd: c_int, op: c_int, fd: c_int, event: Option<&epoll_e
             if let Some(stale) = known {
                 t.remove(id, stale);
             }
-            fds::mark_instance(epfd);
+            fds::note_registration(epfd);
             let new = Registration { epfd, fd, events, data, armed: true, ..EMPTY };
             match t.insert(id, new) {
                 Some(i) => i,
@@ -392,7 +391,7 @@ pub fn follow(id: Id, epfd: c_int, op: c_int, fd: c_int, event: &epoll_event) {
         t.change(known, event.events, event.u64);
     } else {
         make_tag();
-        fds::mark_instance(epfd);
+        fds::note_registration(epfd);
         t.insert(id, Registration { epfd, fd, events: event.events, data: event.u64, armed: true, ..EMPTY });
     }
 }

@@ -164,31 +164,43 @@ pub fn mark(fd: c_int, kind: Kind) {
     }
 }
 
-/// Beside [`Kind::Epoll`]: the program was seen to wait for its events.
+/// Beside [`Kind::Epoll`]: the program was seen to wait for its events, and to register endpoints with it.
 const WAITED_FOR: u32 = 1 << 3;
+const REGISTERED: u32 = 1 << 4;
 
 /// The program has waited for events of an epoll instance.
 #[inline]
 pub fn note_wait(epfd: c_int) {
-    const SEEN: u32 = Kind::Epoll as u32 | WAITED_FOR;
-    if let Some(slot) = slot(epfd).filter(|slot| slot.load(Relaxed) != SEEN)
-        && matches!(kind(epfd), Kind::Other | Kind::Epoll)
-    {
-        HIGH.fetch_max(epfd as u32 + 1, Relaxed);
-        slot.store(SEEN, SeqCst);
+    if !instance_has(epfd, WAITED_FOR) {
+        note_instance(epfd, WAITED_FOR);
     }
+}
+
+/// The program has registered an endpoint with an epoll instance.
+pub fn note_registration(epfd: c_int) {
+    note_instance(epfd, REGISTERED);
+}
+
+#[cold]
+fn note_instance(epfd: c_int, what: u32) {
+    let Some(slot) = slot(epfd).filter(|_| matches!(kind(epfd), Kind::Other | Kind::Epoll)) else { return };
+    HIGH.fetch_max(epfd as u32 + 1, Relaxed);
+    slot.fetch_or(Kind::Epoll as u32 | what, SeqCst);
+}
+
+fn instance_has(epfd: c_int, what: u32) -> bool {
+    let wanted = Kind::Epoll as u32 | what;
+    slot(epfd).is_some_and(|slot| slot.load(Relaxed) & (7 | what) == wanted)
 }
 
 /// Whether the program was seen to wait for events of an epoll instance.
 pub fn is_waited_for(epfd: c_int) -> bool {
-    slot(epfd).is_some_and(|slot| slot.load(Relaxed) == Kind::Epoll as u32 | WAITED_FOR)
+    instance_has(epfd, WAITED_FOR)
 }
 
-/// Marks an epoll instance.
-pub fn mark_instance(epfd: c_int) {
-    if kind(epfd) != Kind::Epoll {
-        mark(epfd, Kind::Epoll);
-    }
+/// Whether the program was seen to register endpoints with an epoll instance.
+pub fn is_registered_with(epfd: c_int) -> bool {
+    instance_has(epfd, REGISTERED)
 }
 
 /// Takes a number out of the table, because the program closes it or the kernel has handed it out anew. If it was the

@@ -106,33 +106,33 @@ pub fn between(id: Id) {
     }
 }
 
-/// Endpoints of this process between the transports that had no registration when they made their promise.
-static UNREGISTERED: AtomicU32 = AtomicU32::new(0);
+/// Endpoints that this process has brought between the transports, and that are there still.
+static BETWEEN: AtomicU32 = AtomicU32::new(0);
 
 /// The promise was given.
 pub fn promised(id: Id) {
-    if id.local().registrations.load(Relaxed) == 0 && !id.local().unregistered.swap(true, Relaxed) {
-        UNREGISTERED.fetch_add(1, Relaxed);
+    if !id.local().between.swap(true, Relaxed) {
+        BETWEEN.fetch_add(1, Relaxed);
     }
 }
 
 /// The endpoint is between the transports no more, or not this process's.
 pub fn settled(id: Id) {
-    if id.local().unregistered.swap(false, Relaxed) {
-        UNREGISTERED.fetch_sub(1, Relaxed);
+    if id.local().between.swap(false, Relaxed) {
+        BETWEEN.fetch_sub(1, Relaxed);
     }
 }
 
 /// The program is about to wait for an instance: what was registered there past the hooks since the promise is taken over.
 pub fn before_wait(epfd: c_int) {
-    if UNREGISTERED.load(Relaxed) == 0 {
+    if BETWEEN.load(Relaxed) == 0 || fds::is_registered_with(epfd) && !PAST_THE_HOOKS.load(Relaxed) {
         return;
     }
-    let between = |id: &Id| id.local().unregistered.load(Relaxed) && id.endpoint().phase() == Phase::Dual;
+    let between = |id: &Id| id.local().between.load(Relaxed) && id.endpoint().phase() == Phase::Dual;
     for id in endpoint::held().filter(between) {
         for fd in fds::numbers_of(id) {
-            if let Some(entry) = fdinfo::registration(epfd, fd)
-                && !epoll::knows(id, epfd, fd)
+            if !epoll::knows(id, epfd, fd)
+                && let Some(entry) = fdinfo::registration(epfd, fd)
             {
                 PAST_THE_HOOKS.store(true, Relaxed);
                 epoll::take_over(id, epfd, fd, entry);

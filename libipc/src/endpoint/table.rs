@@ -49,8 +49,8 @@ pub struct Local {
     pub polled: AtomicBool,
     /// How many reads found nothing since one found something, or that the last one waited (see `waits`).
     pub empty_reads: AtomicU32,
-    /// It is between the transports and had no registration when it promised.
-    pub unregistered: AtomicBool,
+    /// This process has brought it between the transports, and it is there still.
+    pub between: AtomicBool,
     /// How often registrations of it were looked for.
     pub looks: AtomicU32,
     /// The first epoll registration (an index of the pool in `epoll`), plus one.
@@ -246,7 +246,7 @@ fn begin_local(id: Id) {
     l.polled.store(false, Relaxed);
     l.lent.store(false, Relaxed);
     l.empty_reads.store(0, Relaxed);
-    l.unregistered.store(false, Relaxed);
+    l.between.store(false, Relaxed);
     l.looks.store(0, Relaxed);
     l.named.store(false, Relaxed);
     l.told_more.store(false, Relaxed);

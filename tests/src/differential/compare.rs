@@ -123,6 +123,10 @@ const RULES: &[Rule] = &[
         name: "signals come from TCP alone between the transports",
         holds: |c| c.between && (c.is("signals") || c.is("sigwait")),
     },
+    Rule {
+        name: "a program without the shim was given a stream between the transports, with bytes that its parent left unread",
+        holds: |c| c.between && c.peer_closed() && c.before(c.end.peer(), &["child"]),
+    },
     Rule { name: "a number is closed or replaced while another thread polls it", holds: |c| c.left },
 ];
 
