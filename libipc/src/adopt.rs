@@ -52,6 +52,7 @@ pub fn attend(id: Id, fd: c_int) {
 pub fn depart(id: Id, fd: c_int) {
     attend(id, fd);
     if id.endpoint().phase() == Phase::Dual {
+        dual::pump(id);
         waits::between(id);
     }
 }
@@ -110,6 +111,7 @@ fn take_up(id: Id, fd: c_int) {
         || !process::is_announced()
         || !id.holders().is_sole()
         || is_settling(id)
+        || !waits::are_to_be_looked_at(id)
     {
         return;
     }
@@ -166,7 +168,7 @@ fn promise(id: Id, fd: c_int, read: u64, written: u64) -> Result<(), Option<Reas
     if kernel.read != read || (kernel.written != written && !writer_in_flight) {
         return Err(Some(Reason::UnseenIo));
     }
-    match waits::before_promise(id, (read, written)) {
+    match waits::before_promise(id) {
         Waits::Seen => {}
         Waits::Unseen => return Err(Some(Reason::UnseenWait)),
         Waits::NotYet => return Err(None),

@@ -238,6 +238,12 @@ impl Endpoint {
         one_way && bytes < calls * u64::from(small)
     }
 
+    /// Whether the program has written at least so many bytes, and read none.
+    pub fn has_only_written(&self, least: u64) -> bool {
+        let turns = self.turns.load(Relaxed);
+        turns / 4 <= 1 && turns & 3 == 1 + Direction::Sent as u32 && self.calls_and_bytes().1 >= least
+    }
+
     fn calls_and_bytes(&self) -> (u64, u64) {
         let both = self.bytes.load(Relaxed);
         (both >> CALLS, both & ((1 << CALLS) - 1))

@@ -198,6 +198,16 @@ pub fn is_on_alternate_stack() -> bool {
     r == 0 && unsafe { now.assume_init() }.ss_flags & libc::SS_ONSTACK != 0
 }
 
+/// A number that changes whenever the calling thread has gone to sleep (getrusage(2), voluntary context switches), and from
+/// thread to thread.
+pub fn sleeps_of_thread() -> u32 {
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    call!(libc::SYS_getrusage, libc::RUSAGE_THREAD, usage.as_mut_ptr());
+    // SAFETY: zeroed, and rusage is valid for any bit pattern.
+    let slept = unsafe { usage.assume_init() }.ru_nvcsw as u32;
+    slept ^ (crate::sync::thread() >> 6) as u32
+}
+
 /// Replaces the calling thread's signal mask and returns the old one.
 pub fn set_sigmask(mask: u64) -> u64 {
     let mut old = 0u64;

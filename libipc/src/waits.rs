@@ -13,14 +13,15 @@ use matcher::reason::Reason;
 use crate::endpoint::{self, Id};
 use crate::fdinfo::{self, Watcher};
 use crate::switch::Phase;
-use crate::{dual, epoll, fds};
+use crate::{dual, epoll, fds, sys};
 
 /// Reads in a row that found nothing, after which they are the wait: the program turns in a circle.
 const CIRCLES: u32 = 3;
-/// How often an endpoint is looked for in /proc while nothing else is known of its waits.
-const LOOKS: u32 = 16;
-/// The same between the transports, after each call.
-const DUAL_LOOKS: u32 = 64;
+/// Reads in a row that found bytes, without a sleep of the thread in between, after which there is a flow that is not waited
+/// for.
+const FLOW: u32 = 16;
+/// How often it is asked whether a promise can be made, while nothing is known of the waits.
+const LOOKS: u32 = 64;
 /// Who has written so many bytes and read none does not wait for any.
 const ONE_WAY: u64 = 16 << 10;
 /// See [`Local::empty_reads`](crate::endpoint::Local): the last read waited.
@@ -40,11 +41,17 @@ pub enum Waits {
     NotYet,
 }
 
-/// A read found bytes, or the end.
+/// A read found bytes, or the end, at once. Once a grant is there it is of interest whether the thread sleeps between two of
+/// them: then it may have waited for the bytes past the hooks.
 pub fn found(id: Id) {
-    let reads = &id.local().empty_reads;
-    if reads.load(Relaxed) != 0 {
-        reads.store(0, Relaxed);
+    let l = id.local();
+    if l.empty_reads.load(Relaxed) != 0 {
+        l.empty_reads.store(0, Relaxed);
+    }
+    if l.grant.load(Relaxed) >= 0 {
+        let sleeps = sys::sleeps_of_thread();
+        let flows = l.slept.swap(sleeps, Relaxed) == sleeps;
+        l.flow.store(if flows { l.flow.load(Relaxed) + 1 } else { 0 }, Relaxed);
     }
 }
 
@@ -69,36 +76,51 @@ fn is_seen_waiting(id: Id) -> bool {
     id.local().registrations.load(Relaxed) != 0 && !PAST_THE_HOOKS.load(Relaxed)
 }
 
-/// What is known before the promise, of an endpoint from which so many bytes were read, and to which so many were written.
-pub fn before_promise(id: Id, (read, written): (u64, u64)) -> Waits {
+/// Whether the way that reads and writes went says that the program waits in them, or not at all.
+fn is_evident(id: Id) -> bool {
     let l = id.local();
-    let only_writes = read == 0 && written >= ONE_WAY;
-    let evident = only_writes || l.empty_reads.load(Relaxed) >= CIRCLES || l.polled.load(Relaxed);
+    let waits = l.empty_reads.load(Relaxed) >= CIRCLES || l.polled.load(Relaxed);
+    waits || l.flow.load(Relaxed) >= FLOW || id.endpoint().has_only_written(ONE_WAY)
+}
+
+/// Whether it makes sense to ask [`before_promise`]: not at every call of a program of whose waits nothing is known.
+pub fn are_to_be_looked_at(id: Id) -> bool {
+    let l = id.local();
+    if l.registrations.load(Relaxed) != 0 || is_evident(id) {
+        return true;
+    }
+    is_due(id)
+}
+
+/// Whether there is to be another look in /proc, the n-th time that this is asked: less and less often.
+fn is_due(id: Id) -> bool {
+    let looks = id.local().looks.fetch_add(1, Relaxed);
+    looks < 4 || looks.is_power_of_two()
+}
+
+/// What is known before the promise.
+pub fn before_promise(id: Id) -> Waits {
+    let l = id.local();
+    let evident = is_evident(id);
     if is_seen_waiting(id) {
         // A program that never waits for an instance through the hooks may wait for it past them.
         return if evident || epoll::are_waited_for(id) { Waits::Seen } else { Waits::NotYet };
-    }
-    let looks = l.looks.fetch_add(1, Relaxed);
-    if !evident && looks > LOOKS {
-        return Waits::NotYet;
     }
     let registered = l.registrations.load(Relaxed) != 0;
     match look(id) {
         Look::TakenOver => Waits::Seen,
         Look::Nothing if evident || registered => Waits::Seen,
-        Look::Nothing => Waits::NotYet,
         // By its requests the program may wait for the endpoint, unless it was seen to wait otherwise.
         Look::Ring if waited(id) || registered || l.polled.load(Relaxed) => Waits::Seen,
-        Look::Ring | Look::Unseen if looks < LOOKS => Waits::NotYet,
-        Look::Ring | Look::Unseen => Waits::Unseen,
+        _ if l.looks.load(Relaxed) < LOOKS => Waits::NotYet,
+        _ => Waits::Unseen,
     }
 }
 
 /// After a call between the transports: what was registered past the hooks since the promise is taken over, or the endpoint
 /// is brought out of there.
 pub fn between(id: Id) {
-    let l = id.local();
-    if is_seen_waiting(id) || l.looks.fetch_add(1, Relaxed) >= DUAL_LOOKS {
+    if id.endpoint().phase() != Phase::Dual || is_seen_waiting(id) || !is_due(id) {
         return;
     }
     if look(id) == Look::Unseen && id.endpoint().phase() == Phase::Dual {

@@ -51,7 +51,10 @@ pub struct Local {
     pub empty_reads: AtomicU32,
     /// This process has brought it between the transports, and it is there still.
     pub between: AtomicBool,
-    /// How often registrations of it were looked for.
+    /// How many reads in a row found bytes at once, and how often their thread had slept before (a hash of both).
+    pub flow: AtomicU32,
+    pub slept: AtomicU32,
+    /// How often it was asked whether its registrations are to be looked for.
     pub looks: AtomicU32,
     /// The first epoll registration (an index of the pool in `epoll`), plus one.
     pub registrations: AtomicU32,
@@ -248,6 +251,8 @@ fn begin_local(id: Id) {
     l.empty_reads.store(0, Relaxed);
     l.between.store(false, Relaxed);
     l.looks.store(0, Relaxed);
+    l.flow.store(0, Relaxed);
+    l.slept.store(0, Relaxed);
     l.named.store(false, Relaxed);
     l.told_more.store(false, Relaxed);
     l.patience.store(PATIENCE, Relaxed);
