@@ -140,7 +140,7 @@ struct test_case {
 };
 extern const struct test_case blocking_cases[], after_cases[], many_cases[], epoll_cases[], halfclose_cases[], question_cases[],
     signal_cases[], process_cases[], stdio_cases[], fault_cases[], wait_cases[], option_cases[], option_call_cases[],
-    option_special_cases[], between_cases[], pieces_cases[];
+    option_special_cases[], between_cases[], pieces_cases[], apart_cases[];
 extern const struct test_case life_cases[], uring_cases[], load_cases[], hostile_cases[], family_cases[], cancel_cases[];
 int exact_main(int argc, char **argv);
 int differential_main(int argc, char **argv);
