@@ -320,3 +320,8 @@ fn threads_cancelled_between_the_transports() {
     let here = case.run_with(Layout::Warm, mode, |mark| answer(&daemon, mark));
     assert_same(&native, &here, &case.program(Layout::Warm, mode), mode);
 }
+
+#[test]
+fn threads_whose_stacks_lie_far_apart() {
+    Case::new("threads-apart").check();
+}

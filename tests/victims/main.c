@@ -8,7 +8,7 @@ struct options opt = {.seed = 1};
 static const struct test_case *const groups[] = {
     blocking_cases, after_cases,   many_cases,  wait_cases,  epoll_cases, halfclose_cases, question_cases,
     signal_cases,   process_cases, stdio_cases, fault_cases, option_cases, option_call_cases,
-    option_special_cases, between_cases, pieces_cases,
+    option_special_cases, between_cases, pieces_cases, apart_cases,
     life_cases, uring_cases, load_cases, hostile_cases, family_cases, cancel_cases,
     order_cases, closed_cases, end_cases, unseen_cases, spawned_cases, driven_cases, peek_cases, trunc_cases, message_cases, stack_cases, control_cases, handover_cases,
 };

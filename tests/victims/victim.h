@@ -151,7 +151,7 @@ struct test_case {
 };
 extern const struct test_case blocking_cases[], after_cases[], many_cases[], epoll_cases[], halfclose_cases[], question_cases[],
     signal_cases[], process_cases[], stdio_cases[], fault_cases[], wait_cases[], option_cases[], option_call_cases[],
-    option_special_cases[], between_cases[], pieces_cases[];
+    option_special_cases[], between_cases[], pieces_cases[], apart_cases[];
 extern const struct test_case life_cases[], uring_cases[], load_cases[], hostile_cases[], family_cases[], cancel_cases[];
 extern const struct test_case order_cases[], closed_cases[], end_cases[], unseen_cases[], spawned_cases[], driven_cases[], peek_cases[], trunc_cases[], message_cases[], stack_cases[], control_cases[], handover_cases[];
 int exact_main(int argc, char **argv);
