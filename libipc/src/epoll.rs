@@ -78,7 +78,8 @@ pub fn enter_dual(id: Id, promise: impl FnOnce() -> bool) -> bool {
     for i in t.of(id) {
         t.begin_moves();
         let Some(r) = t.at(i).copied() else { continue };
-        if r.foreign && !refresh(&mut t, i) {
+        let gone = sys::fcntl(r.epfd, libc::F_GETFD, 0) < 0;
+        if gone || r.foreign && !refresh(&mut t, i) {
             t.remove(id, i);
             continue;
         }

@@ -17,8 +17,14 @@ const SLOT_SHIFT: u32 = 23;
 
 /// A futex mutex whose word is its owner, so that a signal handler which meets a lock of its own thread can step aside,
 /// and a process that was killed can be told from one that takes its time.
+///
+/// The word has no room for all of a thread's name, so two threads may look alike in it. What is missing is beside it, written
+/// when the lock was taken and cleared before it is let go: 0 only for these moments.
 #[repr(C)]
-pub struct Lock(AtomicU32);
+pub struct Lock {
+    word: AtomicU32,
+    rest: AtomicU32,
+}
 
 /// Releases the lock when dropped.
 pub struct Held<'a> {
@@ -29,34 +35,54 @@ pub struct Held<'a> {
 
 impl Lock {
     pub const fn new() -> Lock {
-        Lock(AtomicU32::new(FREE))
+        Lock { word: AtomicU32::new(FREE), rest: AtomicU32::new(0) }
+    }
+
+    fn taken(&self, from_dead: bool) -> Held<'_> {
+        self.rest.store(rest_of_me(), Relaxed);
+        Held { lock: self, from_dead }
+    }
+
+    /// Whether the owner, who looks like the calling thread, is. A handler may have interrupted its thread in the moment in
+    /// which that is not to be seen; another thread does not stay in it.
+    fn is_mine(&self, word: u32) -> bool {
+        for _ in 0..MOMENTS {
+            match self.rest.load(Relaxed) {
+                0 => sync::yield_now(),
+                rest => return rest == rest_of_me(),
+            }
+            if self.word.load(Relaxed) & !CONTENDED != word {
+                return false;
+            }
+        }
+        true
     }
 
     /// Waits for the lock; `None` if the calling thread itself holds it (a signal handler in the middle of a call).
     pub fn lock(&self) -> Option<Held<'_>> {
         let me = me();
-        if self.0.compare_exchange(FREE, me, Acquire, Relaxed).is_ok() {
-            return Some(Held { lock: self, from_dead: false });
+        let take = |from: u32, to: u32| self.word.compare_exchange(from, to, Acquire, Relaxed).is_ok();
+        if take(FREE, me) {
+            return Some(self.taken(false));
         }
         loop {
-            let word = self.0.load(Relaxed);
-            if word & !CONTENDED == me {
+            let word = self.word.load(Relaxed);
+            if word & !CONTENDED == me && self.is_mine(me) {
                 return None;
             }
             if word == FREE {
                 // Others may sleep: whoever comes by this path leaves the mark for its successor.
-                if self.0.compare_exchange(FREE, me | CONTENDED, Acquire, Relaxed).is_ok() {
-                    return Some(Held { lock: self, from_dead: false });
+                if take(FREE, me | CONTENDED) {
+                    return Some(self.taken(false));
                 }
-            } else if word & CONTENDED != 0 || self.0.compare_exchange(word, word | CONTENDED, Relaxed, Relaxed).is_ok()
-            {
+            } else if word & CONTENDED != 0 || take(word, word | CONTENDED) {
                 let word = word | CONTENDED;
-                let in_vain = sync::futex_wait(&self.0, word);
+                let in_vain = sync::futex_wait(&self.word, word);
                 if in_vain
                     && family::is_dead(((word & !CONTENDED) >> SLOT_SHIFT) as usize)
-                    && self.0.compare_exchange(word, me | CONTENDED, Acquire, Relaxed).is_ok()
+                    && take(word, me | CONTENDED)
                 {
-                    return Some(Held { lock: self, from_dead: true });
+                    return Some(self.taken(true));
                 }
             }
         }
@@ -64,7 +90,7 @@ impl Lock {
 
     /// Ends the hold of whichever thread of this process has it: all of them are gone (exec).
     pub fn unlock_own(&self) -> bool {
-        let owner = self.0.load(Relaxed) & !CONTENDED;
+        let owner = self.word.load(Relaxed) & !CONTENDED;
         let own = owner != FREE && (owner >> SLOT_SHIFT) as usize == family::slot();
         if own {
             self.unlock();
@@ -74,8 +100,9 @@ impl Lock {
 
     /// Keeps the lock beyond the scope (over a fork); `unlock` ends that.
     pub fn unlock(&self) {
-        if self.0.swap(FREE, Release) & CONTENDED != 0 {
-            sync::futex_wake(&self.0);
+        self.rest.store(0, Relaxed);
+        if self.word.swap(FREE, Release) & CONTENDED != 0 {
+            sync::futex_wake(&self.word);
         }
     }
 }
@@ -86,9 +113,16 @@ impl Drop for Held<'_> {
     }
 }
 
-/// The calling thread: its process's slot in the family, and some bits of its thread pointer, which is free to ask for. Two
-/// threads that collide see each other as a re-entry, which is safe.
+/// How often a lock that may be the calling thread's own is looked at.
+const MOMENTS: u32 = if cfg!(all(test, loom)) { 1 } else { 1000 };
+
+/// The calling thread: its process's slot in the family, and some bits of its thread pointer, which is free to ask for.
 fn me() -> u32 {
     let thread = (sync::thread() >> 6) as u32 & ((1 << SLOT_SHIFT) - 1);
     (family::slot() as u32) << SLOT_SHIFT | thread.max(1)
+}
+
+/// The other bits of the thread pointer, and one that is always set.
+fn rest_of_me() -> u32 {
+    (sync::thread() >> (6 + SLOT_SHIFT)) as u32 | 1 << 31
 }

@@ -18,6 +18,12 @@ struct TcpInfo {
     bytes_received: u64,
 }
 
+impl TcpInfo {
+    fn counts(&self) -> (u8, u64, u64) {
+        (self.state, self.bytes_acked, self.bytes_received)
+    }
+}
+
 /// Where the program is in both directions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Offsets {
@@ -51,23 +57,27 @@ pub enum Answer {
 }
 
 /// The exact offsets of a connected socket. The counters are read one after the other while bytes may arrive or be
-/// acknowledged, so they are read until two readings agree.
+/// acknowledged, so they are read until nothing has happened meanwhile.
 pub fn read(tcp: c_int, role: Role) -> Answer {
-    let mut last = None;
     for _ in 0..16 {
-        match (sample(tcp, role), last) {
-            (Answer::Over, _) => return Answer::Over,
-            (Answer::Exact(now), Some(before)) if now == before => return Answer::Exact(now),
-            (Answer::Exact(now), _) => last = Some(now),
-            (Answer::Moving, _) => last = None,
+        match sample(tcp, role) {
+            Answer::Moving => {}
+            answer => return answer,
         }
     }
     Answer::Moving
 }
 
+/// The queues, and what the kernel has counted before and after.
 fn sample(tcp: c_int, role: Role) -> Answer {
+    let before = tcp_info(tcp);
     let queues = (sys::ioctl_int(tcp, SIOCOUTQ), sys::ioctl_int(tcp, SIOCINQ));
-    let (Some(info), (Ok(queued_out), Ok(queued_in))) = (tcp_info(tcp), queues) else { return Answer::Over };
+    let (Some(before), Some(info), (Ok(queued_out), Ok(queued_in))) = (before, tcp_info(tcp), queues) else {
+        return Answer::Over;
+    };
+    if before.counts() != info.counts() {
+        return Answer::Moving;
+    }
     let (fin_sent, fin_received) = match info.state {
         ESTABLISHED => (0, 0),
         FIN_WAIT1 | FIN_WAIT2 => (1, 0),

@@ -182,3 +182,8 @@ pub fn thread() -> usize {
     threads::current().id().hash(&mut hasher);
     hasher.finish() as usize
 }
+
+/// Lets another thread go on.
+pub fn yield_now() {
+    ::loom::thread::yield_now();
+}
