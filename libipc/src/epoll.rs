@@ -124,6 +124,16 @@ fn is_armed(mask: u32) -> bool {
     mask & !(MODE | (libc::EPOLLERR | libc::EPOLLHUP) as u32) != 0
 }
 
+/// Whether the kernel has a registration of this number, asked by making another: a mask of nothing, and a tag that leads
+/// nowhere.
+pub fn is_registered(epfd: c_int, fd: c_int) -> bool {
+    let r = sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, fd, libc::EPOLLET as u32, tag_base() | u64::from(u32::MAX));
+    if r >= 0 {
+        sys::epoll_ctl(epfd, libc::EPOLL_CTL_DEL, fd, 0, 0);
+    }
+    r == -(libc::EEXIST as sys::Ret)
+}
+
 /// Whether the table has the registration.
 pub fn knows(id: Id, epfd: c_int, fd: c_int) -> bool {
     table().is_some_and(|mut t| t.find(id, epfd, fd).is_some())
@@ -224,12 +234,13 @@ pub fn update_dual(id: Id) {
     }
 }
 
-fn rearm(side: u8, r: &Registration, tag: u64) {
+fn rearm(side: u8, r: &Registration, tag: u64) -> sys::Ret {
     let (on_tcp, on_unix) = split(side, r);
-    modify(r.epfd, r.fd, on_tcp, tag);
+    let changed = modify(r.epfd, r.fd, on_tcp, tag);
     if r.unix > 0 {
         modify(r.epfd, r.unix, on_unix, tag);
     }
+    changed
 }
 
 /// Dual → Final, or Dual → Stay with the registrations as the program made them.
@@ -333,48 +344,79 @@ pub fn control(id: Id, epfd: c_int, op: c_int, fd: c_int, event: Option<&epoll_e
     dual::pump(id);
     let Some(mut t) = table() else { return -(libc::EAGAIN as sys::Ret) };
     make_tag();
-    let dual = id.endpoint().phase() == Phase::Dual;
-    let (events, data) = event.map_or((0, 0), |e| (e.events, e.u64));
-    let r = sys::epoll_ctl(epfd, op, fd, events, data);
+    let between = id.endpoint().phase() == Phase::Dual;
+    let known = t.find(id, epfd, fd);
+    match (op, known, event) {
+        (libc::EPOLL_CTL_ADD, Some(_), Some(_)) if between && is_registered(epfd, fd) => -(libc::EEXIST as sys::Ret),
+        (libc::EPOLL_CTL_ADD, stale, Some(event)) if between => {
+            if let Some(stale) = stale {
+                t.remove_unix(stale, id.local().unix.load(Acquire));
+                t.remove(id, stale);
+            }
+            add_between(&mut t, id, (epfd, fd), event)
+        }
+        (libc::EPOLL_CTL_MOD, Some(i), Some(event)) if between => change_between(&mut t, id, i, event),
+        _ => pass_on(t, id, (epfd, op, fd), known, event),
+    }
+}
+
+/// A registration of an endpoint between the transports is two, and neither is the program's at any moment.
+fn add_between(t: &mut Table, id: Id, (epfd, fd): (c_int, c_int), event: &epoll_event) -> sys::Ret {
+    let new = Registration { epfd, fd, events: event.events, data: event.u64, armed: true, ..EMPTY };
+    let Some(index) = t.insert(id, new) else { return -(libc::ENOSPC as sys::Ret) };
+    let (unix, side, tag) = (id.local().unix.load(Acquire), id.endpoint().sides(), t.tag(index));
+    let (on_tcp, on_unix) = split(side, &new);
+    let r = sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, fd, on_tcp, tag);
     if r < 0 {
+        t.remove(id, index);
         return r;
     }
-    let known = t.find(id, epfd, fd);
-    let index = match (op, known) {
+    fds::note_registration(epfd);
+    if side & sides::ENDED == 0 {
+        t.add_unix(index, unix, on_unix, tag);
+    }
+    r
+}
+
+fn change_between(t: &mut Table, id: Id, index: u32, event: &epoll_event) -> sys::Ret {
+    let Some(old) = t.at(index).copied() else { return -(libc::ENOENT as sys::Ret) };
+    t.change(index, event.events, event.u64);
+    let (Some(new), tag) = (t.at(index).copied(), t.tag(index)) else { return -(libc::ENOENT as sys::Ret) };
+    let r = rearm(id.endpoint().sides(), &new, tag);
+    if r < 0 {
+        t.change(index, old.events, old.data);
+    }
+    r
+}
+
+/// The kernel's registration is the program's.
+fn pass_on(
+    mut t: Table,
+    id: Id,
+    (epfd, op, fd): (c_int, c_int, c_int),
+    known: Option<u32>,
+    event: Option<&epoll_event>,
+) -> sys::Ret {
+    let (events, data) = event.map_or((0, 0), |e| (e.events, e.u64));
+    let r = sys::epoll_ctl(epfd, op, fd, events, data);
+    match (op, known) {
+        _ if r < 0 => {}
         (libc::EPOLL_CTL_DEL, Some(i)) => {
             t.remove_unix(i, id.local().unix.load(Acquire));
             t.remove(id, i);
-            return r;
         }
         (libc::EPOLL_CTL_ADD, known) => {
             if let Some(stale) = known {
                 t.remove(id, stale);
             }
             fds::note_registration(epfd);
-            let new = Registration { epfd, fd, events, data, armed: true, ..EMPTY };
-            match t.insert(id, new) {
-                Some(i) => i,
-                None => {
-                    drop(t);
-                    crate::endpoint::stay(id, matcher::reason::Reason::UnseenWait);
-                    return r;
-                }
+            if t.insert(id, Registration { epfd, fd, events, data, armed: true, ..EMPTY }).is_none() {
+                drop(t);
+                crate::endpoint::stay(id, matcher::reason::Reason::UnseenWait);
             }
         }
-        (libc::EPOLL_CTL_MOD, Some(i)) => {
-            t.change(i, events, data);
-            i
-        }
-        _ => return r,
-    };
-    if dual {
-        let (unix, side, tag) = (id.local().unix.load(Acquire), id.endpoint().sides(), t.tag(index));
-        if op == libc::EPOLL_CTL_ADD && side & sides::ENDED == 0 {
-            t.add_unix(index, unix, 0, tag);
-        }
-        if let Some(entry) = t.at(index).copied() {
-            rearm(side, &entry, tag);
-        }
+        (libc::EPOLL_CTL_MOD, Some(i)) => drop(t.change(i, events, data)),
+        _ => {}
     }
     r
 }
@@ -412,6 +454,8 @@ pub enum Verdict {
     Replace(epoll_event),
     /// This instead, which was looked for after the kernel had told what is ready.
     Found(epoll_event),
+    /// The same of a registration that was told of in this batch.
+    More(epoll_event),
 }
 
 /// Looks at one event that the kernel reported.
@@ -464,14 +508,19 @@ fn judge_dual(low: u32, batch: u32) -> Verdict {
         let tag = t.tag(index);
         let r = Registration { armed, ..r };
         match id.endpoint().phase() {
-            Phase::Dual => rearm(id.endpoint().sides(), &r, tag),
+            Phase::Dual => drop(rearm(id.endpoint().sides(), &r, tag)),
             // Made anew as one that has fired.
             _ if armed => drop(modify(r.epfd, r.fd, r.events, r.data)),
             _ => {}
         }
     }
-    let mut reported = || t.at(index).is_none_or(|r| core::mem::replace(&mut r.batch, batch) == batch);
-    if ready == 0 || reported() { Verdict::Drop } else { Verdict::Found(epoll_event { events: ready, u64: r.data }) }
+    let mut reported = || t.at(index).is_some_and(|r| core::mem::replace(&mut r.batch, batch) == batch);
+    let event = epoll_event { events: ready, u64: r.data };
+    match ready {
+        0 => Verdict::Drop,
+        _ if reported() => Verdict::More(event),
+        _ => Verdict::Found(event),
+    }
 }
 
 fn judge_hangup(epfd: c_int, event: epoll_event) -> Verdict {

@@ -48,7 +48,7 @@ impl Lock {
     fn is_mine(&self, word: u32) -> bool {
         for _ in 0..MOMENTS {
             match self.rest.load(Relaxed) {
-                0 => sync::yield_now(),
+                0 => sync::nap(),
                 rest => return rest == rest_of_me(),
             }
             if self.word.load(Relaxed) & !CONTENDED != word {
@@ -114,7 +114,7 @@ impl Drop for Held<'_> {
 }
 
 /// How often a lock that may be the calling thread's own is looked at.
-const MOMENTS: u32 = if cfg!(all(test, loom)) { 1 } else { 1000 };
+const MOMENTS: u32 = if cfg!(all(test, loom)) { 1 } else { 50 };
 
 /// The calling thread: its process's slot in the family, and some bits of its thread pointer, which is free to ask for.
 fn me() -> u32 {

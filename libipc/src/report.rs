@@ -133,7 +133,10 @@ pub fn stayed(id: Id, reason: Reason) {
     let fd = id.local().fd.load(Relaxed);
     if id.local().claimed.load(Relaxed) != connection() && fds::is_number_of(fd, id) {
         // Nobody has spoken of it yet, or only the process that it came from. With proof the peer need not wait.
-        let _ = if reason == Reason::Closed { tell_opened(id, fd) } else { offer(id, tcp_fd(id, fd), [None; 2]) };
+        // One that other programs have ends when they end it, not when ipcd has looked at it.
+        let others = id.endpoint().handed.load(Relaxed) || reason == Reason::Passed;
+        let _ =
+            if reason == Reason::Closed || others { tell_opened(id, fd) } else { offer(id, tcp_fd(id, fd), [None; 2]) };
     }
     send(&ToDaemon::Stayed { cookie: id.endpoint().birth().cookie, reason }, None);
 }

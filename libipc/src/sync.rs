@@ -4,13 +4,13 @@
 #[cfg(all(test, loom))]
 pub mod loom;
 #[cfg(all(test, loom))]
-pub use self::loom::{AtomicI32, AtomicU8, AtomicU32, fence, futex_wait, futex_wake, thread, yield_now};
+pub use self::loom::{AtomicI32, AtomicU8, AtomicU32, fence, futex_wait, futex_wake, nap, thread};
 
 #[cfg(not(all(test, loom)))]
 pub use core::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, fence};
 
 #[cfg(not(all(test, loom)))]
-pub use crate::sys::{futex_wait, futex_wake, yield_now};
+pub use crate::sys::{futex_wait, futex_wake, nap};
 
 /// The calling thread's thread pointer, free to ask for.
 #[cfg(not(all(test, loom)))]

@@ -65,6 +65,11 @@ fn clock(which: c_int) -> u64 {
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 
+/// Lets others go on, for a millisecond.
+pub fn nap() {
+    ppoll(&mut [], Some(1_000_000), None);
+}
+
 pub fn yield_now() {
     call!(libc::SYS_sched_yield);
 }
@@ -136,15 +141,27 @@ pub fn read_from<T: Copy>(place: *const T) -> Result<T, Ret> {
     let own = libc::iovec { iov_base: value.as_mut_ptr().cast(), iov_len: size_of::<T>() };
     let its = libc::iovec { iov_base: place.cast_mut().cast(), iov_len: size_of::<T>() };
     let r = call!(libc::SYS_process_vm_readv, getpid(), &raw const own, 1, &raw const its, 1, 0);
-    // SAFETY: zeroed or read whole, and every T used here (structs of integers) is valid for any bit pattern.
-    if r == size_of::<T>() as Ret { Ok(unsafe { value.assume_init() }) } else { Err(r.min(-1)) }
+    match r {
+        r if r == -(libc::EFAULT as Ret) => Err(r),
+        // SAFETY: read whole, and every T used here (structs of integers) is valid for any bit pattern.
+        r if r >= 0 => Ok(unsafe { value.assume_init() }),
+        // A filter refuses the call.
+        // SAFETY: the program's own pointer, which the kernel would have looked at.
+        _ => Ok(unsafe { place.read_unaligned() }),
+    }
 }
 
 /// Writes where the program points to, which the kernel checks (EFAULT).
 pub fn write_to<T: Copy>(place: *mut T, value: &T) -> Ret {
     let own = libc::iovec { iov_base: (&raw const *value).cast_mut().cast(), iov_len: size_of::<T>() };
     let its = libc::iovec { iov_base: place.cast(), iov_len: size_of::<T>() };
-    call!(libc::SYS_process_vm_writev, getpid(), &raw const own, 1, &raw const its, 1, 0)
+    let r = call!(libc::SYS_process_vm_writev, getpid(), &raw const own, 1, &raw const its, 1, 0);
+    if r < 0 && r != -(libc::EFAULT as Ret) {
+        // SAFETY: as above.
+        unsafe { place.write_unaligned(*value) };
+        return 0;
+    }
+    r
 }
 
 pub fn setsockopt<T: Copy>(fd: c_int, level: c_int, name: c_int, value: &T) -> Ret {

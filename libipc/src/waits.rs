@@ -3,9 +3,9 @@
 //!
 //! Seen are registrations with epoll, poll and select, and reads that found nothing and waited. What was registered with
 //! epoll by a raw call or an io_uring is found in /proc and taken over, if the instance is waited for through the hooks.
-//! A raw poll(2) shows in nothing but reads that always find bytes.
+//! A raw poll(2) shows in nothing but reads that find bytes whenever they are made, on every stream of the program.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 
 use libc::c_int;
 use matcher::reason::Reason;
@@ -30,6 +30,24 @@ const WAITED: u32 = 1 << 16;
 /// Something was registered past the hooks once: then every endpoint is looked for.
 static PAST_THE_HOOKS: AtomicBool = AtomicBool::new(false);
 
+/// When nothing was found in /proc the last time, and how long that holds for what has promised, in nanoseconds.
+static NOTHING_AT: AtomicU64 = AtomicU64::new(0);
+const FRESH_NS: u64 = 20_000_000;
+
+/// The program has waited in a read, or has called poll or select: so it waits where it can be seen.
+static WAITS_IN_SIGHT: AtomicBool = AtomicBool::new(false);
+
+/// Whether it is known that the program waits where it can be seen.
+pub fn are_in_sight() -> bool {
+    WAITS_IN_SIGHT.load(Relaxed)
+}
+
+fn is_in_sight() {
+    if !are_in_sight() {
+        WAITS_IN_SIGHT.store(true, Relaxed);
+    }
+}
+
 /// What is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Waits {
@@ -48,7 +66,7 @@ pub fn found(id: Id) {
     if l.empty_reads.load(Relaxed) != 0 {
         l.empty_reads.store(0, Relaxed);
     }
-    if l.grant.load(Relaxed) >= 0 {
+    if l.grant.load(Relaxed) >= 0 && !are_in_sight() {
         let sleeps = sys::sleeps_of_thread();
         let flows = l.slept.swap(sleeps, Relaxed) == sleeps;
         l.flow.store(if flows { l.flow.load(Relaxed) + 1 } else { 0 }, Relaxed);
@@ -63,7 +81,14 @@ pub fn found_nothing(id: Id) {
 
 /// A read found nothing and waits.
 pub fn waits_in_a_read(id: Id) {
+    is_in_sight();
     id.local().empty_reads.store(WAITED, Relaxed);
+}
+
+/// The program waits for it with poll or select.
+pub fn polls(id: Id) {
+    is_in_sight();
+    id.local().polled.store(true, Relaxed);
 }
 
 /// Whether the last read waited: then the next one will, too, and may do so at once.
@@ -79,23 +104,17 @@ fn is_seen_waiting(id: Id) -> bool {
 /// Whether the way that reads and writes went says that the program waits in them, or not at all.
 fn is_evident(id: Id) -> bool {
     let l = id.local();
-    let waits = l.empty_reads.load(Relaxed) >= CIRCLES || l.polled.load(Relaxed);
-    waits || l.flow.load(Relaxed) >= FLOW || id.endpoint().has_only_written(ONE_WAY)
+    are_in_sight()
+        || l.empty_reads.load(Relaxed) >= CIRCLES
+        || l.flow.load(Relaxed) >= FLOW
+        || id.endpoint().has_only_written(ONE_WAY)
 }
 
-/// Whether it makes sense to ask [`before_promise`]: not at every call of a program of whose waits nothing is known.
+/// Whether it makes sense to ask [`before_promise`], the n-th time that this is asked: less and less often, because an answer
+/// costs many system calls.
 pub fn are_to_be_looked_at(id: Id) -> bool {
-    let l = id.local();
-    if l.registrations.load(Relaxed) != 0 || is_evident(id) {
-        return true;
-    }
-    is_due(id)
-}
-
-/// Whether there is to be another look in /proc, the n-th time that this is asked: less and less often.
-fn is_due(id: Id) -> bool {
     let looks = id.local().looks.fetch_add(1, Relaxed);
-    looks < 4 || looks.is_power_of_two()
+    looks < 4 || looks.is_power_of_two() || looks < LOOKS && waited(id)
 }
 
 /// What is known before the promise.
@@ -120,7 +139,7 @@ pub fn before_promise(id: Id) -> Waits {
 /// After a call between the transports: what was registered past the hooks since the promise is taken over, or the endpoint
 /// is brought out of there.
 pub fn between(id: Id) {
-    if id.endpoint().phase() != Phase::Dual || is_seen_waiting(id) || !is_due(id) {
+    if id.endpoint().phase() != Phase::Dual || is_seen_waiting(id) || !are_to_be_looked_at(id) {
         return;
     }
     if look(id) == Look::Unseen && id.endpoint().phase() == Phase::Dual {
@@ -154,6 +173,7 @@ pub fn before_wait(epfd: c_int) {
     for id in endpoint::held().filter(between) {
         for fd in fds::numbers_of(id) {
             if !epoll::knows(id, epfd, fd)
+                && epoll::is_registered(epfd, fd)
                 && let Some(entry) = fdinfo::registration(epfd, fd)
             {
                 PAST_THE_HOOKS.store(true, Relaxed);
@@ -185,6 +205,11 @@ fn look(id: Id) -> Look {
 /// Looks for registrations of the endpoint's numbers that are not in the table. `all`: also in instances that nobody was
 /// seen to wait for.
 fn look_for_all(id: Id, all: bool) -> Look {
+    let now = sys::now();
+    let fresh = id.endpoint().phase() >= Phase::Dual && now < NOTHING_AT.load(Relaxed) + FRESH_NS;
+    if fresh {
+        return Look::Nothing;
+    }
     let mut worst = Look::Nothing;
     let mut note = |found: Look| worst = worst.max(found);
     let listed = fdinfo::each_watcher(|watcher| match watcher {
@@ -201,6 +226,9 @@ fn look_for_all(id: Id, all: bool) -> Look {
             }
         }
     });
+    if listed.is_some() && worst == Look::Nothing {
+        NOTHING_AT.store(now, Relaxed);
+    }
     if listed.is_none() { Look::Unseen } else { worst }
 }
 

@@ -9,6 +9,12 @@ fn waits_by_inline_system_calls() {
     sweep::check(&case.only(&[Layout::Warm, Layout::OneProcess]), 0);
 }
 
+#[test]
+fn polls_by_inline_system_calls() {
+    // In one process with far, which waits in its reads, nobody could tell.
+    sweep::check(&Case::new("unseen-polls").may_stay(&["unseen-wait"]).only(&[Layout::Warm]), 0);
+}
+
 /// What is registered past the hooks is taken over, because the waits pass through them.
 fn registered(how: &'static str) {
     let case = Case::new("unseen-registrations").args(&[how]);

@@ -71,14 +71,15 @@ static bool goes_on(int before, int way, bool blocking) {
     return well;
 }
 
-static void waits(void) {
+/* Streams that are waited for in these ways, blocking and not. */
+static void waits_in(int first, int ways) {
     int slept = 0;
     ep = (int)must(epoll_create1(EPOLL_CLOEXEC));
     for (int k = 0; k <= SWEEP && slept < 3; k++)
         for (int blocking = 0; blocking < 2; blocking++) {
-            /* The first bytes are where most programs register. */
-            int way = (k + blocking) % WAYS;
-            /* Who has waited in reads before and then polls past the hooks cannot be told from who goes on reading. */
+            int way = first + (k + blocking) % ways;
+            /* The first bytes are where most programs register. Who has waited in reads before and then polls past the hooks
+             * cannot be told from who goes on reading. */
             int before = k % 4 && way != POLL ? k : 0;
             if (goes_on(before, way, blocking))
                 continue;
@@ -86,6 +87,14 @@ static void waits(void) {
             say("%s, %s, after %d exchanges: sleeps", names[way], blocking ? "blocking" : "non-blocking", before);
         }
     say("%d slept", slept);
+}
+
+static void waits(void) {
+    waits_in(LEVEL, POLL);
+}
+
+static void polls(void) {
+    waits_in(POLL, 1);
 }
 
 enum { INLINE, SYSCALL, RING };
@@ -158,6 +167,7 @@ static void registrations(void) {
 
 const struct test_case unseen_cases[] = {
     {"unseen-registrations", registrations, "[inline|syscall|ring]: epoll_ctl that no hook sees, epoll_wait by libc"},
-    {"unseen-waits", waits, "waits by inline system calls, bytes by libc"},
+    {"unseen-waits", waits, "waits for epoll by inline system calls, bytes by libc"},
+    {"unseen-polls", polls, "polls by inline system calls, bytes by libc"},
     {NULL, NULL, NULL},
 };

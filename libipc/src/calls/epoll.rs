@@ -11,6 +11,8 @@ use crate::{park, sys, waits};
 
 /// How often the kernel is asked for what came before an event that was found after it had told what is ready.
 const ROUNDS: u32 = 4;
+/// Marks an event that goes with one of the same registration: a bit that no event has.
+const MORE: u32 = 1 << 26;
 /// How long a wait lasts at a time while what it waits for may be changed past the hooks, in nanoseconds.
 const SLICE_NS: u64 = 20_000_000;
 /// How often a wait that found nothing looks once more because registrations moved meanwhile.
@@ -26,6 +28,8 @@ struct Batch<'a> {
     kept: usize,
     /// Something was found ready after the kernel had told what is.
     later: bool,
+    /// The kernel is asked once more, and tells of the same registrations again.
+    again: bool,
 }
 
 impl Batch<'_> {
@@ -56,6 +60,7 @@ impl Batch<'_> {
                 Verdict::Keep => {}
                 Verdict::Replace(other) => *event = other,
                 Verdict::Found(other) => (*event, self.later) = (other, true),
+                Verdict::More(other) => *event = epoll_event { events: other.events | MORE, ..other },
                 Verdict::Drop => event.events = 0,
             }
             shown += usize::from(event.events != 0);
@@ -66,11 +71,16 @@ impl Batch<'_> {
     /// Puts an event behind those that are kept, or with the one that the kernel has told of the same registration before.
     fn keep(&mut self, at: usize) {
         let Some(new) = self.events.get(at).copied() else { return };
-        let data = new.u64;
-        match self.events.get_mut(..self.kept).into_iter().flatten().find(|event| event.u64 == data) {
-            Some(known) if self.later => known.events |= new.events,
-            _ => {
+        let (data, events) = (new.u64, new.events & !MORE);
+        let is_more = new.events & MORE != 0 || self.again;
+        let mut kept = self.events.get_mut(..self.kept).into_iter().flatten();
+        match kept.find(|event| is_more && event.u64 == data) {
+            Some(known) => known.events |= events,
+            None => {
                 self.events.swap(self.kept, at);
+                if let Some(kept) = self.events.get_mut(self.kept) {
+                    kept.events = events;
+                }
                 self.kept += 1;
             }
         }
@@ -84,6 +94,7 @@ impl Batch<'_> {
                 return;
             }
             let n = sys::epoll_now(self.epfd, room);
+            self.again = true;
             let before = self.kept;
             self.take(n.max(0) as usize);
             if self.kept == before {
@@ -95,7 +106,7 @@ impl Batch<'_> {
 
 /// The events of epoll_wait that the program gets to see of the `n` that the kernel told; returns how many.
 fn filter(epfd: c_int, events: &mut [epoll_event], n: usize) -> usize {
-    let mut batch = Batch { epfd, number: epoll::batch(), events, kept: 0, later: false };
+    let mut batch = Batch { epfd, number: epoll::batch(), events, kept: 0, later: false, again: false };
     batch.take(n);
     batch.catch_up();
     batch.kept

@@ -118,13 +118,11 @@ impl Call<'_> {
         }
     }
 
-    /// Whether the real call does all that is needed: on TCP alone, nobody to be woken by, and not yet of interest whether it
-    /// waits.
+    /// Whether the real call does all that is needed: on TCP alone, nobody to be woken by, and nothing to be learnt of how the
+    /// program waits.
     fn is_native(&self, phase: Phase) -> bool {
-        phase == Phase::Tracking
-            && self.cursor.done == 0
-            && self.flags & libc::MSG_OOB == 0
-            && process::blocks_natively()
+        let on_tcp = matches!(phase, Phase::Tracking | Phase::Waiting) && waits::are_in_sight();
+        on_tcp && self.cursor.done == 0 && self.flags & libc::MSG_OOB == 0 && process::blocks_natively()
     }
 
     fn prepare(&self) -> Phase {

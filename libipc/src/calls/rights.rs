@@ -63,8 +63,7 @@ fn each_descriptor(msg: &msghdr, visit: impl Fn(c_int)) {
 /// A stream socket of the Unix domain without a name that takes no descriptors: as ipcd makes them.
 fn may_be_a_new_socket(fd: c_int) -> bool {
     let is = |option, value| sys::getsockopt::<c_int>(fd, libc::SOL_SOCKET, option) == Ok(value);
-    let takes_descriptors = sys::getsockopt::<c_int>(fd, libc::SOL_SOCKET, SO_PASSRIGHTS).is_ok_and(|takes| takes != 0);
-    is(libc::SO_DOMAIN, libc::AF_UNIX) && is(libc::SO_TYPE, libc::SOCK_STREAM) && !takes_descriptors
+    is(libc::SO_DOMAIN, libc::AF_UNIX) && is(libc::SO_TYPE, libc::SOCK_STREAM) && is(SO_PASSRIGHTS, 0)
 }
 
 /// Asks ipcd for the connection that a received descriptor is. Nobody uses the number meanwhile: the program does not know it.

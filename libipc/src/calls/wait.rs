@@ -10,7 +10,7 @@ use crate::hooks::real;
 use crate::process::Cancellations;
 use crate::scratch::Scratch;
 use crate::switch::Phase;
-use crate::{adopt, dual, park, process, sys};
+use crate::{adopt, dual, park, process, sys, waits};
 
 const POLLHUP: i16 = libc::POLLHUP;
 
@@ -35,7 +35,7 @@ pub fn needs_care(fds: &[pollfd]) -> bool {
         if fds::hint(p.fd).is_some_and(adopt::has_nothing_due) {
             care |= !process::is_single_threaded();
         } else if let Some((id, Kind::Active)) = fds::lookup(p.fd) {
-            id.local().polled.store(true, core::sync::atomic::Ordering::Relaxed);
+            waits::polls(*id);
             adopt::attend(*id, p.fd);
             dual::pump(*id);
             care |= id.endpoint().phase() == Phase::Dual || !process::is_single_threaded();

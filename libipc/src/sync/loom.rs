@@ -184,6 +184,6 @@ pub fn thread() -> usize {
 }
 
 /// Lets another thread go on.
-pub fn yield_now() {
+pub fn nap() {
     ::loom::thread::yield_now();
 }
