@@ -5,7 +5,7 @@
 //! epoll by a raw call or an io_uring is found in /proc and taken over, if the instance is waited for through the hooks.
 //! A raw poll(2) shows in nothing but reads that find bytes whenever they are made, on every stream of the program.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 
 use libc::c_int;
 use matcher::reason::Reason;
@@ -29,10 +29,6 @@ const WAITED: u32 = 1 << 16;
 
 /// Something was registered past the hooks once: then every endpoint is looked for.
 static PAST_THE_HOOKS: AtomicBool = AtomicBool::new(false);
-
-/// When nothing was found in /proc the last time, and how long that holds for what has promised, in nanoseconds.
-static NOTHING_AT: AtomicU64 = AtomicU64::new(0);
-const FRESH_NS: u64 = 20_000_000;
 
 /// The program has waited in a read, or has called poll or select: so it waits where it can be seen.
 static WAITS_IN_SIGHT: AtomicBool = AtomicBool::new(false);
@@ -205,11 +201,6 @@ fn look(id: Id) -> Look {
 /// Looks for registrations of the endpoint's numbers that are not in the table. `all`: also in instances that nobody was
 /// seen to wait for.
 fn look_for_all(id: Id, all: bool) -> Look {
-    let now = sys::now();
-    let fresh = id.endpoint().phase() >= Phase::Dual && now < NOTHING_AT.load(Relaxed) + FRESH_NS;
-    if fresh {
-        return Look::Nothing;
-    }
     let mut worst = Look::Nothing;
     let mut note = |found: Look| worst = worst.max(found);
     let listed = fdinfo::each_watcher(|watcher| match watcher {
@@ -226,9 +217,6 @@ fn look_for_all(id: Id, all: bool) -> Look {
             }
         }
     });
-    if listed.is_some() && worst == Look::Nothing {
-        NOTHING_AT.store(now, Relaxed);
-    }
     if listed.is_none() { Look::Unseen } else { worst }
 }
 

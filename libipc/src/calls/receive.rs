@@ -121,7 +121,7 @@ impl Call<'_> {
     /// Whether the real call does all that is needed: on TCP alone, nobody to be woken by, and nothing to be learnt of how the
     /// program waits.
     fn is_native(&self, phase: Phase) -> bool {
-        let on_tcp = matches!(phase, Phase::Tracking | Phase::Waiting) && waits::are_in_sight();
+        let on_tcp = matches!(phase, Phase::Tracking | Phase::Waiting) && waits::waited(self.id);
         on_tcp && self.cursor.done == 0 && self.flags & libc::MSG_OOB == 0 && process::blocks_natively()
     }
 
@@ -254,7 +254,7 @@ impl Call<'_> {
             let left = self.cursor.len() - self.cursor.done;
             if flags & libc::MSG_PEEK != 0 { count(from, left, flags) } else { discard(from, left, flags) }
         } else if self.cursor.done == 0 && limit == usize::MAX && rx.state.on == Transport::Tcp {
-            sys::recvmsg(from, self.msg, flags)
+            whole(from, self.msg, flags)
         } else {
             let mut window = self.cursor.window(limit);
             let mut header = without_control(&window.header(self.msg));
@@ -379,6 +379,19 @@ impl Call<'_> {
             self.account(&mut rx, r as usize);
         }
         if r > 0 { r + self.cursor.done as sys::Ret } else { self.or_progress(r) }
+    }
+}
+
+/// A read into all of the program's buffers. Of one buffer by the shorter call, which filters of system calls allow sooner.
+fn whole(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
+    // SAFETY: null or the header's list.
+    match unsafe { msg.msg_iov.as_ref() } {
+        Some(iov) if msg.msg_iovlen == 1 && msg.msg_control.is_null() && msg.msg_name.is_null() => {
+            msg.msg_flags = 0;
+            let (at, len) = (iov.iov_base as usize, iov.iov_len);
+            sys::forward(libc::SYS_recvfrom, [fd as usize, at, len, flags as usize, 0, 0])
+        }
+        _ => sys::recvmsg(fd, msg, flags),
     }
 }
 
