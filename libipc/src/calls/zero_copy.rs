@@ -271,7 +271,7 @@ pub unsafe fn sendfile(out: c_int, from: c_int, offset: *mut off_t, count: size_
 fn to_final(id: Id, fd: c_int, step: impl Fn(c_int) -> sys::Ret) -> ssize_t {
     let r = match taker(id, fd) {
         Ok(to) => match step(to) {
-            ECONNRESET if to == fd => after_the_end(id, fd, true).map_or_else(|r| r, |to| step(to)),
+            ECONNRESET if to == fd => after_the_end(id, fd, true).map_or_else(|r| r, &step),
             r => r,
         },
         Err(r) => r,
