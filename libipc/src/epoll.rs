@@ -127,6 +127,7 @@ fn is_armed(mask: u32) -> bool {
 /// Whether the kernel has a registration of this number, asked by making another: a mask of nothing, and a tag that leads
 /// nowhere.
 pub fn is_registered(epfd: c_int, fd: c_int) -> bool {
+    make_tag();
     let r = sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, fd, libc::EPOLLET as u32, tag_base() | u64::from(u32::MAX));
     if r >= 0 {
         sys::epoll_ctl(epfd, libc::EPOLL_CTL_DEL, fd, 0, 0);
