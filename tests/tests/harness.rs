@@ -52,7 +52,8 @@ fn can_run(name: &str) -> bool {
 fn twice(name: &str) {
     let layouts = [(artifacts::VICTIM, [].as_slice()), (artifacts::VICTIM_FORTIFIED, &["--cold", "--near-accepts"])];
     for (path, layout) in layouts {
-        let args: Vec<&str> = [name].iter().chain(layout).copied().collect();
+        let own: &[&str] = if name == "spawned" { &[artifacts::STATIC_HOLD] } else { &[] };
+        let args: Vec<&str> = [name].iter().chain(layout).chain(own).copied().collect();
         let program = Program::new(path, &args);
         let first = run(&program, Mode::Native, |_| Ok(()));
         assert_passed(&first, &program, Mode::Native);

@@ -91,10 +91,11 @@ impl Call<'_> {
     fn run(&mut self) -> sys::Ret {
         loop {
             let phase = self.prepare();
-            if self.is_native(phase)
-                && let Some(r) = self.block(phase)
-            {
-                return r;
+            if self.is_native(phase) {
+                self.note_wait();
+                if let Some(r) = self.block(phase) {
+                    return r;
+                }
             }
             match self.attempt(phase) {
                 Attempt::Done(r) => {
@@ -118,11 +119,22 @@ impl Call<'_> {
         }
     }
 
-    /// Whether the real call does all that is needed: on TCP alone, nobody to be woken by, and nothing to be learnt of how the
-    /// program waits.
+    /// Whether the real call does all that is needed: on TCP alone, and nobody to be woken by.
     fn is_native(&self, phase: Phase) -> bool {
-        let on_tcp = matches!(phase, Phase::Tracking | Phase::Waiting) && waits::waited(self.id);
+        let on_tcp = matches!(phase, Phase::Tracking | Phase::Waiting);
         on_tcp && self.cursor.done == 0 && self.flags & libc::MSG_OOB == 0 && process::blocks_natively()
+    }
+
+    /// Before the real call: whether it is going to wait.
+    fn note_wait(&self) {
+        let tcp = tcp_fd(self.id, self.fd);
+        let returns = || self.flags & libc::MSG_DONTWAIT != 0 || sys::is_nonblocking(tcp);
+        match waits::waited(self.id) || sys::poll_now(tcp, libc::POLLIN) != 0 {
+            true if waits::waited(self.id) => {}
+            true => waits::found(self.id),
+            false if returns() => waits::found_nothing(self.id),
+            false => waits::waits_in_a_read(self.id),
+        }
     }
 
     fn prepare(&self) -> Phase {

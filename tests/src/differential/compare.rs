@@ -110,6 +110,13 @@ const RULES: &[Rule] = &[
         name: "a wait past the C library between the transports",
         holds: |c| c.between && c.words[0].starts_with("raw") && c.events().is_some(),
     },
+    Rule {
+        name: "a registration past the C library beside one that was made through it",
+        holds: |c| {
+            let missing = c.events().is_some_and(|(native, shim)| native.len() > shim.len());
+            missing && c.is("epwait") && c.has_registered_past_the_library()
+        },
+    },
     Rule { name: "a signal of room that TCP does not send", holds: |c| c.has_more_signals_of_room() },
     Rule {
         name: "a signal of bytes that a thread waits for in a reading call",
@@ -125,7 +132,10 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "a program without the shim was given a stream between the transports, with bytes that its parent left unread",
-        holds: |c| c.between && c.peer_closed() && c.before(c.end.peer(), &["child"]),
+        holds: |c| {
+            let ends = c.is("recv") && c.native == BLOCKED && c.shim != BLOCKED;
+            c.peer_closed() && c.before(c.end.peer(), &["child"]) && (c.between || ends)
+        },
     },
     Rule { name: "a number is closed or replaced while another thread polls it", holds: |c| c.left },
 ];
@@ -153,6 +163,12 @@ impl Case<'_> {
     fn events(&self) -> Option<(Events, Events)> {
         let read = |result| events::read(verb(self.words[0]), result);
         Some((read(self.native)?, read(self.shim)?))
+    }
+
+    /// Whether this end has made a registration by a system call of its own.
+    fn has_registered_past_the_library(&self) -> bool {
+        let past = |step: &Step| matches!(step, Step::Call { end, call, .. } if *end == self.end && call.starts_with("rawepctl"));
+        self.program.steps[..=self.at].iter().any(past)
     }
 
     /// Whether the two differ only in whether something can be written.
