@@ -97,12 +97,6 @@ static void *duplex_reader(void *arg) {
     return NULL;
 }
 
-/* A program that was never seen to wait for its streams keeps them on TCP, and far, which is told what to do, comes to most
- * reads when the bytes are there. */
-static void be_seen_to_wait(int fd) {
-    wait_for(fd, POLLOUT, 1000);
-}
-
 static struct reply run(struct request *q) {
     struct far_stream *s = &ends[q->stream];
     struct reply r = {0, 0, 0};

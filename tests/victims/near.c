@@ -13,7 +13,17 @@ static int slot(int family) {
     return family == AF_INET ? 0 : family == AF_INET6 ? 1 : 2;
 }
 
+bool waits_in_sight = true;
+
+/* A program that was never seen to wait for its streams keeps them on TCP; both ends are told what to do, and come to many
+ * reads when the bytes are there. */
+void be_seen_to_wait(int fd) {
+    if (waits_in_sight)
+        wait_for(fd, POLLOUT, 0);
+}
+
 struct stream *stream_adopt(int fd, int port) {
+    be_seen_to_wait(fd);
     if (stream_count == MAX_STREAMS)
         die("too many streams");
     struct stream *s = &streams[stream_count];

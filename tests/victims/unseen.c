@@ -91,10 +91,12 @@ static void waits_in(int first, int ways) {
 }
 
 static void waits(void) {
+    waits_in_sight = false;
     waits_in(LEVEL, POLL);
 }
 
 static void polls(void) {
+    waits_in_sight = false;
     waits_in(POLL, 1);
 }
 

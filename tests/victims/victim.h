@@ -126,6 +126,8 @@ void send_pattern(struct stream *s, size_t n);
 void recv_pattern(struct stream *s, size_t n);
 void next_out(struct stream *s, void *buffer, size_t n);       /* the bytes that near sends next, by any call */
 void next_in(struct stream *s, const void *buffer, size_t n);  /* checks bytes that near received by any call */
+void be_seen_to_wait(int fd);                  /* polls it once, unless waits_in_sight is false */
+extern bool waits_in_sight;
 void dialogue(struct stream *s, int rounds);   /* checks that the stream still works in both directions */
 size_t fill(struct stream *s);                 /* until no room is left, or will be made; how many bytes */
 int await_readable(struct stream *s, int bytes); /* until FIONREAD says so; what it says */

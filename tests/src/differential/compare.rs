@@ -133,7 +133,7 @@ const RULES: &[Rule] = &[
     Rule {
         name: "a program without the shim was given a stream between the transports, with bytes that its parent left unread",
         holds: |c| {
-            let ends = c.is("recv") && c.native == BLOCKED && c.shim != BLOCKED;
+            let ends = c.is("recv") && number(c.shim).is_none_or(|n| n <= 0);
             c.peer_closed() && c.before(c.end.peer(), &["child"]) && (c.between || ends)
         },
     },
