@@ -43,7 +43,7 @@ impl Case {
         self
     }
 
-    /// Streams may stay on TCP for these reasons.
+    /// Streams may stay on TCP for these reasons, or in these states ("granted") where nothing ends them in time.
     pub fn may_stay(mut self, reasons: &[&'static str]) -> Case {
         self.allowed = reasons.to_vec();
         self

@@ -11,6 +11,9 @@ use tests::{Case, artifacts, needs, skipped};
 /// whichever is first.
 const UNSEEN: &[&str] = &["unseen-io", "hash-differs"];
 
+/// A grant was on its way to the parent when it gave the endpoint to the child, and it makes no call that would return it.
+const UNDER_WAY: &[&str] = &["granted"];
+
 #[test]
 fn accept_in_the_parent_work_in_the_child() {
     Case::new("accept-fork").only(&[Layout::Warm, Layout::Cold]).check();
@@ -18,7 +21,7 @@ fn accept_in_the_parent_work_in_the_child() {
 
 #[test]
 fn the_parent_begins_a_child_goes_on() {
-    Case::new("hand-over").only(&[Layout::Warm, Layout::Cold]).check();
+    Case::new("hand-over").only(&[Layout::Warm, Layout::Cold]).may_stay(UNDER_WAY).check();
 }
 
 #[test]
@@ -74,7 +77,7 @@ fn a_setuid_program_on_the_stream() {
 
 #[test]
 fn a_daemon_goes_on() {
-    Case::new("daemon").only(&[Layout::Warm, Layout::Cold]).check();
+    Case::new("daemon").only(&[Layout::Warm, Layout::Cold]).may_stay(UNDER_WAY).check();
 }
 
 #[test]
