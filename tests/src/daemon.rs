@@ -222,7 +222,7 @@ impl Daemon {
                 return Ok(());
             }
             let stuck = |port: &&u16| streams::at(&all, **port).is_some_and(|s| allowed.contains(&s.state.as_str()));
-            if start.elapsed() > limit.min(STUCK) && missing.iter().all(|p| stuck(p)) {
+            if start.elapsed() > limit.min(STUCK) && missing.iter().all(stuck) {
                 return Ok(());
             }
             if start.elapsed() > limit {
