@@ -125,8 +125,8 @@ pub fn before_promise(id: Id) -> Waits {
     match look(id) {
         Look::TakenOver => Waits::Seen,
         Look::Nothing if evident || registered => Waits::Seen,
-        // By its requests the program may wait for the endpoint, unless it was seen to wait otherwise.
-        Look::Ring if waited(id) || registered || l.polled.load(Relaxed) => Waits::Seen,
+        // By its requests the program may wait for the endpoint, unless it was seen to wait otherwise; one poll is not enough.
+        Look::Ring if waited(id) || registered => Waits::Seen,
         _ if l.looks.load(Relaxed) < LOOKS => Waits::NotYet,
         _ => Waits::Unseen,
     }
