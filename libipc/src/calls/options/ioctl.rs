@@ -61,7 +61,7 @@ pub unsafe fn ioctl(fd: c_int, request: c_ulong, arg: usize) -> c_int {
     }
 }
 
-/// How many bytes the program could read at once, as TCP_INQ tells it (tcp(7)): 1 where the end of the stream is all there is.
+/// How many bytes the program could read at once, as TCP_INQ tells it (tcp(7)): the end of the stream counts as one more.
 pub fn unread(id: Id, fd: c_int) -> c_int {
     let mut count: c_int = 0;
     // SAFETY: FIONREAD writes one int.
@@ -71,8 +71,8 @@ pub fn unread(id: Id, fd: c_int) -> c_int {
         _ => readable_socket(id, fd),
     };
     // A reset leaves nothing, and no end.
-    let ended = count == 0 && dual::has_ended(last) && !offsets::is_closed(tcp_fd(id, fd));
-    if ended { 1 } else { count }
+    let ended = sys::poll_now(last, libc::POLLRDHUP) != 0 && !offsets::is_closed(tcp_fd(id, fd));
+    count + c_int::from(ended)
 }
 
 /// The socket that has the next bytes.
