@@ -19,6 +19,10 @@ pub enum Layout {
 /// All of them.
 pub const ALL: [Layout; 3] = [Layout::Warm, Layout::OneProcess, Layout::Cold];
 
+/// What may become of a stream beside an io_uring: it moves only once the program was seen to wait in a read, and one whose
+/// reads never had to wait does not.
+pub const BESIDE_A_RING: &[&str] = &["unseen-wait", "granted", "dual"];
+
 /// A case of the victim.
 #[derive(Clone)]
 pub struct Case {

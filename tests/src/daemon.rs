@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::streams::{self, Stream};
 use crate::{PATIENCE, artifacts};
 
-/// How long a stream is given to leave a state that it may end in.
+/// How long a stream is given to become final before an allowed state is enough.
 const STUCK: Duration = Duration::from_secs(5);
 
 /// How to start a daemon.
@@ -210,7 +210,7 @@ impl Daemon {
     }
 
     /// Waits until the newest stream at each of these ports (of the ends that connected) is final, or stays for one of
-    /// the `allowed` reasons. One that goes on for long may be in an allowed state. The error is what was there instead.
+    /// the `allowed` reasons. After some seconds it is enough that it is in an allowed state. The error is what was there instead.
     pub fn wait_final(&self, ports: &[u16], allowed: &[&str], limit: Duration) -> Result<(), String> {
         let start = Instant::now();
         loop {

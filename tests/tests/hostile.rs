@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tests::case::{ALL, Layout, assert_passed, assert_same, held_ports};
+use tests::case::{ALL, BESIDE_A_RING, Layout, assert_passed, assert_same, held_ports};
 use tests::daemon::PrivateDir;
 use tests::run::Outcome;
 use tests::{Case, Daemon, Mode, PATIENCE, artifacts, needs, run, skipped};
@@ -33,9 +33,6 @@ fn stays(case: Case, layouts: &[Layout], reasons: &[&'static str]) {
 /// What no hook sees is noticed when the stream is to move, or earlier, if the hash is made of later bytes than the peer's.
 const UNSEEN: &[&str] = &["unseen-io", "hash-differs"];
 
-/// Beside a ring a stream moves only once the program was seen to wait in a read: one whose reads never had to wait does not.
-const RING: &[&str] = &["unseen-wait", "granted", "dual"];
-
 #[test]
 fn io_uring_before_the_move() {
     if let Some(why) = needs::no_io_uring() {
@@ -49,7 +46,7 @@ fn io_uring_after_the_move() {
     if let Some(why) = needs::no_io_uring() {
         return skipped(&why);
     }
-    Case::new("uring-after").may_stay(RING).check();
+    Case::new("uring-after").may_stay(BESIDE_A_RING).check();
 }
 
 #[test]
@@ -57,8 +54,7 @@ fn io_uring_waits_for_what_ordinary_calls_read() {
     if let Some(why) = needs::no_io_uring() {
         return skipped(&why);
     }
-    // Afterwards it waits in its reads, and may move.
-    Case::new("uring-waits").may_stay(RING).check();
+    Case::new("uring-waits").may_stay(BESIDE_A_RING).check();
 }
 
 #[test]
@@ -66,7 +62,7 @@ fn io_uring_accepts_and_closes() {
     if let Some(why) = needs::no_io_uring() {
         return skipped(&why);
     }
-    Case::new("uring-accepts").may_stay(RING).check();
+    Case::new("uring-accepts").may_stay(BESIDE_A_RING).check();
 }
 
 #[test]
@@ -75,7 +71,7 @@ fn io_uring_connects() {
         return skipped(&why);
     }
     // When that call began is not known, so nobody can be its peer (docs/limits.md).
-    Case::new("uring-connects").may_stay(RING).check();
+    Case::new("uring-connects").may_stay(BESIDE_A_RING).check();
 }
 
 /// A preloaded library of the system.

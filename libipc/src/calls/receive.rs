@@ -125,15 +125,18 @@ impl Call<'_> {
         on_tcp && self.cursor.done == 0 && self.flags & libc::MSG_OOB == 0 && process::blocks_natively()
     }
 
-    /// Before the real call: whether it is going to wait.
+    /// Notes whether the real call is going to wait. Asked until one has waited.
     fn note_wait(&self) {
+        if waits::waited(self.id) {
+            return;
+        }
         let tcp = tcp_fd(self.id, self.fd);
-        let returns = || self.flags & libc::MSG_DONTWAIT != 0 || sys::is_nonblocking(tcp);
-        match waits::waited(self.id) || sys::poll_now(tcp, libc::POLLIN) != 0 {
-            true if waits::waited(self.id) => {}
-            true => waits::found(self.id),
-            false if returns() => waits::found_nothing(self.id),
-            false => waits::waits_in_a_read(self.id),
+        if sys::poll_now(tcp, libc::POLLIN) != 0 {
+            waits::found(self.id);
+        } else if self.flags & libc::MSG_DONTWAIT != 0 || sys::is_nonblocking(tcp) {
+            waits::found_nothing(self.id);
+        } else {
+            waits::waits_in_a_read(self.id);
         }
     }
 
