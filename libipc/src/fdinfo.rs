@@ -1,4 +1,4 @@
-//! What /proc says of epoll instances.
+//! What /proc says of epoll instances and of io_urings.
 
 use libc::c_int;
 
@@ -14,15 +14,28 @@ pub struct Entry {
 /// The registration of the file behind `fd`, under this number, in `epfd`. `None` if there is none, or no /proc.
 pub fn registration(epfd: c_int, fd: c_int) -> Option<Entry> {
     let inode = sys::inode(fd)?;
+    find(epfd, |line| parse(line, fd, inode))
+}
+
+/// How many requests an io_uring has room for. `None` where it is not told: the ring is in use, or Linux before 6.0.
+pub fn slots(ring: c_int) -> Option<usize> {
+    find(ring, |line| {
+        let mask = core::str::from_utf8(line.strip_prefix(b"SqMask:\t0x")?).ok()?;
+        usize::from_str_radix(mask, 16).ok().map(|mask| mask + 1)
+    })
+}
+
+/// What `parse` makes of the first line that it knows.
+fn find<T>(fd: c_int, parse: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
     let mut path = *b"/proc/self/fdinfo/\0\0\0\0\0\0\0\0\0\0\0\0";
-    write_number(path.get_mut(18..30)?, epfd as u32);
+    write_number(path.get_mut(18..30)?, fd as u32);
     let flags = libc::O_RDONLY | libc::O_CLOEXEC;
     let file =
         sys::forward(libc::SYS_openat, [libc::AT_FDCWD as usize, path.as_ptr() as usize, flags as usize, 0, 0, 0]);
     if file < 0 {
         return None;
     }
-    let found = scan(file as c_int, fd, inode);
+    let found = scan(file as c_int, parse);
     sys::close(file as c_int);
     found
 }
@@ -31,7 +44,7 @@ pub fn registration(epfd: c_int, fd: c_int) -> Option<Entry> {
 #[derive(Clone, Copy)]
 pub enum Watcher {
     Epoll(c_int),
-    Ring,
+    Ring(c_int),
 }
 
 /// Calls `visit` with each epoll instance and io_uring of this process; `None` where /proc does not list them.
@@ -91,13 +104,13 @@ fn watcher(number: c_int) -> Option<Watcher> {
     let n = sys::readlink(path.as_ptr(), &mut target);
     match target.get(..n.max(0) as usize)? {
         b"anon_inode:[eventpoll]" => Some(Watcher::Epoll(number)),
-        b"anon_inode:[io_uring]" => Some(Watcher::Ring),
+        b"anon_inode:[io_uring]" => Some(Watcher::Ring(number)),
         _ => None,
     }
 }
 
 /// Read in pieces, parsed line by line: nothing to allocate.
-fn scan(file: c_int, fd: c_int, inode: u64) -> Option<Entry> {
+fn scan<T>(file: c_int, parse: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
     let mut buf = [0u8; 256];
     let mut line = [0u8; 96];
     let mut len = 0;
@@ -114,8 +127,8 @@ fn scan(file: c_int, fd: c_int, inode: u64) -> Option<Entry> {
                 }
                 continue;
             }
-            if let Some(entry) = parse(line.get(..len)?, fd, inode) {
-                return Some(entry);
+            if let Some(found) = parse(line.get(..len)?) {
+                return Some(found);
             }
             len = 0;
         }

@@ -42,6 +42,7 @@ mod lock;
 mod pins;
 mod process;
 mod program;
+mod rings;
 mod sync;
 mod sys;
 mod waits;

@@ -386,6 +386,12 @@ pub fn map_readable(fd: c_int, len: usize, at: *mut c_void) -> *mut c_void {
     mapped(call!(libc::SYS_mmap, at, len, libc::PROT_READ, flags, fd, 0))
 }
 
+/// Maps the first `len` bytes of the requests of an io_uring for reading; null if it fails (io_uring_setup(2)).
+pub fn map_requests(ring: c_int, len: usize) -> *mut c_void {
+    const IORING_OFF_SQES: usize = 0x1000_0000;
+    mapped(call!(libc::SYS_mmap, 0, len, libc::PROT_READ, libc::MAP_SHARED, ring, IORING_OFF_SQES))
+}
+
 fn mapped(r: Ret) -> *mut c_void {
     if (-4095..0).contains(&r) { null_mut() } else { r as *mut c_void }
 }

@@ -13,7 +13,7 @@ use matcher::reason::Reason;
 use crate::endpoint::{self, Id};
 use crate::fdinfo::{self, Watcher};
 use crate::switch::Phase;
-use crate::{dual, epoll, fds, sys};
+use crate::{dual, epoll, fds, rings, sys};
 
 /// Reads in a row that found nothing, after which they are the wait: the program turns in a circle.
 const CIRCLES: u32 = 3;
@@ -204,7 +204,8 @@ fn look_for_all(id: Id, all: bool) -> Look {
     let mut worst = Look::Nothing;
     let mut note = |found: Look| worst = worst.max(found);
     let listed = fdinfo::each_watcher(|watcher| match watcher {
-        Watcher::Ring => note(Look::Ring),
+        Watcher::Ring(ring) if rings::is_for_files(ring) => {}
+        Watcher::Ring(_) => note(Look::Ring),
         Watcher::Epoll(epfd) => {
             for fd in fds::numbers_of(id) {
                 let Some(entry) = fdinfo::registration(epfd, fd) else { continue };

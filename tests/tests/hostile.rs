@@ -58,6 +58,14 @@ fn io_uring_waits_for_what_ordinary_calls_read() {
 }
 
 #[test]
+fn io_uring_for_files() {
+    if let Some(why) = needs::no_io_uring() {
+        return skipped(&why);
+    }
+    Case::new("uring-files").check();
+}
+
+#[test]
 fn io_uring_accepts_and_closes() {
     if let Some(why) = needs::no_io_uring() {
         return skipped(&why);

@@ -173,6 +173,37 @@ static void waits(void) {
     stream_close(s);
 }
 
+/* The ring is for files, as a database has it, and connections are polled. */
+static void files(void) {
+    char buffer[64];
+    int file = (int)must(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+    ring_open();
+    must(ring_do(IORING_OP_READ, file, buffer, sizeof buffer));
+    struct io_uring_sqe later = operation(IORING_OP_READ, file, buffer, sizeof buffer);
+    later.off = 4096;
+    submit(later);
+    must(completed());
+    close(file);
+    struct stream *s = stream_open(AF_INET);
+    say("the socket has the number of the file: %d", s->fd == file);
+    set_nonblocking(s->fd, true);
+    for (int i = 0; i < 100; i++) {
+        struct pollfd wait = {s->fd, POLLIN, 0};
+        far_begin(FAR_SEND, s->index, sizeof buffer, 0, 0);
+        must(poll(&wait, 1, -1));
+        if (must(read(s->fd, buffer, sizeof buffer)) != sizeof buffer)
+            die("a short read");
+        next_in(s, buffer, sizeof buffer);
+        far_end();
+        next_out(s, buffer, sizeof buffer);
+        must(write(s->fd, buffer, sizeof buffer));
+        far_do(FAR_RECV, s->index, sizeof buffer, 0, 0);
+    }
+    set_nonblocking(s->fd, false);
+    warm_always();
+    stream_close(s);
+}
+
 /* As epoll_ctl(2), by the ring. */
 long ring_epoll_ctl(int ep, int op, int fd, struct epoll_event *event) {
     if (!ring.sqes)
@@ -246,6 +277,7 @@ const struct test_case uring_cases[] = {
     {"uring-before", before, "io_uring before the stream can move"},
     {"uring-after", after, "io_uring after the move"},
     {"uring-waits", waits, "io_uring says when to read"},
+    {"uring-files", files, "io_uring for files, poll for connections"},
     {"uring-accepts", accepts, "io_uring accepts and closes"},
     {"uring-connects", connects, "io_uring connects"},
     {"kernel-tls", kernel_tls, "TCP_ULP before the move"},

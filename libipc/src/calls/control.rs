@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering::*;
 
 use libc::{c_int, cmsghdr, msghdr};
 
-use super::options::ioctl::unread;
+use super::options::ioctl::inquired;
 use crate::endpoint::{Id, tcp_fd};
 use crate::fds;
 use crate::sys;
@@ -51,7 +51,7 @@ pub fn tell(fd: c_int, msg: &mut msghdr, n: isize) {
         }
     }
     if is_set(tcp, libc::IPPROTO_TCP, TCP_INQ) {
-        out.put(libc::IPPROTO_TCP, TCP_INQ, &unread(*id, fd).to_ne_bytes());
+        out.put(libc::IPPROTO_TCP, TCP_INQ, &inquired(*id, fd).to_ne_bytes());
     }
     msg.msg_controllen = out.used as _;
     if out.cut {

@@ -89,6 +89,7 @@ fn active(id: Pinned, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
 
 impl Call<'_> {
     fn run(&mut self) -> sys::Ret {
+        let mut waited = false;
         loop {
             let phase = self.prepare();
             if self.is_native(phase) {
@@ -99,7 +100,9 @@ impl Call<'_> {
             }
             match self.attempt(phase) {
                 Attempt::Done(r) => {
-                    waits::found(self.id);
+                    if !waited {
+                        waits::found(self.id);
+                    }
                     return r;
                 }
                 Attempt::Settled => return self.settled(),
@@ -112,6 +115,7 @@ impl Call<'_> {
                 return self.or_progress(EAGAIN);
             }
             waits::waits_in_a_read(self.id);
+            waited = true;
             let over = if self.peeked > 0 { self.await_more(phase) } else { self.block(phase) };
             if let Some(r) = over {
                 return r;
@@ -153,7 +157,7 @@ impl Call<'_> {
     fn ends_after(&self, n: usize) -> bool {
         let unix = self.id.local().unix.load(core::sync::atomic::Ordering::Acquire);
         let ended = |fd: &c_int| *fd >= 0 && sys::poll_now(*fd, libc::POLLRDHUP) != 0;
-        [tcp_fd(self.id, self.fd), unix].iter().any(ended) && unread(self.id, self.fd) as usize <= n
+        [tcp_fd(self.id, self.fd), unix].iter().any(ended) && unread(self.fd) as usize <= n
     }
 
     fn or_progress(&self, r: sys::Ret) -> sys::Ret {

@@ -61,18 +61,23 @@ pub unsafe fn ioctl(fd: c_int, request: c_ulong, arg: usize) -> c_int {
     }
 }
 
-/// How many bytes the program could read at once, as TCP_INQ tells it (tcp(7)): the end of the stream counts as one more.
-pub fn unread(id: Id, fd: c_int) -> c_int {
+/// How many bytes the program could read at once.
+pub fn unread(fd: c_int) -> c_int {
     let mut count: c_int = 0;
     // SAFETY: FIONREAD writes one int.
     unsafe { ioctl(fd, libc::FIONREAD, &raw mut count as usize) };
+    count
+}
+
+/// The same as TCP_INQ tells it (tcp(7)): the end of the stream counts as one more byte.
+pub fn inquired(id: Id, fd: c_int) -> c_int {
     let last = match fds::kind(fd) {
         Kind::Final => fd,
         _ => readable_socket(id, fd),
     };
     // A reset leaves nothing, and no end.
     let ended = sys::poll_now(last, libc::POLLRDHUP) != 0 && !offsets::is_closed(tcp_fd(id, fd));
-    count + c_int::from(ended)
+    unread(fd) + c_int::from(ended)
 }
 
 /// The socket that has the next bytes.
