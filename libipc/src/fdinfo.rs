@@ -49,10 +49,10 @@ pub enum Watcher {
 
 /// Calls `visit` with each epoll instance and io_uring of this process; `None` where /proc does not list them.
 pub fn each_watcher(mut visit: impl FnMut(Watcher)) -> Option<()> {
-    each_descriptor(|number| {
+    each_entry(|list, number| {
         // Of what is known none is a watcher, and looking costs a system call.
         if waits::may_watch(number)
-            && let Some(watcher) = watcher(number)
+            && let Some(watcher) = watcher(list, number)
         {
             visit(watcher);
         }
@@ -61,17 +61,22 @@ pub fn each_watcher(mut visit: impl FnMut(Watcher)) -> Option<()> {
 
 /// Calls `visit` with each descriptor of this process; `None` where /proc does not list them.
 pub fn each_descriptor(mut visit: impl FnMut(c_int)) -> Option<()> {
+    each_entry(|_, number| visit(number))
+}
+
+/// The same with /proc/self/fd itself, where each number is a link.
+fn each_entry(mut visit: impl FnMut(c_int, c_int)) -> Option<()> {
     let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_DIRECTORY;
     let path = c"/proc/self/fd".as_ptr() as usize;
-    let list = sys::forward(libc::SYS_openat, [libc::AT_FDCWD as usize, path, flags as usize, 0, 0, 0]);
+    let list = sys::forward(libc::SYS_openat, [libc::AT_FDCWD as usize, path, flags as usize, 0, 0, 0]) as c_int;
     if list < 0 {
         return None;
     }
-    let failed = each_number(list as c_int, |number| {
-        visit(number);
+    let failed = each_number(list, |number| {
+        visit(list, number);
         false
     });
-    sys::close(list as c_int);
+    sys::close(list);
     (!failed).then_some(())
 }
 
@@ -97,11 +102,11 @@ fn each_number(directory: c_int, mut test: impl FnMut(c_int) -> bool) -> bool {
     }
 }
 
-fn watcher(number: c_int) -> Option<Watcher> {
-    let mut path = *b"/proc/self/fd/\0\0\0\0\0\0\0\0\0\0\0\0";
-    write_number(path.get_mut(14..26)?, number as u32);
+fn watcher(list: c_int, number: c_int) -> Option<Watcher> {
+    let mut name = [0u8; 12];
+    write_number(&mut name, number as u32);
     let mut target = [0u8; 32];
-    let n = sys::readlink(path.as_ptr(), &mut target);
+    let n = sys::readlink(list, name.as_ptr(), &mut target);
     match target.get(..n.max(0) as usize)? {
         b"anon_inode:[eventpoll]" => Some(Watcher::Epoll(number)),
         b"anon_inode:[io_uring]" => Some(Watcher::Ring(number)),

@@ -435,6 +435,7 @@ pub fn raise_sigpipe() {
     call!(libc::SYS_tgkill, getpid(), tid, libc::SIGPIPE);
 }
 
-pub fn readlink(path: *const u8, buf: &mut [u8]) -> Ret {
-    call!(libc::SYS_readlinkat, libc::AT_FDCWD, path, buf.as_mut_ptr(), buf.len())
+/// Where a symbolic link in a directory leads. `path` ends with 0.
+pub fn readlink(directory: c_int, path: *const u8, buf: &mut [u8]) -> Ret {
+    call!(libc::SYS_readlinkat, directory, path, buf.as_mut_ptr(), buf.len())
 }

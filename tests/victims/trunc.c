@@ -55,6 +55,7 @@ static void one(int k, char *nowhere) {
     say("  throw away the rest: %s", res(recv(s->fd, NULL, 100000, MSG_TRUNC)));
     skip(s, 900);
     say("  nothing is left: %s", res(recv(s->fd, big, 1, MSG_DONTWAIT)));
+    say("  nothing to throw away: %s", res(recv(s->fd, NULL, 0, MSG_TRUNC | MSG_DONTWAIT)));
     bring(s, 3000);
     far_begin(FAR_SLEEP, 0, 5, 0, 0);
     far_begin(FAR_SEND, s->index, 3000, 0, 0);

@@ -134,17 +134,22 @@ pub fn discard(fd: c_int, len: usize, flags: c_int) -> sys::Ret {
     let _errno = Errno::keep();
     let mut void = [0u8; VOID];
     let mut total = 0;
-    while total < len {
+    // A call for no bytes waits as well.
+    loop {
         let piece = (len - total).min(VOID);
         let waits = total == 0 || flags & libc::MSG_WAITALL != 0;
         let flags = flags & !libc::MSG_TRUNC | if waits { 0 } else { libc::MSG_DONTWAIT };
         // SAFETY: a buffer of our own.
         match unsafe { real::recv()(fd, void.as_mut_ptr().cast(), piece, flags) } {
-            r if r > 0 => total += r as usize,
+            r if r > 0 => {
+                total += r as usize;
+                if total == len {
+                    return total as sys::Ret;
+                }
+            }
             // SAFETY: libc's errno of this thread, just set.
             r if r < 0 && total == 0 => return -(unsafe { *libc::__errno_location() } as sys::Ret),
-            _ => break,
+            _ => return total as sys::Ret,
         }
     }
-    total as sys::Ret
 }
