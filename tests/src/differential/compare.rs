@@ -137,6 +137,13 @@ const RULES: &[Rule] = &[
             c.peer_closed() && c.before(c.end.peer(), &["child"]) && (c.between || ends)
         },
     },
+    Rule {
+        name: "SO_LINGER with a time of 0, where a program without the shim is the last that has the stream",
+        holds: |c| {
+            let reset = ["ERR", "ECONNRESET", "EPIPE", "ENOTCONN"].iter().any(|word| says(c.native, word));
+            reset && c.peer_closed() && c.before(c.end.peer(), &["child"]) && c.peer_is_not_to_linger()
+        },
+    },
     Rule { name: "a number is closed or replaced while another thread polls it", holds: |c| c.left },
 ];
 
@@ -252,6 +259,12 @@ impl Case<'_> {
 
     fn peer_closed(&self) -> bool {
         self.before(self.end.peer(), &["close"])
+    }
+
+    /// Whether the peer has set SO_LINGER to a time of 0.
+    fn peer_is_not_to_linger(&self) -> bool {
+        let sets = |step: &Step| matches!(step.words()[..], ["set", _, "linger", "0"]);
+        self.program.steps[..=self.at].iter().any(|step| is_one_of(step, self.end.peer(), &["set"]) && sets(step))
     }
 
     /// The call that completes a result which may only be early.
