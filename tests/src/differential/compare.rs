@@ -121,9 +121,15 @@ const RULES: &[Rule] = &[
     Rule {
         name: "a signal of bytes that a thread waits for in a reading call",
         holds: |c| {
-            c.program.threads > 0
-                && c.before(c.end, &["recv", "take"])
-                && c.has_more_signals(|flags| flags == "IN|RDNORM")
+            let waits = c.program.threads > 0 && c.before(c.end, &["recv", "take"]) || c.has_spliced();
+            waits && c.has_more_signals(|flags| flags == "IN|RDNORM")
+        },
+    },
+    Rule {
+        name: "a number is closed while recvmmsg waits: it ends with the message that was under way",
+        holds: |c| {
+            let waited = c.how("recvmmsg") && !c.own && c.before(c.end, &["close", "dup2"]);
+            waited && number(c.native).is_some() && number(c.native) == number(c.shim)
         },
     },
     Rule {
@@ -259,6 +265,12 @@ impl Case<'_> {
 
     fn peer_closed(&self) -> bool {
         self.before(self.end.peer(), &["close"])
+    }
+
+    /// Whether this end has read by splice.
+    fn has_spliced(&self) -> bool {
+        let splices = |step: &Step| matches!(step.words()[..], ["recv", "splice", ..]);
+        self.program.steps[..=self.at].iter().any(|step| is_one_of(step, self.end, &["recv"]) && splices(step))
     }
 
     /// Whether the peer has set SO_LINGER to a time of 0.
