@@ -63,7 +63,8 @@ const RULES: &[Rule] = &[
             let blocks = c.is("send") && (c.native == BLOCKED) != (c.shim == BLOCKED);
             let full = c.is("fill") && c.peer_closed() && says(c.native, "EAGAIN") != says(c.shim, "EAGAIN");
             let all = c.is("drain") && c.before(c.end.peer(), &["fill"]);
-            full || all || c.before(c.end, &["fill", "bulk"]) && (blocks || c.differs_in_room_only())
+            let waiting = c.is("inq") && c.before(c.end.peer(), &["fill"]);
+            full || all || waiting || c.before(c.end, &["fill", "bulk"]) && (blocks || c.differs_in_room_only())
         },
     },
     Rule {
@@ -113,9 +114,20 @@ const RULES: &[Rule] = &[
     Rule {
         name: "a registration past the C library beside one that was made through it",
         holds: |c| {
-            let missing = c.events().is_some_and(|(native, shim)| native.len() > shim.len());
-            missing && c.is("epwait") && c.has_registered_past_the_library()
+            let less = c.events().is_some_and(|(native, shim)| events::hold(&native, &shim));
+            c.is("epwait") && less && c.has_registered_past_the_library("add")
         },
+    },
+    Rule {
+        name: "a registration past the C library that outlives its number until ipcd has looked at the socket",
+        holds: |c| {
+            let more = c.events().is_some_and(|(native, shim)| c.has_more_of_what_is_closed(&native, &shim));
+            c.is("epwait") && more && c.has_registered_past_the_library("add")
+        },
+    },
+    Rule {
+        name: "a change past the C library of a registration that was made through it",
+        holds: |c| c.is("epwait") && c.has_registered_past_the_library("mod"),
     },
     Rule { name: "a signal of room that TCP does not send", holds: |c| c.has_more_signals_of_room() },
     Rule {
@@ -144,11 +156,15 @@ const RULES: &[Rule] = &[
         },
     },
     Rule {
-        name: "SO_LINGER with a time of 0, where a program without the shim is the last that has the stream",
+        name: "a reset by a program without the shim, which is the last that has the stream",
         holds: |c| {
             let reset = ["ERR", "ECONNRESET", "EPIPE", "ENOTCONN"].iter().any(|word| says(c.native, word));
-            reset && c.peer_closed() && c.before(c.end.peer(), &["child"]) && c.peer_is_not_to_linger()
+            reset && c.peer_closed() && c.before(c.end.peer(), &["child"])
         },
+    },
+    Rule {
+        name: "the end of a stream is signalled as AF_UNIX has it",
+        holds: |c| (c.is("signals") || c.is("sigwait")) && c.peer_closed() && says(c.shim, "ERR"),
     },
     Rule { name: "a number is closed or replaced while another thread polls it", holds: |c| c.left },
 ];
@@ -178,10 +194,16 @@ impl Case<'_> {
         Some((read(self.native)?, read(self.shim)?))
     }
 
-    /// Whether this end has made a registration by a system call of its own.
-    fn has_registered_past_the_library(&self) -> bool {
-        let past = |step: &Step| matches!(step, Step::Call { end, call, .. } if *end == self.end && call.starts_with("rawepctl"));
-        self.program.steps[..=self.at].iter().any(past)
+    /// Whether this end has made or changed a registration by a system call of its own.
+    fn has_registered_past_the_library(&self, op: &str) -> bool {
+        let past = |step: &Step| step.words().first() == Some(&"rawepctl") && step.words().get(2) == Some(&op);
+        self.program.steps[..=self.at].iter().any(|step| is_one_of(step, self.end, &["epctl"]) && past(step))
+    }
+
+    /// Whether everything natively reported is reported here, and what there is beyond that is of numbers that were closed.
+    fn has_more_of_what_is_closed(&self, native: &Events, shim: &Events) -> bool {
+        let closed = |name: &String| !self.is_in_force(name);
+        events::hold(shim, native) && shim.keys().filter(|name| !native.contains_key(*name)).all(closed)
     }
 
     /// Whether the two differ only in whether something can be written.
@@ -271,12 +293,6 @@ impl Case<'_> {
     fn has_spliced(&self) -> bool {
         let splices = |step: &Step| matches!(step.words()[..], ["recv", "splice", ..]);
         self.program.steps[..=self.at].iter().any(|step| is_one_of(step, self.end, &["recv"]) && splices(step))
-    }
-
-    /// Whether the peer has set SO_LINGER to a time of 0.
-    fn peer_is_not_to_linger(&self) -> bool {
-        let sets = |step: &Step| matches!(step.words()[..], ["set", _, "linger", "0"]);
-        self.program.steps[..=self.at].iter().any(|step| is_one_of(step, self.end.peer(), &["set"]) && sets(step))
     }
 
     /// The call that completes a result which may only be early.
