@@ -98,8 +98,9 @@ pub fn without_control(msg: &msghdr) -> msghdr {
 /// Looks at bytes with `peek(flags)`, and with MSG_WAITALL once more until there are `len`, as TCP does. What cuts that short
 /// is the end of the stream, an error, a signal and the socket's timeout; then what is there is the result.
 fn peek_all(id: Id, fd: c_int, len: usize, flags: c_int, mut peek: impl FnMut(c_int) -> sys::Ret) -> sys::Ret {
+    let waits = flags & (libc::MSG_WAITALL | libc::MSG_DONTWAIT) == libc::MSG_WAITALL && !sys::is_nonblocking(fd);
     let mut r = peek(flags);
-    if flags & (libc::MSG_WAITALL | libc::MSG_DONTWAIT) != libc::MSG_WAITALL || sys::is_nonblocking(fd) {
+    if !waits {
         return r;
     }
     let until = deadline(fd, libc::SO_RCVTIMEO);

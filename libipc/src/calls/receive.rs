@@ -290,7 +290,7 @@ impl Call<'_> {
                 if self.flags & libc::MSG_PEEK == 0 {
                     self.account(rx, r as usize);
                 }
-                if moves && self.flags & libc::MSG_TRUNC == 0 { r + self.beyond(r as usize) } else { r }
+                if moves { r + self.beyond(r as usize) } else { r }
             }
         }
     }
@@ -306,6 +306,10 @@ impl Call<'_> {
             return 0;
         }
         let unix = self.id.local().unix.load(core::sync::atomic::Ordering::Acquire);
+        if self.flags & libc::MSG_TRUNC != 0 {
+            let (left, peek) = (self.cursor.len() - self.cursor.done - seen, self.flags & libc::MSG_PEEK != 0);
+            return if peek { count(unix, left, self.flags | libc::MSG_DONTWAIT).max(0) } else { 0 };
+        }
         self.cursor.done += seen;
         let mut window = self.cursor.window(usize::MAX);
         let mut header = without_control(&window.header(self.msg));
