@@ -105,10 +105,8 @@ pub fn released(id: Id) {
             dual::discard_control(slot.load(Acquire));
         }
     }
-    let unix = l.unix.load(Acquire);
-    if last && unix >= 0 && sys::ioctl_int(unix, libc::FIONREAD as u32).is_ok_and(|n| n > 0) {
-        // The last call ended after the last number was closed, and has left bytes: TCP would reset.
-        sys::disconnect(l.tcp.load(Acquire));
+    if last {
+        end_after_calls(id);
     }
     let grant = l.grant.load(Acquire);
     if grant >= 0 && !last {
@@ -123,6 +121,35 @@ pub fn released(id: Id) {
     }
     report::closed(id, last);
     id.holders().remove(family::slot());
+}
+
+/// The last call ended after the last number was closed: TCP ends now, as it would have then, whether or not ipcd has a copy.
+fn end_after_calls(id: Id) {
+    let (e, l) = (id.endpoint(), id.local());
+    let (tcp, unix) = (l.tcp.load(Acquire), l.unix.load(Acquire));
+    if tcp < 0 || e.phase() == Phase::Final && unix < 0 {
+        return;
+    }
+    if !reset_as_close_does(tcp, has_unread(tcp) || unix >= 0 && has_unread(unix)) && l.lent.load(Relaxed) {
+        sys::shutdown(tcp, libc::SHUT_RDWR);
+    }
+}
+
+/// Resets TCP if close(2) would: it has left bytes unread (RFC 2525, section 2.17), wherever they are, or does not linger.
+pub fn reset_as_close_does(tcp: c_int, unread: bool) -> bool {
+    let aborts = |l: libc::linger| l.l_onoff != 0 && l.l_linger == 0;
+    let resets = unread || sys::getsockopt(tcp, libc::SOL_SOCKET, libc::SO_LINGER).is_ok_and(aborts);
+    if resets {
+        // A signal would tell the program of its own reset.
+        sys::fcntl(tcp, libc::F_SETFL, (flags(tcp) & !libc::O_ASYNC) as usize);
+        sys::disconnect(tcp);
+    }
+    resets
+}
+
+/// Whether bytes lie in a socket.
+pub fn has_unread(socket: c_int) -> bool {
+    sys::ioctl_int(socket, libc::FIONREAD as u32).is_ok_and(|n| n > 0)
 }
 
 /// The program before this one had the endpoint; nothing of it was passed on.

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering::*;
 
-use libc::{FILE, c_int, c_uint, linger};
+use libc::{FILE, c_int, c_uint};
 use matcher::reason::Reason;
 
 use crate::endpoint::{Id, sides};
@@ -10,7 +10,7 @@ use crate::fds::{self, Kind};
 use crate::guard::{Errno, NoSignals, set_errno};
 use crate::hooks::real;
 use crate::switch::Phase;
-use crate::{confine, dual, epoll, process, sys};
+use crate::{confine, dual, epoll, finish, process, sys};
 
 /// close_range(2): the calling thread gets a table of numbers of its own first.
 const CLOSE_RANGE_UNSHARE: c_int = libc::CLOSE_RANGE_UNSHARE as c_int;
@@ -52,37 +52,22 @@ fn leaving(fd: c_int) {
         // ipcd may still have a copy of the socket: the end must not wait for ipcd.
         (Kind::Active, Phase::Waiting) | (Kind::Stay, _) if l.lent.load(Relaxed) => {
             epoll::withdraw(*id, fd);
-            (fd, has_unread(fd))
+            (fd, finish::has_unread(fd))
         }
         (Kind::Active, Phase::Dual) if unix >= 0 => {
             if e.sides() & sides::CONTROL != 0 {
                 dual::discard_control(unix);
             }
-            (fd, has_unread(unix) || has_unread(fd))
+            (fd, finish::has_unread(unix) || finish::has_unread(fd))
         }
-        (Kind::Final, _) => (l.tcp.load(Acquire), has_unread(fd)),
+        (Kind::Final, _) => (l.tcp.load(Acquire), finish::has_unread(fd)),
         _ => return,
     };
-    // Who closes a TCP with unread bytes resets it (RFC 2525, section 2.17), wherever these are. Done before the new
-    // transport ends, so that a peer which sees that finds TCP's verdict beside it.
-    match unread || aborts(tcp) {
-        true => {
-            // A signal would tell the program of its own reset.
-            sys::fcntl(tcp, libc::F_SETFL, (sys::fcntl(tcp, libc::F_GETFL, 0) & !(libc::O_ASYNC as sys::Ret)) as usize);
-            sys::disconnect(tcp);
-        }
+    // Done before the new transport ends, so that a peer which sees that finds TCP's verdict beside it.
+    if !finish::reset_as_close_does(tcp, unread) && kind != Kind::Final {
         // Both halves: what the peer writes from now on is answered with a reset, as by a socket that is closed.
-        false if kind != Kind::Final => drop(sys::shutdown(tcp, libc::SHUT_RDWR)),
-        false => {}
+        sys::shutdown(tcp, libc::SHUT_RDWR);
     }
-}
-
-fn aborts(fd: c_int) -> bool {
-    sys::getsockopt::<linger>(fd, libc::SOL_SOCKET, libc::SO_LINGER).is_ok_and(|l| l.l_onoff != 0 && l.l_linger == 0)
-}
-
-fn has_unread(fd: c_int) -> bool {
-    sys::ioctl_int(fd, libc::FIONREAD as u32).is_ok_and(|n| n > 0)
 }
 
 /// Calls that other threads have in progress go on with the socket, as the kernel's would, and not with whatever comes

@@ -71,7 +71,7 @@ const RULES: &[Rule] = &[
         name: "the end of the stream is seen before TCP would have sent it",
         holds: |c| {
             let seen = c.events().is_some_and(|(native, shim)| events::hold(&shim, &native));
-            c.peer_closed() && c.looks() && says(c.shim, "RDHUP") && !says(c.native, "RDHUP") && seen
+            c.peer_ended() && c.looks() && says(c.shim, "RDHUP") && !says(c.native, "RDHUP") && seen
         },
     },
     Rule {
@@ -112,10 +112,18 @@ const RULES: &[Rule] = &[
         holds: |c| c.between && c.words[0].starts_with("raw") && c.events().is_some(),
     },
     Rule {
+        name: "a wait past the C library after the move sees the HUP of AF_UNIX",
+        holds: |c| {
+            let more = c.events().is_some_and(|(native, shim)| events::hold(&shim, &native));
+            c.words[0].starts_with("raw") && more && says(c.shim, "HUP") && c.peer_ended()
+        },
+    },
+    Rule {
         name: "a registration past the C library beside one that was made through it",
         holds: |c| {
             let less = c.events().is_some_and(|(native, shim)| events::hold(&native, &shim));
-            c.is("epwait") && less && c.has_registered_past_the_library("add")
+            let lost = c.words[0] == "rawepctl" && c.before(c.end, &["epctl"]);
+            (c.is("epwait") && less || lost) && c.has_registered_past_the_library("add")
         },
     },
     Rule {
@@ -164,7 +172,16 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "the end of a stream is signalled as AF_UNIX has it",
-        holds: |c| (c.is("signals") || c.is("sigwait")) && c.peer_closed() && says(c.shim, "ERR"),
+        holds: |c| {
+            let more = c.has_more_signals(|flags| flags == "IN|RDNORM");
+            (c.is("signals") || c.is("sigwait")) && c.peer_ended() && (says(c.shim, "ERR") || more)
+        },
+    },
+    Rule {
+        name: "the time of recvmmsg was over in one of the runs",
+        holds: |c| {
+            c.how("recvmmsg") && says(c.native, "some") != says(c.shim, "some") && number(c.native) == number(c.shim)
+        },
     },
     Rule { name: "a number is closed or replaced while another thread polls it", holds: |c| c.left },
 ];
@@ -293,6 +310,11 @@ impl Case<'_> {
     fn has_spliced(&self) -> bool {
         let splices = |step: &Step| matches!(step.words()[..], ["recv", "splice", ..]);
         self.program.steps[..=self.at].iter().any(|step| is_one_of(step, self.end, &["recv"]) && splices(step))
+    }
+
+    /// Whether the peer has closed, or shut a half.
+    fn peer_ended(&self) -> bool {
+        self.before(self.end.peer(), &["close", "shutdown"])
     }
 
     /// The call that completes a result which may only be early.
