@@ -66,6 +66,7 @@ pub struct Program {
     path: PathBuf,
     args: Vec<OsString>,
     env: Vec<(String, String)>,
+    directory: Option<PathBuf>,
     limit: Duration,
 }
 
@@ -73,7 +74,7 @@ impl Program {
     /// A program with arguments, that has some minutes.
     pub fn new(path: impl AsRef<Path>, args: &[&str]) -> Program {
         let args = args.iter().map(OsString::from).collect();
-        Program { path: path.as_ref().into(), args, env: Vec::new(), limit: 4 * PATIENCE }
+        Program { path: path.as_ref().into(), args, env: Vec::new(), directory: None, limit: 4 * PATIENCE }
     }
 
     /// Another limit of time.
@@ -88,10 +89,19 @@ impl Program {
         self
     }
 
+    /// The directory that it runs in.
+    pub fn directory(mut self, directory: &Path) -> Program {
+        self.directory = Some(directory.into());
+        self
+    }
+
     pub(crate) fn command(&self, mode: Mode) -> Command {
         let mut command = Command::new(&self.path);
         mode.apply(command.args(&self.args));
         command.envs(self.env.iter().cloned());
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
+        }
         command
     }
 

@@ -32,7 +32,7 @@ fn is_long() -> bool {
 }
 
 /// A line that is shown whatever comes of the test.
-fn say(text: &str) {
+pub fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "\n{text}");
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tests::daemon::PrivateDir;
 use tests::skipped;
-use tests::{Mode, Program, artifacts, case, run};
+use tests::{Mode, Program, case, run};
 
 use super::compare::{PYTHON, Results, compare, compare_without_ipcd, read, tail, unit_tests, whole};
+use super::pauses::{Pauses, before};
 
 const MODULES: [&str; 17] = [
     "test_socket",
@@ -45,21 +46,13 @@ fn is_there() -> bool {
 }
 
 /// `python3 -m test` with these arguments. AF_VSOCK is left out: its test waits for ever where the kernel has the
-/// family and nobody answers, natively. A library `before` the shim may be preloaded.
-fn regrtest(args: &[&str], mode: Mode, before: Option<&Path>) -> Results {
+/// family and nobody answers, natively. A library may be preloaded before the shim.
+fn regrtest(args: &[&str], mode: Mode, library: Option<&Path>) -> Results {
     let dir = PrivateDir::new();
     let file = dir.path().join("results.xml").display().to_string();
     let common = ["-m", "test", "-v", "--timeout", "900", "-i", "*VSOCK*", "--junit-xml", &file];
     let all: Vec<&str> = common.iter().chain(args).copied().collect();
-    let mut program = Program::new(PYTHON, &all).limit(Duration::from_secs(1200));
-    if let Some(library) = before {
-        let library = library.display().to_string();
-        let all = match mode {
-            Mode::Native => library,
-            _ => format!("{library} {}", artifacts::libipc().display()),
-        };
-        program = program.env("LD_PRELOAD", &all);
-    }
+    let program = before(library, Program::new(PYTHON, &all).limit(Duration::from_secs(1200)), mode);
     let outcome = run(&program, mode, |_| Ok(()));
     if !Path::new(&file).is_file() {
         panic!("came to no result: {}\n{}", program.by_hand(mode), tail(&outcome));
@@ -136,17 +129,11 @@ fn cpython_whole_with_pauses() {
     if !whole("CPython's tests of sockets, with pauses,") || !is_there() {
         return;
     }
-    let dir = PrivateDir::new();
-    let library = dir.path().join("pauses.so");
-    let source = format!("{}/tests/suites/pauses.c", env!("CARGO_MANIFEST_DIR"));
-    let output = library.display().to_string();
-    let cc = artifacts::installed("cc");
-    let compile = Program::new(cc, &["-Wall", "-Werror", "-O1", "-shared", "-fPIC", "-o", &output, &source, "-ldl"]);
-    case::assert_passed(&run(&compile, Mode::Native, |_| Ok(())), &compile, Mode::Native);
+    let pauses = Pauses::new();
     let mut finals = 0;
     for module in MODULES {
         let args = ["-u", "network", module];
-        finals += compare(&format!("{module}, with pauses"), |mode| regrtest(&args, mode, Some(&library)));
+        finals += compare(&format!("{module}, with pauses"), |mode| regrtest(&args, mode, Some(&pauses.path())));
     }
     assert!(finals >= 300, "only {finals} streams moved");
 }
