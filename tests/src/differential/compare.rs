@@ -122,7 +122,7 @@ const RULES: &[Rule] = &[
         name: "a registration past the C library beside one that was made through it",
         holds: |c| {
             let less = c.events().is_some_and(|(native, shim)| events::hold(&native, &shim));
-            let lost = c.words[0] == "rawepctl" && c.before(c.end, &["epctl"]);
+            let lost = c.is("epctl") && (says(c.native, "EEXIST") || says(c.shim, "ENOENT"));
             (c.is("epwait") && less || lost) && c.has_registered_past_the_library("add")
         },
     },
@@ -135,7 +135,10 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "a change past the C library of a registration that was made through it",
-        holds: |c| c.is("epwait") && c.has_registered_past_the_library("mod"),
+        holds: |c| {
+            let changed = ["mod", "del"].iter().any(|op| c.has_registered_past_the_library(op));
+            c.is("epwait") && changed
+        },
     },
     Rule { name: "a signal of room that TCP does not send", holds: |c| c.has_more_signals_of_room() },
     Rule {
@@ -168,6 +171,13 @@ const RULES: &[Rule] = &[
         holds: |c| {
             let reset = ["ERR", "ECONNRESET", "EPIPE", "ENOTCONN"].iter().any(|word| says(c.native, word));
             reset && c.peer_closed() && c.before(c.end.peer(), &["child"])
+        },
+    },
+    Rule {
+        name: "a reset at the close, while another thread of the closer is in a call",
+        holds: |c| {
+            let reset = says(c.shim, "ECONNRESET") || says(c.shim, "EPIPE");
+            c.program.threads > 0 && reset && c.peer_closed() && c.before(c.end.peer(), &["recv", "send"])
         },
     },
     Rule {
