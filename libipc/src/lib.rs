@@ -9,7 +9,7 @@
 #![cfg_attr(test, allow(dead_code))]
 #![allow(missing_docs, reason = "nothing of this is a Rust API; what needs words has them")]
 
-mod hooks;
+mod symbols;
 
 mod endpoint;
 mod fds;

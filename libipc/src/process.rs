@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering
 use libc::{c_int, c_void};
 
 use crate::endpoint;
-use crate::hooks::symbol;
+use crate::symbols::real::symbol;
 use crate::{confine, daemon, epoll, family, fds, park, sys};
 
 /// The slot that this process's next child gets.

@@ -9,8 +9,8 @@ use matcher::wire::Role;
 use crate::endpoint::{self, Birth, Id, Pinned};
 use crate::fds::{self, Kind};
 use crate::guard::{Errno, NoSignals, as_libc};
-use crate::hooks::real;
 use crate::switch::{Phase, Transport};
+use crate::symbols::real;
 use crate::{daemon, dual, names, offsets, report, sys};
 
 const KIND_BITS: c_int = 0xf;

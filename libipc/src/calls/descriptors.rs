@@ -8,8 +8,8 @@ use matcher::reason::Reason;
 use crate::endpoint::{Id, sides};
 use crate::fds::{self, Kind};
 use crate::guard::{Errno, NoSignals, set_errno};
-use crate::hooks::real;
 use crate::switch::Phase;
+use crate::symbols::real;
 use crate::{confine, dual, epoll, finish, process, sys};
 
 /// close_range(2): the calling thread gets a table of numbers of its own first.

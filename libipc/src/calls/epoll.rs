@@ -6,7 +6,7 @@ use super::wait::nanoseconds;
 use crate::epoll::{self, Verdict};
 use crate::fds::{self, Kind};
 use crate::guard::{Errno, as_libc};
-use crate::hooks::real;
+use crate::symbols::real;
 use crate::{park, sys, waits};
 
 /// How often the kernel is asked for what came before an event that was found after it had told what is ready.

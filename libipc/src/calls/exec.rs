@@ -6,13 +6,11 @@ use libc::c_int;
 use matcher::reason::Reason;
 
 use crate::guard::Errno;
-use crate::hooks::real;
 use crate::inherit::{self, Numbers, Packed};
 use crate::program::Program;
+use crate::symbols::real;
+use crate::symbols::table::List;
 use crate::{dual, endpoint, family, process, sys};
-
-/// A list of strings that ends with a null, as execve takes it.
-pub type List = *const *const c_char;
 
 unsafe extern "C" {
     static environ: List;
@@ -154,32 +152,4 @@ pub unsafe extern "C" fn execle(path: *const c_char, arguments: List) -> c_int {
         }
         execve(path, arguments, end.add(1).cast::<List>().read())
     }
-}
-
-/// How a call of a function with arguments one by one (`path`, then the list) comes to have them in memory: the ones in
-/// registers are pushed below those that the caller pushed, and the return address is put below all of them.
-#[cfg(target_arch = "x86_64")]
-#[macro_export]
-macro_rules! listed {
-    ($name:ident => $handler:path) => {
-        #[unsafe(naked)]
-        #[cfg_attr(not(test), unsafe(no_mangle))]
-        unsafe extern "C" fn $name() {
-            core::arch::naked_asm!(
-                "pop rax",
-                "push r9",
-                "push r8",
-                "push rcx",
-                "push rdx",
-                "push rsi",
-                "mov rsi, rsp",
-                "push rax",
-                "call {handler}",
-                "pop rcx",
-                "add rsp, 40",
-                "jmp rcx",
-                handler = sym $handler,
-            )
-        }
-    };
 }

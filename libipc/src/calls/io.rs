@@ -14,8 +14,8 @@ use crate::confine::{self, is_confined};
 use crate::cursor::Cursor;
 use crate::fds::{is_callable, is_ours, needs_us, still_socket};
 use crate::guard::as_libc;
-use crate::hooks::{known, real};
 use crate::park;
+use crate::symbols::real::{self, known};
 use crate::sys;
 
 /// Whether flags of recv mean something else on a Unix-domain socket.

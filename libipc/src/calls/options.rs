@@ -12,8 +12,8 @@ use super::reset::{is_news, take_error};
 use crate::endpoint::{self, Id, tcp_fd};
 use crate::fds::{self, Kind};
 use crate::guard::{Errno, NoSignals, set_errno};
-use crate::hooks::real;
 use crate::switch::Phase;
+use crate::symbols::real;
 use crate::sys;
 
 pub mod ioctl;

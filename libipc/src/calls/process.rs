@@ -5,7 +5,7 @@ use matcher::reason::Reason;
 
 use crate::fds::Kind;
 use crate::guard::{Errno, as_libc};
-use crate::hooks::real;
+use crate::symbols::real;
 use crate::{confine, dual, fds, process, sys};
 
 pub unsafe fn fork() -> pid_t {

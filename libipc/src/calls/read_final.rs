@@ -10,7 +10,7 @@ use crate::cursor::Cursor;
 use crate::endpoint::{Id, tcp_fd};
 use crate::fds::{self, Kind};
 use crate::guard::{Errno, as_libc};
-use crate::hooks::real;
+use crate::symbols::real;
 use crate::{confine, sys};
 
 /// Bytes that are thrown away at a time: they lie on the program's stack, which may be small.

@@ -13,8 +13,8 @@ use crate::cursor::Cursor;
 use crate::endpoint::{self, Guard, Id, Pinned, tcp_fd};
 use crate::fds::{self, Kind};
 use crate::guard::NoSignals;
-use crate::hooks::real;
 use crate::switch::{Phase, Receiver, Transport};
+use crate::symbols::real;
 use crate::{adopt, dual, offsets, process, sys, waits};
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);

@@ -6,8 +6,8 @@ use super::wait::{Poll, kernel_mask, nanoseconds, needs_care};
 use crate::dual::WRITING;
 use crate::fds::{self, Kind};
 use crate::guard::as_libc;
-use crate::hooks::real;
 use crate::scratch::Scratch;
+use crate::symbols::real;
 use crate::sys;
 
 /// The three sets of select.

@@ -12,8 +12,8 @@ use crate::cursor::Cursor;
 use crate::endpoint::{self, Guard, Id, Pinned, tcp_fd};
 use crate::fds::{self, Kind};
 use crate::guard::{NoSignals, as_libc};
-use crate::hooks::real;
 use crate::switch::{Phase, Sender, Transport};
+use crate::symbols::real;
 use crate::{adopt, daemon, dual, offsets, process, sys};
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);

@@ -7,13 +7,14 @@ use libc::{FILE, c_int, pid_t, posix_spawn_file_actions_t, posix_spawnattr_t};
 
 use matcher::reason::Reason;
 
-use super::exec::{List, Longer};
+use super::exec::Longer;
 use crate::endpoint::{self, Id};
 use crate::guard::Errno;
-use crate::hooks::real;
 use crate::inherit::{self, Numbers, Packed};
 use crate::program::Program;
 use crate::switch::Phase;
+use crate::symbols::real;
+use crate::symbols::table::List;
 use crate::{dual, epoll, family, fds, process};
 
 /// The pipes of popen by the slot of their child.

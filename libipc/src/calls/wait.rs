@@ -6,10 +6,10 @@ use crate::dual::READING;
 use crate::endpoint::Id;
 use crate::fds::{self, Kind};
 use crate::guard::as_libc;
-use crate::hooks::real;
 use crate::process::Cancellations;
 use crate::scratch::Scratch;
 use crate::switch::Phase;
+use crate::symbols::real;
 use crate::{adopt, dual, park, process, sys, waits};
 
 const POLLHUP: i16 = libc::POLLHUP;

@@ -12,8 +12,8 @@ use super::reset::{after_the_end, end_of_stream, read_reset, taker, takes_nothin
 use crate::endpoint::{Id, Pinned, tcp_fd};
 use crate::fds::{self, Kind};
 use crate::guard::as_libc;
-use crate::hooks::real;
 use crate::switch::{Phase, Transport};
+use crate::symbols::real;
 use crate::{adopt, confine, dual, sys, waits};
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);

@@ -86,7 +86,7 @@ pub fn prepare() -> bool {
     HOLDERS.store(unsafe { &raw mut (*shared).holders }.cast(), Release);
     // SAFETY: as above.
     TABLE.store(unsafe { &raw mut (*shared).endpoints }.cast(), Release);
-    crate::hooks::real::find_all();
+    crate::symbols::real::find_all();
     true
 }
 

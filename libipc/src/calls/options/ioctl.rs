@@ -11,7 +11,7 @@ use crate::dual;
 use crate::endpoint::{Id, sides, tcp_fd};
 use crate::fds::{self, Kind};
 use crate::guard::Errno;
-use crate::hooks::real;
+use crate::symbols::real;
 use crate::{offsets, sys};
 
 const FIOCLEX: c_ulong = 0x5451;
