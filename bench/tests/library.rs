@@ -39,18 +39,21 @@ fn symbols(library: &[u8]) -> Vec<(String, Option<String>, bool)> {
     described.collect()
 }
 
-/// The names in libipc/src/hooks.rs: what stands before the first parenthesis of each row of the table, and in those of
-/// the macros for functions with a variable number of arguments.
+/// The names in libipc/src/symbols: what stands before the first parenthesis of each row of the table, and in those of the
+/// macros for functions with a variable number of arguments.
 fn interposed() -> BTreeSet<String> {
-    let source = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../libipc/src/hooks.rs")).expect("hooks.rs");
-    let variadic = source.lines().filter_map(|line| {
-        let arguments =
-            line.trim().strip_prefix("crate::listed!(").or(line.trim().strip_prefix("crate::forwarded!("))?;
+    let read = |name: &str| {
+        let path = format!("{}/../libipc/src/symbols/{name}", env!("CARGO_MANIFEST_DIR"));
+        fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
+    };
+    let (table, variadic) = (read("table.rs"), read("variadic.rs"));
+    let variadic = variadic.lines().filter_map(|line| {
+        let arguments = line.strip_prefix("listed!(").or(line.strip_prefix("forwarded!("))?;
         arguments.split([' ', ',']).next().map(str::to_owned)
     });
-    let table = source.split_once("\nhooks! {\n").expect("the table").1;
-    let table = table.split_once("\n}").expect("the table's end").0;
-    let rows: String = table.lines().filter(|l| !l.trim_start().starts_with("//")).collect();
+    let rows = table.split_once("$expand! {\n").expect("the table").1;
+    let rows = rows.split_once("\n        }\n").expect("the table's end").0;
+    let rows: String = rows.lines().filter(|l| !l.trim_start().starts_with("//")).collect();
     let names = rows.split(';').filter_map(|row| Some(row.trim().split_once('(')?.0.to_owned()));
     names.chain(variadic).collect()
 }

@@ -9,18 +9,19 @@ use crate::calls::stdio::is_standard;
 use crate::calls::{control, options};
 use crate::daemon::Link;
 use crate::endpoint::{self, Id};
-use crate::guard::NoSignals;
+use crate::host::guard::NoSignals;
+use crate::host::{process, threads};
 use crate::inherit::is_settling;
 use crate::offsets::Answer;
 use crate::switch::{Control, Phase};
 use crate::waits::{self, Waits};
-use crate::{daemon, dual, epoll, fds, offsets, park, process, report, sys};
+use crate::{daemon, dual, epoll, fds, offsets, park, report, sys};
 
 /// Does what is due on an endpoint before any call on it: tells ipcd complete prefixes, takes up a grant. `fd` is the
 /// program's descriptor. Cheap when nothing is due.
 pub fn attend(id: Id, fd: c_int) {
     let e = id.endpoint();
-    if process::is_apart() && id.holders().is_sole() {
+    if threads::is_apart() && id.holders().is_sole() {
         endpoint::stay(id, Reason::UnseenIo);
     }
     match e.phase() {

@@ -15,6 +15,7 @@ pub mod read_final;
 pub mod receive;
 pub mod reset;
 pub mod rights;
+pub mod seccomp;
 pub mod select;
 pub mod send;
 pub mod spawn;

@@ -7,7 +7,7 @@ use matcher::reason::Reason;
 use matcher::wire::Direction;
 
 use crate::endpoint::{self, Half, Id, sides};
-use crate::guard::NoSignals;
+use crate::host::guard::NoSignals;
 use crate::offsets::Answer;
 use crate::switch::{self, CONTROL_LEN, Control, Phase, Receiver, Sender, Transport};
 use crate::{adopt, epoll, fds, finish, offsets, park, report, sys, waits};

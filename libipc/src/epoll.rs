@@ -15,8 +15,9 @@ use self::table::{EMPTY, MODE, ONESHOT, Registration, Table, locked, table};
 pub use self::table::{await_moves, has_foreign, hold_over_fork, release_after_fork, revision};
 use crate::dual::{self, READING, WRITING};
 use crate::endpoint::{Id, sides};
+use crate::host::fdinfo;
 use crate::switch::Phase;
-use crate::{fdinfo, fds, sys};
+use crate::{fds, sys};
 
 static BATCH: AtomicU32 = AtomicU32::new(0);
 /// The upper half of every tag; 0 until there was a registration.

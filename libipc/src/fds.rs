@@ -15,8 +15,9 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 use libc::c_int;
 
 use crate::endpoint::{Id, Pinned};
-use crate::guard::NoSignals;
-use crate::{process, sys};
+use crate::host::guard::NoSignals;
+use crate::host::process;
+use crate::sys;
 
 /// Descriptor numbers that the table knows; higher ones are never ours.
 pub const FD_SLOTS: usize = 1 << 20;

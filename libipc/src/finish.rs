@@ -5,9 +5,10 @@ use core::sync::atomic::Ordering::*;
 use libc::c_int;
 
 use crate::endpoint::{Id, sides};
-use crate::guard::NoSignals;
+use crate::host::confine;
+use crate::host::guard::NoSignals;
 use crate::switch::Phase;
-use crate::{confine, dual, epoll, family, fds, report, sys, waits};
+use crate::{dual, epoll, family, fds, report, sys, waits};
 
 /// fcntl(2): which signal tells of readiness, and whom: a kind (thread, process, group) and its number.
 const F_SETSIG: c_int = 10;

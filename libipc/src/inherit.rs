@@ -13,8 +13,9 @@ use matcher::reason::Reason;
 use crate::calls::control;
 use crate::endpoint::{self, Id, Pinned};
 use crate::fds::{self, Kind};
+use crate::host::fdinfo;
 use crate::switch::Phase;
-use crate::{dual, family, fdinfo, finish, sys};
+use crate::{dual, family, finish, sys};
 
 /// Endpoints that one program can hand to the next.
 const MOST: usize = 64;

@@ -29,20 +29,16 @@ mod announce;
 mod dual;
 mod epoll;
 mod family;
-mod fdinfo;
 mod finish;
+mod fork;
 mod inherit;
 mod offsets;
 mod park;
 mod switch;
 
-mod confine;
-mod guard;
+mod host;
 mod lock;
 mod pins;
-mod process;
-mod program;
-mod rings;
 mod sync;
 mod sys;
 mod waits;
@@ -80,13 +76,13 @@ extern "C" fn constructor(
     _: *const *const core::ffi::c_char,
     environment: *mut *const core::ffi::c_char,
 ) {
-    let _errno = guard::Errno::keep();
+    let _errno = host::guard::Errno::keep();
     // Without this no ipcd is looked for, and everything stays on TCP.
-    if !process::watch_forks() {
+    if !fork::watch_forks() {
         return;
     }
     daemon_path::remember_environment();
-    process::remember_threads();
+    host::threads::remember_threads();
     // SAFETY: the loader passes the program's environment, and no other code of the program runs yet.
     unsafe { inherit::take_up(environment) };
 }

@@ -11,9 +11,10 @@ use libc::c_int;
 use matcher::reason::Reason;
 
 use crate::endpoint::{self, Id};
-use crate::fdinfo::{self, Watcher};
+use crate::host::fdinfo::{self, Watcher};
+use crate::host::rings;
 use crate::switch::Phase;
-use crate::{dual, epoll, fds, rings, sys};
+use crate::{dual, epoll, fds, sys};
 
 /// Reads in a row that found nothing, after which they are the wait: the program turns in a circle.
 const CIRCLES: u32 = 3;
@@ -203,8 +204,8 @@ fn look(id: Id) -> Look {
 fn look_for_all(id: Id, all: bool) -> Look {
     let mut worst = Look::Nothing;
     let mut note = |found: Look| worst = worst.max(found);
-    let listed = fdinfo::each_watcher(|watcher| match watcher {
-        Watcher::Ring(ring) if rings::is_for_files(ring) => {}
+    let listed = fdinfo::each_watcher(may_watch, |watcher| match watcher {
+        Watcher::Ring(ring) if rings::is_for_files(ring, |number| fds::kind(number) != fds::Kind::Other) => {}
         Watcher::Ring(_) => note(Look::Ring),
         Watcher::Epoll(epfd) => {
             for fd in fds::numbers_of(id) {
@@ -223,6 +224,6 @@ fn look_for_all(id: Id, all: bool) -> Look {
 }
 
 /// Whether a number may be an epoll instance or an io_uring that the program made: it is none of what is known.
-pub fn may_watch(fd: c_int) -> bool {
+fn may_watch(fd: c_int) -> bool {
     matches!(fds::kind(fd), fds::Kind::Other | fds::Kind::Epoll)
 }

@@ -6,8 +6,8 @@ use libc::{c_int, c_void, pollfd};
 use super::block::{left, outcome};
 use crate::endpoint::Id;
 use crate::fds;
+use crate::host::threads::Cancellations;
 use crate::park;
-use crate::process::Cancellations;
 use crate::sys;
 
 const EDGES: u32 = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET) as u32;

@@ -6,8 +6,8 @@ use libc::{c_int, c_void, pollfd, timeval};
 
 use crate::endpoint::{Id, tcp_fd};
 use crate::fds::{self, Kind};
+use crate::host::threads::Cancellations;
 use crate::park::{self, Parked, Woken};
-use crate::process::Cancellations;
 use crate::switch::Phase;
 use crate::{dual, sys};
 

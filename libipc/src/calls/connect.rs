@@ -8,7 +8,7 @@ use matcher::wire::Role;
 
 use crate::endpoint::{self, Birth, Id, Pinned};
 use crate::fds::{self, Kind};
-use crate::guard::{Errno, NoSignals, as_libc};
+use crate::host::guard::{Errno, NoSignals, as_libc};
 use crate::switch::{Phase, Transport};
 use crate::symbols::real;
 use crate::{daemon, dual, names, offsets, report, sys};

@@ -7,10 +7,11 @@ use matcher::reason::Reason;
 
 use crate::endpoint::{Id, sides};
 use crate::fds::{self, Kind};
-use crate::guard::{Errno, NoSignals, set_errno};
+use crate::host::guard::{Errno, NoSignals, set_errno};
+use crate::host::{confine, process, threads};
 use crate::switch::Phase;
 use crate::symbols::real;
-use crate::{confine, dual, epoll, finish, process, sys};
+use crate::{dual, epoll, finish, sys};
 
 /// close_range(2): the calling thread gets a table of numbers of its own first.
 const CLOSE_RANGE_UNSHARE: c_int = libc::CLOSE_RANGE_UNSHARE as c_int;
@@ -119,7 +120,7 @@ pub unsafe fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
         super::process::threads_part();
     }
     // Other threads keep what the calling one does not share with them any more.
-    let is_ours_alone = !unshares || process::has_one_thread();
+    let is_ours_alone = !unshares || threads::has_one_thread();
     let mut from = first;
     for fd in fds::marked(first.min(i32::MAX as c_uint) as c_int, last.min(i32::MAX as c_uint) as c_int) {
         if fds::kind(fd) == Kind::Hidden {

@@ -5,7 +5,7 @@ use libc::{c_int, epoll_event, sigset_t, timespec};
 use super::wait::nanoseconds;
 use crate::epoll::{self, Verdict};
 use crate::fds::{self, Kind};
-use crate::guard::{Errno, as_libc};
+use crate::host::guard::{Errno, as_libc};
 use crate::symbols::real;
 use crate::{park, sys, waits};
 

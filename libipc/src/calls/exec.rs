@@ -5,12 +5,13 @@ use core::ffi::c_char;
 use libc::c_int;
 use matcher::reason::Reason;
 
-use crate::guard::Errno;
+use crate::host::guard::Errno;
+use crate::host::process;
+use crate::host::program::Program;
 use crate::inherit::{self, Numbers, Packed};
-use crate::program::Program;
 use crate::symbols::real;
 use crate::symbols::table::List;
-use crate::{dual, endpoint, family, process, sys};
+use crate::{dual, endpoint, family, sys};
 
 unsafe extern "C" {
     static environ: List;

@@ -8,12 +8,13 @@ use super::control;
 use super::epoll::timespec_of;
 use super::read_final::{failed, nothing_read, pending_error};
 use super::receive::receive;
+use super::seccomp;
 use super::send::{PLAIN, finished, on_final, send as send_message};
 use super::wait::nanoseconds;
-use crate::confine::{self, is_confined};
 use crate::cursor::Cursor;
 use crate::fds::{is_callable, is_ours, needs_us, still_socket};
-use crate::guard::as_libc;
+use crate::host::confine::is_confined;
+use crate::host::guard::as_libc;
 use crate::park;
 use crate::symbols::real::{self, known};
 use crate::sys;
@@ -106,14 +107,14 @@ unsafe fn slow_read(fd: c_int, buf: *mut c_void, len: size_t) -> ssize_t {
 /// A reading call of a confined process.
 fn counted_read(fd: c_int, pieces: &[iovec], flags: c_int, real: impl FnOnce() -> ssize_t) -> ssize_t {
     let r = real();
-    confine::took(fd, pieces, r, flags);
+    seccomp::took(fd, pieces, r, flags);
     r
 }
 
 /// A writing call of a confined process.
 fn counted_write(fd: c_int, pieces: &[iovec], real: impl FnOnce() -> ssize_t) -> ssize_t {
     let r = real();
-    confine::gave(fd, pieces, r);
+    seccomp::gave(fd, pieces, r);
     r
 }
 

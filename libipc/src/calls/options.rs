@@ -11,7 +11,7 @@ use super::control;
 use super::reset::{is_news, take_error};
 use crate::endpoint::{self, Id, tcp_fd};
 use crate::fds::{self, Kind};
-use crate::guard::{Errno, NoSignals, set_errno};
+use crate::host::guard::{Errno, NoSignals, set_errno};
 use crate::switch::Phase;
 use crate::symbols::real;
 use crate::sys;

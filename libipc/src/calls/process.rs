@@ -3,18 +3,21 @@
 use libc::{c_int, c_long, c_ulong, pid_t, rlimit64};
 use matcher::reason::Reason;
 
+use super::seccomp;
 use crate::fds::Kind;
-use crate::guard::{Errno, as_libc};
+use crate::fork;
+use crate::host::guard::{Errno, as_libc};
+use crate::host::{confine, process, threads};
 use crate::symbols::real;
-use crate::{confine, dual, fds, process, sys};
+use crate::{dual, fds, sys};
 
 pub unsafe fn fork() -> pid_t {
-    // The handlers that `process::watch_forks` registered do the work; only they cannot see what fork returns.
+    // The handlers that `fork::watch_forks` registered do the work; only they cannot see what fork returns.
     // SAFETY: the program's own call.
     let r = unsafe { real::fork()() };
     if r != 0 {
         let _errno = Errno::keep();
-        process::forked(r);
+        fork::forked(r);
     }
     r
 }
@@ -22,10 +25,10 @@ pub unsafe fn fork() -> pid_t {
 /// A thread that waits on behalf of a call is in no cancellation point: it is woken, and looks whether it is meant. From now
 /// on calls that block on TCP block in the real function.
 pub unsafe fn pthread_cancel(thread: libc::pthread_t) -> c_int {
-    process::count_cancellation();
+    threads::count_cancellation();
     // SAFETY: the program's own call.
     let r = unsafe { real::pthread_cancel()(thread) };
-    process::count_cancellation();
+    threads::count_cancellation();
     crate::park::kick_all();
     r
 }
@@ -45,11 +48,11 @@ pub unsafe fn prlimit(pid: pid_t, resource: c_int, new: *const rlimit64, old: *m
 /// A thread is about to have descriptor numbers of its own. What is put over a number from now on is put there for some
 /// threads only: so nothing is.
 pub fn threads_part() {
-    if process::has_one_thread() || !process::is_announced() {
+    if threads::has_one_thread() || !process::is_announced() {
         return;
     }
     let _errno = Errno::keep();
-    process::set_apart();
+    threads::set_apart();
     dual::land_all(|_| true, Reason::UnseenIo);
 }
 
@@ -64,11 +67,11 @@ pub unsafe fn unshare(flags: c_int) -> c_int {
 /// Runs a call that confines the process.
 fn confining(call: impl FnOnce() -> c_long) -> c_long {
     let already = confine::is_confined();
-    confine::begin();
+    seccomp::begin();
     let r = call();
     if r < 0 && !already {
         let _errno = Errno::keep();
-        confine::failed();
+        seccomp::failed();
     }
     r
 }

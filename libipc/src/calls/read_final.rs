@@ -9,9 +9,10 @@ use super::reset::{end_of_stream, is_news, read_reset, take_error};
 use crate::cursor::Cursor;
 use crate::endpoint::{Id, tcp_fd};
 use crate::fds::{self, Kind};
-use crate::guard::{Errno, as_libc};
+use crate::host::confine;
+use crate::host::guard::{Errno, as_libc};
 use crate::symbols::real;
-use crate::{confine, sys};
+use crate::sys;
 
 /// Bytes that are thrown away at a time: they lie on the program's stack, which may be small.
 const VOID: usize = 512;

@@ -12,10 +12,11 @@ use super::reset::{end_of_stream, has_error, read_reset};
 use crate::cursor::Cursor;
 use crate::endpoint::{self, Guard, Id, Pinned, tcp_fd};
 use crate::fds::{self, Kind};
-use crate::guard::NoSignals;
+use crate::host::guard::NoSignals;
+use crate::host::threads;
 use crate::switch::{Phase, Receiver, Transport};
 use crate::symbols::real;
-use crate::{adopt, dual, offsets, process, sys, waits};
+use crate::{adopt, dual, offsets, sys, waits};
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 const ECONNRESET: sys::Ret = -(libc::ECONNRESET as sys::Ret);
@@ -126,7 +127,7 @@ impl Call<'_> {
     /// Whether the real call does all that is needed: on TCP alone, and nobody to be woken by.
     fn is_native(&self, phase: Phase) -> bool {
         let on_tcp = matches!(phase, Phase::Tracking | Phase::Waiting);
-        on_tcp && self.cursor.done == 0 && self.flags & libc::MSG_OOB == 0 && process::blocks_natively()
+        on_tcp && self.cursor.done == 0 && self.flags & libc::MSG_OOB == 0 && threads::blocks_natively()
     }
 
     /// Notes whether the real call is going to wait. Asked until one has waited.
@@ -356,7 +357,7 @@ impl Call<'_> {
     /// Waits until another attempt makes sense (`None`), or ends the call.
     fn block(&mut self, phase: Phase) -> Option<sys::Ret> {
         let e = self.id.endpoint();
-        if phase < Phase::Adopting && process::blocks_natively() {
+        if phase < Phase::Adopting && threads::blocks_natively() {
             let mut rx = e.lock_rx()?;
             if e.phase() < Phase::Adopting {
                 dual::mend(self.id, self.fd, Some(&mut rx), None);
@@ -391,7 +392,7 @@ impl Call<'_> {
             header = window.header(self.msg);
         }
         let (fd, flags) = (self.fd, self.flags);
-        let r = process::cancellable(cancelled, self.id.index as *mut c_void, || native(fd, &mut header, flags));
+        let r = threads::cancellable(cancelled, self.id.index as *mut c_void, || native(fd, &mut header, flags));
         if self.cursor.done == 0 {
             *self.msg = header;
         }

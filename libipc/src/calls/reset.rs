@@ -9,8 +9,9 @@ use core::sync::atomic::Ordering::*;
 use libc::{c_int, pollfd};
 
 use crate::endpoint::{Id, tcp_fd};
+use crate::host::confine;
 use crate::switch::Sender;
-use crate::{confine, dual, fds, offsets, sys};
+use crate::{dual, fds, offsets, sys};
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 const ECONNRESET: sys::Ret = -(libc::ECONNRESET as sys::Ret);

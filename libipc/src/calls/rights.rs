@@ -7,9 +7,10 @@ use matcher::reason::Reason;
 
 use super::control;
 use crate::fds::{self, Kind};
-use crate::guard::Errno;
+use crate::host::guard::Errno;
+use crate::host::{confine, process};
 use crate::switch::Phase;
-use crate::{confine, daemon, dual, endpoint, process, report, sys};
+use crate::{daemon, dual, endpoint, report, sys};
 
 /// Whether a socket takes descriptors from its peer (Linux 6.16).
 const SO_PASSRIGHTS: c_int = 83;

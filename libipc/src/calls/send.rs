@@ -11,10 +11,11 @@ use super::reset::{after_the_end, writes_after_the_end};
 use crate::cursor::Cursor;
 use crate::endpoint::{self, Guard, Id, Pinned, tcp_fd};
 use crate::fds::{self, Kind};
-use crate::guard::{NoSignals, as_libc};
+use crate::host::guard::{NoSignals, as_libc};
+use crate::host::threads;
 use crate::switch::{Phase, Sender, Transport};
 use crate::symbols::real;
-use crate::{adopt, daemon, dual, offsets, process, sys};
+use crate::{adopt, daemon, dual, offsets, sys};
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 const EPIPE: sys::Ret = -(libc::EPIPE as sys::Ret);
@@ -188,7 +189,7 @@ impl Call<'_> {
     /// Whether the real call does all that is needed: on TCP alone, and nobody to be woken by.
     fn is_native(&self, phase: Phase) -> bool {
         let on_tcp = matches!(phase, Phase::Tracking | Phase::Waiting);
-        on_tcp && self.cursor.done == 0 && self.flags & libc::MSG_OOB == 0 && process::blocks_natively()
+        on_tcp && self.cursor.done == 0 && self.flags & libc::MSG_OOB == 0 && threads::blocks_natively()
     }
 
     fn prepare(&self) -> Phase {
@@ -316,7 +317,7 @@ impl Call<'_> {
     /// Waits until another attempt makes sense (`None`), or ends the call.
     fn block(&mut self, phase: Phase) -> Option<sys::Ret> {
         let e = self.id.endpoint();
-        if phase < Phase::Adopting && process::blocks_natively() {
+        if phase < Phase::Adopting && threads::blocks_natively() {
             let mut tx = e.lock_tx()?;
             if e.phase() >= Phase::Adopting {
                 return None;
@@ -337,7 +338,7 @@ impl Call<'_> {
         let mut window = self.cursor.window(usize::MAX);
         let rest = if self.cursor.done > 0 { window.header(self.msg) } else { *self.msg };
         let (fd, flags) = (self.fd, self.flags | libc::MSG_NOSIGNAL);
-        let r = process::cancellable(cancelled, self.id.index as *mut c_void, || native(fd, &rest, flags));
+        let r = threads::cancellable(cancelled, self.id.index as *mut c_void, || native(fd, &rest, flags));
         if r > 0
             && let Some(mut tx) = self.id.endpoint().lock_tx()
         {

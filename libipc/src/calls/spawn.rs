@@ -9,13 +9,14 @@ use matcher::reason::Reason;
 
 use super::exec::Longer;
 use crate::endpoint::{self, Id};
-use crate::guard::Errno;
+use crate::host::guard::Errno;
+use crate::host::process;
+use crate::host::program::Program;
 use crate::inherit::{self, Numbers, Packed};
-use crate::program::Program;
 use crate::switch::Phase;
 use crate::symbols::real;
 use crate::symbols::table::List;
-use crate::{dual, epoll, family, fds, process};
+use crate::{dual, epoll, family, fds};
 
 /// The pipes of popen by the slot of their child.
 static PIPES: [AtomicUsize; family::SLOTS] = [const { AtomicUsize::new(0) }; family::SLOTS];

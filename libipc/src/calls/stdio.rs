@@ -10,8 +10,8 @@ use matcher::reason::Reason;
 
 use crate::endpoint::{self, Id};
 use crate::fds::{self, Kind};
-use crate::guard::Errno;
-use crate::process;
+use crate::host::guard::Errno;
+use crate::host::process;
 use crate::symbols::real;
 use crate::symbols::table::Arguments;
 

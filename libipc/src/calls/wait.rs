@@ -5,12 +5,13 @@ use libc::{c_int, c_void, pollfd, sigset_t, timespec};
 use crate::dual::READING;
 use crate::endpoint::Id;
 use crate::fds::{self, Kind};
-use crate::guard::as_libc;
-use crate::process::Cancellations;
+use crate::host::guard::as_libc;
+use crate::host::threads;
+use crate::host::threads::Cancellations;
 use crate::scratch::Scratch;
 use crate::switch::Phase;
 use crate::symbols::real;
-use crate::{adopt, dual, park, process, sys, waits};
+use crate::{adopt, dual, park, sys, waits};
 
 const POLLHUP: i16 = libc::POLLHUP;
 
@@ -33,12 +34,12 @@ pub fn needs_care(fds: &[pollfd]) -> bool {
     let mut care = false;
     for p in fds.iter().filter(|p| fds::needs_us(p.fd)) {
         if fds::hint(p.fd).is_some_and(adopt::has_nothing_due) {
-            care |= !process::is_single_threaded();
+            care |= !threads::is_single_threaded();
         } else if let Some((id, Kind::Active)) = fds::lookup(p.fd) {
             waits::polls(*id);
             adopt::attend(*id, p.fd);
             dual::pump(*id);
-            care |= id.endpoint().phase() == Phase::Dual || !process::is_single_threaded();
+            care |= id.endpoint().phase() == Phase::Dual || !threads::is_single_threaded();
         }
     }
     care

@@ -11,10 +11,11 @@ use super::glimpse::{Glimpse, look_at_file, look_at_pipe};
 use super::reset::{after_the_end, end_of_stream, read_reset, taker, takes_nothing, writes_after_the_end};
 use crate::endpoint::{Id, Pinned, tcp_fd};
 use crate::fds::{self, Kind};
-use crate::guard::as_libc;
+use crate::host::confine;
+use crate::host::guard::as_libc;
 use crate::switch::{Phase, Transport};
 use crate::symbols::real;
-use crate::{adopt, confine, dual, sys, waits};
+use crate::{adopt, dual, sys, waits};
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 const ECONNRESET: sys::Ret = -(libc::ECONNRESET as sys::Ret);

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 use libc::c_int;
 
 use crate::endpoint::Id;
-use crate::guard::NoSignals;
+use crate::host::guard::NoSignals;
 use crate::lock::{Held, Lock};
 use crate::{fds, sys};
 

@@ -3,7 +3,7 @@
 use super::real;
 use super::table::*;
 use crate::calls::{connect, descriptors, epoll, exec, io, options, process, select, spawn, stdio, wait, zero_copy};
-use crate::confine;
+use crate::host::confine;
 
 macro_rules! export {
     ($($name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? => $handler:path;)+) => {

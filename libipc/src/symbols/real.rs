@@ -4,7 +4,6 @@ use core::ffi::{CStr, c_char, c_void};
 use core::sync::atomic::{AtomicPtr, Ordering::*};
 
 use super::table::*;
-use crate::guard::set_errno;
 
 unsafe extern "C" {
     /// By its first version, so that the object loads on every glibc since: the default one came with 2.34, when the
@@ -44,7 +43,8 @@ impl Next {
 
 /// Stands for a function that this libc does not have.
 extern "C" fn missing() -> c_long {
-    set_errno(libc::ENOSYS);
+    // SAFETY: libc's errno of the calling thread.
+    unsafe { *libc::__errno_location() = libc::ENOSYS };
     -1
 }
 

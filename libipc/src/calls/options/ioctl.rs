@@ -10,7 +10,7 @@ use crate::calls::descriptors::is_signal_driven;
 use crate::dual;
 use crate::endpoint::{Id, sides, tcp_fd};
 use crate::fds::{self, Kind};
-use crate::guard::Errno;
+use crate::host::guard::Errno;
 use crate::symbols::real;
 use crate::{offsets, sys};
 

@@ -5,7 +5,8 @@ use core::sync::atomic::{AtomicU64, Ordering::*};
 
 use libc::c_int;
 
-use crate::{fdinfo, fds, sys};
+use super::fdinfo;
+use crate::sys;
 
 /// struct io_uring_sqe, in words (io_uring_enter(2)).
 const WORDS: usize = 8;
@@ -57,8 +58,9 @@ impl Request {
     }
 }
 
-/// Whether the ring has served requests, and all that can still be seen were for files. False where that cannot be found out.
-pub fn is_for_files(ring: c_int) -> bool {
+/// Whether the ring has served requests, and all that can still be seen were for files; `is_socket` tells which numbers may be
+/// none. False where that cannot be found out.
+pub fn is_for_files(ring: c_int, is_socket: impl Fn(c_int) -> bool) -> bool {
     let Some(slots) = fdinfo::slots(ring) else { return false };
     let len = slots * WORDS * size_of::<u64>();
     let at = sys::map_requests(ring, len);
@@ -69,7 +71,7 @@ pub fn is_for_files(ring: c_int) -> bool {
     let slots = if fdinfo::slots(ring) == Some(slots) { slots } else { 0 };
     // SAFETY: mapped for so many requests, page-aligned; the program may write each at any time.
     let words = unsafe { core::slice::from_raw_parts(at.cast::<[AtomicU64; WORDS]>(), slots) };
-    let are = are_for_files(|| words.iter().map(Request::of), |number| fds::kind(number) != fds::Kind::Other);
+    let are = are_for_files(|| words.iter().map(Request::of), is_socket);
     sys::unmap(at, len);
     are
 }

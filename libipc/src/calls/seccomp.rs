@@ -1,11 +1,8 @@
-//! A process that forbids itself system calls (seccomp(2)). From then on the shim makes none: every call of the program
-//! is the real one and no other.
+//! A process that forbids itself system calls (seccomp(2)).
 //!
-//! Endpoints that have not moved go on over TCP. What goes through them is counted and hashed still, in memory, so that
+//! Its endpoints that have not moved go on over TCP. What goes through them is counted and hashed still, in memory, so that
 //! a process that shares the endpoint and is not confined can take it up when this one has let go (sshd does its key
 //! exchange in a confined child).
-
-use core::sync::atomic::{AtomicBool, Ordering::*};
 
 use libc::{c_int, iovec};
 use matcher::reason::Reason;
@@ -13,59 +10,12 @@ use matcher::wire::Direction;
 
 use crate::endpoint;
 use crate::fds::{self, Kind};
-use crate::guard::Errno;
+use crate::host::confine::{is_confined, set_confined};
+use crate::host::guard::Errno;
+use crate::host::process::is_announced;
 use crate::prefix::Prefix;
 use crate::switch::Phase;
 use crate::{daemon, dual};
-
-static CONFINED: AtomicBool = AtomicBool::new(false);
-
-/// Whether the shim may make no system call of its own any more.
-#[inline(always)]
-pub fn is_confined() -> bool {
-    CONFINED.load(Relaxed)
-}
-
-/// The hooks that look after themselves in a confined process: they count, or keep the table of numbers right.
-pub const fn looks_after_itself(hook: &str) -> bool {
-    const NAMES: &[&str] = &[
-        "read",
-        "__read",
-        "__read_chk",
-        "readv",
-        "recv",
-        "__recv_chk",
-        "recvfrom",
-        "__recvfrom_chk",
-        "recvmsg",
-        "write",
-        "__write",
-        "writev",
-        "send",
-        "__send",
-        "sendto",
-        "sendmsg",
-        "close",
-        "dup",
-        "dup2",
-        "__dup2",
-        "dup3",
-        "syscall",
-    ];
-    let (hook, mut at) = (hook.as_bytes(), 0);
-    while at < NAMES.len() {
-        let name = NAMES[at].as_bytes();
-        let mut same = if name.len() == hook.len() { 0 } else { usize::MAX };
-        while same < name.len() && name[same] == hook[same] {
-            same += 1;
-        }
-        if same == name.len() {
-            return true;
-        }
-        at += 1;
-    }
-    false
-}
 
 /// The program is about to install a filter.
 pub fn begin() {
@@ -73,7 +23,7 @@ pub fn begin() {
         return;
     }
     let _errno = Errno::keep();
-    if crate::process::is_announced() {
+    if is_announced() {
         dual::land_all(|_| true, Reason::Confined);
         for id in endpoint::held() {
             match id.endpoint().phase() {
@@ -83,12 +33,12 @@ pub fn begin() {
             }
         }
     }
-    CONFINED.store(true, SeqCst);
+    set_confined(true);
 }
 
 /// It was not installed.
 pub fn failed() {
-    CONFINED.store(false, SeqCst);
+    set_confined(false);
     for id in endpoint::held() {
         fds::unsettle(id, Kind::Counted);
     }

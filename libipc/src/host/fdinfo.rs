@@ -2,7 +2,7 @@
 
 use libc::c_int;
 
-use crate::{sys, waits};
+use crate::sys;
 
 /// A registration as the kernel has it (proc_pid_fdinfo(5)). A one-shot one that has fired has only mode bits left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,11 +47,11 @@ pub enum Watcher {
     Ring(c_int),
 }
 
-/// Calls `visit` with each epoll instance and io_uring of this process; `None` where /proc does not list them.
-pub fn each_watcher(mut visit: impl FnMut(Watcher)) -> Option<()> {
+/// Calls `visit` with each epoll instance and io_uring of this process, of the numbers that `may_be` one: looking costs a system
+/// call. `None` where /proc does not list them.
+pub fn each_watcher(may_be: impl Fn(c_int) -> bool, mut visit: impl FnMut(Watcher)) -> Option<()> {
     each_entry(|list, number| {
-        // Of what is known none is a watcher, and looking costs a system call.
-        if waits::may_watch(number)
+        if may_be(number)
             && let Some(watcher) = watcher(list, number)
         {
             visit(watcher);

@@ -1,0 +1,87 @@
+//! What happens around fork.
+//!
+//! Each page that the child writes to is copied. So what it has to write lies together (section `.data.fork`), and nothing
+//! is written that is so already.
+
+use core::sync::atomic::{AtomicUsize, Ordering::*};
+
+use libc::{c_int, c_void};
+
+use crate::endpoint;
+use crate::host::{confine, process};
+use crate::symbols::real::symbol;
+use crate::{daemon, epoll, family, fds, park};
+
+/// The slot that this process's next child gets.
+#[unsafe(link_section = ".data.fork")]
+static CHILD_SLOT: AtomicUsize = AtomicUsize::new(NONE);
+const NONE: usize = usize::MAX;
+/// Before fork: whatever this process holds, the child will hold too. From here on nobody may adopt it alone.
+pub extern "C" fn before_fork() {
+    epoll::hold_over_fork();
+    if family::family().is_none() {
+        return;
+    }
+    if confine::is_confined() {
+        // The child cannot have a slot: nobody would know when it has ended.
+        return endpoint::held().for_each(|id| id.endpoint().spoil());
+    }
+    let child = family::expect_child();
+    CHILD_SLOT.store(child.unwrap_or(NONE), SeqCst);
+    for id in endpoint::held() {
+        match child {
+            None => drop(endpoint::stay(id, matcher::reason::Reason::TableFull)),
+            Some(child) => id.holders().add(child),
+        }
+    }
+}
+
+/// After fork, in the parent.
+pub extern "C" fn after_fork_in_parent() {
+    epoll::release_after_fork();
+}
+
+/// After fork, in the child.
+pub extern "C" fn after_fork_in_child() {
+    epoll::release_after_fork();
+    if confine::is_confined() {
+        return fds::clear();
+    }
+    process::announce();
+    fds::Turn::reset();
+    daemon::forget_connection();
+    park::forget_parkers();
+    if family::family().is_none() {
+        return;
+    }
+    match CHILD_SLOT.swap(NONE, SeqCst) {
+        NONE => endpoint::abandon(),
+        slot if family::occupy(slot) => endpoint::adopt_in_child(),
+        _ => endpoint::abandon(),
+    }
+}
+
+/// fork returned in the parent: which process the child is, or that there is none.
+pub fn forked(pid: c_int) {
+    let slot = CHILD_SLOT.swap(NONE, SeqCst);
+    match slot {
+        NONE => {}
+        slot if pid < 0 => family::free(slot),
+        slot => family::child_is(slot, pid),
+    }
+}
+
+type RegisterAtfork = unsafe extern "C" fn(extern "C" fn(), extern "C" fn(), extern "C" fn(), *const c_void) -> c_int;
+
+/// Asks libc to call us around fork() and daemon(). False if this libc is not glibc: another one must find every symbol
+/// that the object names, or it ends the program, so this one is not named.
+pub fn watch_forks() -> bool {
+    process::announce();
+    let register = symbol(libc::RTLD_DEFAULT, c"__register_atfork");
+    // SAFETY: null, or glibc's function of this name; null is None.
+    let register: Option<RegisterAtfork> = unsafe { core::mem::transmute(register) };
+    let Some(register) = register else { return false };
+    // SAFETY: the handlers are functions of this object, which is never unloaded (linked with -z nodelete).
+    unsafe { register(before_fork, after_fork_in_parent, after_fork_in_child, core::ptr::null()) };
+    true
+}

@@ -1,0 +1,186 @@
+//! The floors of libipc (docs/architecture.md): a module uses what is on its own floor or below, and no two use each other in a
+//! circle.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use syn::visit::{self, Visit};
+use syn::{Attribute, UseTree};
+
+/// What the table says of a floor whose modules use each other in circles.
+const CIRCLES: &str = "in circles";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The files below a directory, by the names of their modules.
+fn modules(dir: &Path, prefix: &str, into: &mut BTreeMap<String, PathBuf>) {
+    for entry in fs::read_dir(dir).expect("a directory").flatten() {
+        let (path, name) = (entry.path(), entry.file_name().into_string().expect("a name in ASCII"));
+        if path.is_dir() {
+            modules(&path, &format!("{prefix}{name}::"), into);
+        } else if let Some(name) = name.strip_suffix(".rs").filter(|name| *name != "lib") {
+            into.insert(format!("{prefix}{name}"), path);
+        }
+    }
+}
+
+/// The paths that a file names.
+struct Paths(Vec<Vec<String>>);
+
+impl Paths {
+    fn of_tree(&mut self, tree: &UseTree, mut path: Vec<String>) {
+        match tree {
+            UseTree::Path(step) => {
+                path.push(step.ident.to_string());
+                self.of_tree(&step.tree, path);
+            }
+            UseTree::Group(group) => group.items.iter().for_each(|tree| self.of_tree(tree, path.clone())),
+            UseTree::Name(name) => self.0.push([path, vec![name.ident.to_string()]].concat()),
+            UseTree::Rename(name) => self.0.push([path, vec![name.ident.to_string()]].concat()),
+            _ => self.0.push(path),
+        }
+    }
+}
+
+/// Whether code is for tests alone.
+fn is_test(attributes: &[Attribute]) -> bool {
+    attributes.iter().filter(|a| a.path().is_ident("cfg")).any(|a| {
+        let text = a.meta.require_list().map(|list| list.tokens.to_string()).unwrap_or_default();
+        !text.starts_with("not") && (text.contains("test") || text.contains("loom"))
+    })
+}
+
+impl Visit<'_> for Paths {
+    fn visit_item_use(&mut self, item: &syn::ItemUse) {
+        if !is_test(&item.attrs) {
+            self.of_tree(&item.tree, Vec::new());
+        }
+    }
+
+    fn visit_item_mod(&mut self, item: &syn::ItemMod) {
+        if !is_test(&item.attrs) {
+            visit::visit_item_mod(self, item);
+        }
+    }
+
+    fn visit_path(&mut self, path: &syn::Path) {
+        self.0.push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
+        visit::visit_path(self, path);
+    }
+}
+
+/// The module that a path leads to, from another one.
+fn target(from: &str, path: &[String], all: &BTreeMap<String, PathBuf>) -> Option<String> {
+    let mut at: Vec<&str> = from.split("::").collect();
+    let mut rest = path;
+    match path.first()?.as_str() {
+        "crate" => (at, rest) = (Vec::new(), &path[1..]),
+        "self" => rest = &path[1..],
+        "super" => {
+            while rest.first().is_some_and(|step| step == "super") {
+                at.pop();
+                rest = &rest[1..];
+            }
+        }
+        _ => return None,
+    }
+    at.extend(rest.iter().map(String::as_str));
+    let module = (1..=at.len()).rev().map(|n| at[..n].join("::")).find(|name| all.contains_key(name))?;
+    (module != from).then_some(module)
+}
+
+/// Who uses whom.
+fn uses(all: &BTreeMap<String, PathBuf>) -> BTreeMap<String, BTreeSet<String>> {
+    let used = |(name, path): (&String, &PathBuf)| {
+        let text = fs::read_to_string(path).expect("a file");
+        let file = syn::parse_file(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let mut paths = Paths(Vec::new());
+        paths.visit_file(&file);
+        (name.clone(), paths.0.iter().filter_map(|path| target(name, path, all)).collect())
+    };
+    all.iter().map(used).collect()
+}
+
+/// A floor: the modules and folders on it, and whether they are in order.
+struct Floor {
+    names: Vec<String>,
+    in_order: bool,
+}
+
+/// The table of floors, the highest first.
+fn floors() -> Vec<Floor> {
+    let text = fs::read_to_string(root().join("docs/architecture.md")).expect("docs/architecture.md");
+    let table = text.split_once("## Floors").expect("a chapter about the floors").1;
+    let rows = table.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    rows.skip(2)
+        .map(|row| {
+            let cells: Vec<&str> = row.split('|').collect();
+            let names = cells[1].split('`').skip(1).step_by(2).map(str::to_owned).collect();
+            Floor { names, in_order: !cells[2].contains(CIRCLES) }
+        })
+        .collect()
+}
+
+/// The floor that a module is on: the longest name in the table that is the module's or that of a folder around it.
+fn floor_of(module: &str, floors: &[Floor]) -> Option<usize> {
+    let is_in = |name: &&String| module == *name || module.starts_with(&format!("{name}::"));
+    let named = floors
+        .iter()
+        .enumerate()
+        .flat_map(|(n, floor)| floor.names.iter().filter(is_in).map(move |name| (name.len(), n)));
+    named.max().map(|(_, floor)| floor)
+}
+
+/// A circle among modules, if there is one: whoever uses nobody that is left is taken away until nobody can be.
+fn circle(mut uses: BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
+    loop {
+        let left: BTreeSet<String> = uses.keys().cloned().collect();
+        uses.values_mut().for_each(|used| used.retain(|name| left.contains(name)));
+        let done: Vec<String> = uses.iter().filter(|(_, used)| used.is_empty()).map(|(name, _)| name.clone()).collect();
+        if done.is_empty() {
+            return uses.into_keys().collect();
+        }
+        done.iter().for_each(|name| drop(uses.remove(name)));
+    }
+}
+
+#[test]
+fn no_module_uses_one_above_it() {
+    let (mut all, floors) = (BTreeMap::new(), floors());
+    modules(&root().join("libipc/src"), "", &mut all);
+    assert!(all.len() > 50 && floors.len() > 5, "{} modules, {} floors", all.len(), floors.len());
+    for name in floors.iter().flat_map(|floor| &floor.names) {
+        let is_there = all.keys().any(|module| module == name || module.starts_with(&format!("{name}::")));
+        assert!(is_there, "docs/architecture.md names {name}, which is not there");
+    }
+    let floor = |name: &String| floor_of(name, &floors).unwrap_or_else(|| panic!("{name} is on no floor"));
+    let mut upward = Vec::new();
+    let all_uses = uses(&all);
+    for (module, used) in &all_uses {
+        upward.extend(
+            used.iter().filter(|other| floor(other) < floor(module)).map(|other| format!("{module} → {other}")),
+        );
+    }
+    assert!(upward.is_empty(), "these use what is above them: {upward:#?}");
+    let in_order = |name: &String| floors[floor(name)].in_order;
+    let circle = circle(all_uses.into_iter().filter(|(name, _)| in_order(name)).collect());
+    assert!(circle.is_empty(), "among these are circles: {circle:?}");
+}
+
+#[test]
+fn circles_and_paths_are_found() {
+    let of = |pairs: &[(&str, &[&str])]| {
+        pairs.iter().map(|(name, used)| (name.to_string(), used.iter().map(|u| u.to_string()).collect())).collect()
+    };
+    assert_eq!(circle(of(&[("a", &["b"]), ("b", &["c"]), ("c", &[])])), Vec::<String>::new());
+    assert_eq!(circle(of(&[("a", &["b"]), ("b", &["c"]), ("c", &["b"]), ("d", &[])])), ["a", "b", "c"]);
+    let all = ["a", "b", "b::c"].map(|name| (name.to_owned(), PathBuf::new())).into();
+    let to = |from, path: &[&str]| target(from, &path.iter().map(|s| s.to_string()).collect::<Vec<_>>(), &all);
+    assert_eq!(to("a", &["crate", "b", "c", "X"]).as_deref(), Some("b::c"));
+    assert_eq!(to("b::c", &["super", "Y"]).as_deref(), Some("b"));
+    assert_eq!(to("b", &["self", "c", "X"]).as_deref(), Some("b::c"));
+    assert_eq!(to("a", &["core", "b"]), None);
+}
