@@ -196,9 +196,9 @@ impl Scene {
         loop {
             let finals = self.daemon.finals();
             let enough = match self.setting {
-                Setting::Both => finals >= least && self.endpoints() > 0,
-                Setting::OnlyServer => self.endpoints() > 0,
-                Setting::OnlyClient => finals == 0 && self.endpoints() > 0,
+                Setting::Both => finals >= least && self.is_loaded(least),
+                Setting::OnlyServer => self.is_loaded(least),
+                Setting::OnlyClient => finals == 0 && self.is_loaded(least),
                 Setting::Native | Setting::NoIpcd => finals == 0 && self.endpoints() == 0,
             };
             if enough {
@@ -226,8 +226,17 @@ impl Scene {
         !streams.is_empty() && streams.iter().all(|s| s.is_final() && s.ended || over(s))
     }
 
+    /// Whether libipc was there. Where no stream is expected to move, it may be that none was ever reported.
+    fn is_loaded(&self, least: usize) -> bool {
+        self.endpoints() > 0 || least == 0 && self.counter("sessions_total") > 0
+    }
+
     fn endpoints(&self) -> u64 {
-        self.daemon.stats().get("endpoints_total").and_then(Value::as_u64).expect("a counter")
+        self.counter("endpoints_total")
+    }
+
+    fn counter(&self, name: &str) -> u64 {
+        self.daemon.stats().get(name).and_then(Value::as_u64).expect("a counter")
     }
 
     /// Stops everything, and says how many streams became final, and why ends stayed on TCP.
