@@ -131,21 +131,24 @@ fn end_after_calls(id: Id) {
     if tcp < 0 || e.phase() == Phase::Final && unix < 0 {
         return;
     }
-    if !reset_as_close_does(tcp, has_unread(tcp) || unix >= 0 && has_unread(unix)) && l.lent.load(Relaxed) {
-        sys::shutdown(tcp, libc::SHUT_RDWR);
-    }
+    end_as_close_does(tcp, has_unread(tcp) || unix >= 0 && has_unread(unix), l.lent.load(Relaxed));
 }
 
-/// Resets TCP if close(2) would: it has left bytes unread (RFC 2525, section 2.17), wherever they are, or does not linger.
-pub fn reset_as_close_does(tcp: c_int, unread: bool) -> bool {
-    let aborts = |l: libc::linger| l.l_onoff != 0 && l.l_linger == 0;
-    let resets = unread || sys::getsockopt(tcp, libc::SOL_SOCKET, libc::SO_LINGER).is_ok_and(aborts);
-    if resets {
-        // A signal would tell the program of its own reset.
-        sys::fcntl(tcp, libc::F_SETFL, (flags(tcp) & !libc::O_ASYNC) as usize);
-        sys::disconnect(tcp);
+/// Does to TCP what close(2) would, though somebody else has a copy of the socket. It resets if bytes were left unread (RFC 2525,
+/// section 2.17), wherever they are, or if it does not linger; else both halves are shut, if `shuts`: what the peer writes from
+/// now on is answered with a reset.
+pub fn end_as_close_does(tcp: c_int, unread: bool, shuts: bool) {
+    let all = flags(tcp);
+    if all & libc::O_ASYNC != 0 {
+        // A signal would tell the program of what it has closed.
+        sys::fcntl(tcp, libc::F_SETFL, (all & !libc::O_ASYNC) as usize);
     }
-    resets
+    let aborts = |l: libc::linger| l.l_onoff != 0 && l.l_linger == 0;
+    if unread || sys::getsockopt(tcp, libc::SOL_SOCKET, libc::SO_LINGER).is_ok_and(aborts) {
+        sys::disconnect(tcp);
+    } else if shuts {
+        sys::shutdown(tcp, libc::SHUT_RDWR);
+    }
 }
 
 /// Whether bytes lie in a socket.

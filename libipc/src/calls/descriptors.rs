@@ -65,10 +65,7 @@ fn leaving(fd: c_int) {
         _ => return,
     };
     // Done before the new transport ends, so that a peer which sees that finds TCP's verdict beside it.
-    if !finish::reset_as_close_does(tcp, unread) && kind != Kind::Final {
-        // Both halves: what the peer writes from now on is answered with a reset, as by a socket that is closed.
-        sys::shutdown(tcp, libc::SHUT_RDWR);
-    }
+    finish::end_as_close_does(tcp, unread, kind != Kind::Final);
 }
 
 /// Calls that other threads have in progress go on with the socket, as the kernel's would, and not with whatever comes
