@@ -358,13 +358,10 @@ pub fn control(id: Id, epfd: c_int, op: c_int, fd: c_int, event: Option<&epoll_e
             add_between(&mut t, id, (epfd, fd), event)
         }
         (libc::EPOLL_CTL_MOD, Some(i), Some(event)) if between => change_between(&mut t, id, i, event),
-        (libc::EPOLL_CTL_MOD, None, Some(event)) if between => {
+        (libc::EPOLL_CTL_MOD, None, Some(event)) if between && is_registered(epfd, fd) => {
             // Made past the hooks.
             let new = Registration { epfd, fd, events: event.events, data: event.u64, armed: true, ..EMPTY };
-            let Some(index) = t.insert(id, new).filter(|_| is_registered(epfd, fd)) else {
-                drop(t);
-                return sys::epoll_ctl(epfd, op, fd, event.events, event.u64);
-            };
+            let Some(index) = t.insert(id, new) else { return pass_on(t, id, (epfd, op, fd), known, Some(event)) };
             let (unix, tag) = (id.local().unix.load(Acquire), t.tag(index));
             t.add_unix(index, unix, 0, tag);
             change_between(&mut t, id, index, event)

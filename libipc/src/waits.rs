@@ -35,11 +35,11 @@ static PAST_THE_HOOKS: AtomicBool = AtomicBool::new(false);
 static WAITS_IN_SIGHT: AtomicBool = AtomicBool::new(false);
 
 /// Whether it is known that the program waits where it can be seen.
-pub fn are_in_sight() -> bool {
+fn are_in_sight() -> bool {
     WAITS_IN_SIGHT.load(Relaxed)
 }
 
-fn is_in_sight() {
+fn note_in_sight() {
     if !are_in_sight() {
         WAITS_IN_SIGHT.store(true, Relaxed);
     }
@@ -78,19 +78,25 @@ pub fn found_nothing(id: Id) {
 
 /// A read found nothing and waits.
 pub fn waits_in_a_read(id: Id) {
-    is_in_sight();
+    note_in_sight();
     id.local().empty_reads.store(WAITED, Relaxed);
 }
 
 /// The program waits for it with poll or select.
 pub fn polls(id: Id) {
-    is_in_sight();
+    note_in_sight();
     id.local().polled.store(true, Relaxed);
 }
 
 /// Whether the last read waited: then the next one will, too, and may do so at once.
-pub fn waited(id: Id) -> bool {
+fn waited(id: Id) -> bool {
     id.local().empty_reads.load(Relaxed) == WAITED
+}
+
+/// Whether nothing would be learned from how the next read goes: the last one waited, or the program is known to wait in sight
+/// and there is no grant yet.
+pub fn are_known(id: Id) -> bool {
+    waited(id) || are_in_sight() && id.local().grant.load(Relaxed) < 0
 }
 
 /// Whether registrations were seen, and nothing is to be looked for. One poll says nothing of the next wait.

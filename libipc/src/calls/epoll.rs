@@ -28,8 +28,6 @@ struct Batch<'a> {
     kept: usize,
     /// Something was found ready after the kernel had told what is.
     later: bool,
-    /// The kernel has used all the room, and some of it for what the program does not get to see.
-    crowded: bool,
     /// The kernel is asked once more, and tells of the same registrations again.
     again: bool,
 }
@@ -39,7 +37,9 @@ impl Batch<'_> {
     ///
     /// Looking takes its time, and between two looks bytes may come. What one look has not found ready is looked at again as
     /// long as later ones find something: nothing is told that came after what is left out.
-    fn take(&mut self, n: usize) {
+    ///
+    /// True if the kernel has used all the room, and some of it for what the program does not get to see.
+    fn take(&mut self, n: usize) -> bool {
         let (from, room) = (self.kept, self.events.len() - self.kept);
         let mut more = self.judge(from..from + n, |_| true);
         let mut kept = more;
@@ -52,7 +52,7 @@ impl Batch<'_> {
                 self.keep(at);
             }
         }
-        self.crowded = n == room && self.kept - from < n;
+        n == room && self.kept - from < n
     }
 
     /// Judges some events; how many of them the program gets to see. The mask of the others is 0.
@@ -91,17 +91,17 @@ impl Batch<'_> {
 
     /// Asks the kernel for what came before the last that was found, and for what there was no room for, as far as there is
     /// room now.
-    fn catch_up(&mut self) {
+    fn catch_up(&mut self, mut crowded: bool) {
         for _ in 0..ROUNDS {
             let room = self.events.get_mut(self.kept..).unwrap_or(&mut []);
-            if room.is_empty() || !self.crowded && (!self.later || self.kept == 0) {
+            if room.is_empty() || !crowded && (!self.later || self.kept == 0) {
                 return;
             }
             let n = sys::epoll_now(self.epfd, room);
             self.again = true;
             let before = self.kept;
-            self.take(n.max(0) as usize);
-            if self.kept == before && !self.crowded {
+            crowded = self.take(n.max(0) as usize);
+            if self.kept == before && !crowded {
                 return;
             }
         }
@@ -110,9 +110,9 @@ impl Batch<'_> {
 
 /// The events of epoll_wait that the program gets to see of the `n` that the kernel told; returns how many.
 fn filter(epfd: c_int, events: &mut [epoll_event], n: usize) -> usize {
-    let mut batch = Batch { epfd, number: epoll::batch(), events, kept: 0, later: false, crowded: false, again: false };
-    batch.take(n);
-    batch.catch_up();
+    let mut batch = Batch { epfd, number: epoll::batch(), events, kept: 0, later: false, again: false };
+    let crowded = batch.take(n);
+    batch.catch_up(crowded);
     batch.kept
 }
 

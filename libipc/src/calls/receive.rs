@@ -1,6 +1,6 @@
 //! Every reading call on an endpoint.
 
-use libc::{c_int, c_void, msghdr};
+use libc::{c_int, c_void, iovec, msghdr};
 use matcher::reason::Reason;
 use matcher::wire::Direction;
 
@@ -32,12 +32,9 @@ pub fn receive(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
 
 /// The real call, with the kernel's convention for its result.
 pub fn native(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
-    // SAFETY: null or the header's list.
-    let only = unsafe { msg.msg_iov.as_ref() }.filter(|_| msg.msg_iovlen == 1);
-    let plain = msg.msg_control.is_null() && msg.msg_name.is_null();
-    let r = match only {
-        // The shorter way into the kernel, where there is nothing more to be told.
-        Some(iov) if plain && flags & !(libc::MSG_DONTWAIT | libc::MSG_PEEK | libc::MSG_WAITALL) == 0 => {
+    let r = match only_buffer(msg) {
+        // The shorter way into the kernel.
+        Some(iov) if flags & !(libc::MSG_DONTWAIT | libc::MSG_PEEK | libc::MSG_WAITALL) == 0 => {
             msg.msg_flags = 0;
             // SAFETY: the program's buffer.
             unsafe { real::recv()(fd, iov.iov_base, iov.iov_len, flags) }
@@ -47,6 +44,13 @@ pub fn native(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
     };
     // SAFETY: libc's errno of this thread, just set.
     if r < 0 { -(unsafe { *libc::__errno_location() } as sys::Ret) } else { r }
+}
+
+/// The only buffer of a header that asks for nothing but bytes.
+fn only_buffer(msg: &msghdr) -> Option<iovec> {
+    let plain = msg.msg_iovlen == 1 && msg.msg_control.is_null() && msg.msg_name.is_null();
+    // SAFETY: null or the header's list.
+    unsafe { msg.msg_iov.as_ref() }.copied().filter(|_| plain)
 }
 
 /// One call in progress.
@@ -130,9 +134,9 @@ impl Call<'_> {
         on_tcp && self.cursor.done == 0 && self.flags & libc::MSG_OOB == 0 && threads::blocks_natively()
     }
 
-    /// Notes whether the real call is going to wait. Asked until one has waited.
+    /// Notes whether the real call is going to wait, as long as that says something new.
     fn note_wait(&self) {
-        if waits::waited(self.id) {
+        if waits::are_known(self.id) {
             return;
         }
         let tcp = tcp_fd(self.id, self.fd);
@@ -408,9 +412,8 @@ impl Call<'_> {
 
 /// A read into all of the program's buffers. Of one buffer by the shorter call, which filters of system calls allow sooner.
 fn whole(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
-    // SAFETY: null or the header's list.
-    match unsafe { msg.msg_iov.as_ref() } {
-        Some(iov) if msg.msg_iovlen == 1 && msg.msg_control.is_null() && msg.msg_name.is_null() => {
+    match only_buffer(msg) {
+        Some(iov) => {
             msg.msg_flags = 0;
             let (at, len) = (iov.iov_base as usize, iov.iov_len);
             sys::forward(libc::SYS_recvfrom, [fd as usize, at, len, flags as usize, 0, 0])

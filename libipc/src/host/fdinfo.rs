@@ -17,7 +17,7 @@ pub fn registration(epfd: c_int, fd: c_int) -> Option<Entry> {
     find(epfd, |line| parse(line, fd, inode))
 }
 
-/// How many requests an io_uring has room for. `None` where it is not told: the ring is in use, or Linux before 6.0.
+/// How many requests an io_uring has room for. `None` where it is not told.
 pub fn slots(ring: c_int) -> Option<usize> {
     find(ring, |line| {
         let mask = core::str::from_utf8(line.strip_prefix(b"SqMask:\t0x")?).ok()?;

@@ -24,6 +24,8 @@ pub struct Case<'a> {
     pub own: bool,
     /// Whether a number was closed or replaced while this call, or one of the peer's, was in poll or select.
     pub left: bool,
+    /// Whether the peer has closed or replaced a number while another of its threads was in a call.
+    pub closed_beside_a_call: bool,
     /// Whether a stream may be between the transports.
     pub between: bool,
     /// The steps that were calls which natively did what they were to.
@@ -123,21 +125,22 @@ const RULES: &[Rule] = &[
         holds: |c| {
             let less = c.events().is_some_and(|(native, shim)| events::hold(&native, &shim));
             let lost = c.is("epctl") && (says(c.native, "EEXIST") || says(c.shim, "ENOENT"));
-            (c.is("epwait") && less || lost) && c.has_registered_past_the_library("add")
+            let both = c.has_controlled("rawepctl", "add") && c.has_controlled("epctl", "add");
+            (c.is("epwait") && less || lost) && both
         },
     },
     Rule {
         name: "a registration past the C library that outlives its number until ipcd has looked at the socket",
         holds: |c| {
             let more = c.events().is_some_and(|(native, shim)| c.has_more_of_what_is_closed(&native, &shim));
-            c.is("epwait") && more && c.has_registered_past_the_library("add")
+            c.is("epwait") && more
         },
     },
     Rule {
         name: "a change past the C library of a registration that was made through it",
         holds: |c| {
-            let changed = ["mod", "del"].iter().any(|op| c.has_registered_past_the_library(op));
-            c.is("epwait") && changed
+            let changed = ["mod", "del"].iter().any(|op| c.has_controlled("rawepctl", op));
+            c.is("epwait") && changed && c.has_controlled("epctl", "add")
         },
     },
     Rule { name: "a signal of room that TCP does not send", holds: |c| c.has_more_signals_of_room() },
@@ -170,15 +173,12 @@ const RULES: &[Rule] = &[
         name: "a reset by a program without the shim, which is the last that has the stream",
         holds: |c| {
             let reset = ["ERR", "ECONNRESET", "EPIPE", "ENOTCONN"].iter().any(|word| says(c.native, word));
-            reset && c.peer_closed() && c.before(c.end.peer(), &["child"])
+            reset && c.peer_closed() && c.before(c.end.peer(), &["child"]) && c.before(c.end.peer(), &["release"])
         },
     },
     Rule {
         name: "a reset at the close, while another thread of the closer is in a call",
-        holds: |c| {
-            let reset = says(c.shim, "ECONNRESET") || says(c.shim, "EPIPE");
-            c.program.threads > 0 && reset && c.peer_closed() && c.before(c.end.peer(), &["recv", "send"])
-        },
+        holds: |c| c.closed_beside_a_call && says(c.shim, "ECONNRESET"),
     },
     Rule {
         name: "the end of a stream is signalled as AF_UNIX has it",
@@ -221,15 +221,18 @@ impl Case<'_> {
         Some((read(self.native)?, read(self.shim)?))
     }
 
-    /// Whether this end has made or changed a registration by a system call of its own.
-    fn has_registered_past_the_library(&self, op: &str) -> bool {
-        let past = |step: &Step| step.words().first() == Some(&"rawepctl") && step.words().get(2) == Some(&op);
-        self.program.steps[..=self.at].iter().any(|step| is_one_of(step, self.end, &["epctl"]) && past(step))
+    /// Whether this end has made or changed a registration, through the library (`epctl`) or past it (`rawepctl`).
+    fn has_controlled(&self, call: &str, op: &str) -> bool {
+        let is = |step: &Step| step.words().first() == Some(&call) && step.words().get(2) == Some(&op);
+        self.program.steps[..=self.at].iter().any(|step| is_one_of(step, self.end, &["epctl"]) && is(step))
     }
 
-    /// Whether everything natively reported is reported here, and what there is beyond that is of numbers that were closed.
+    /// Whether everything natively reported is reported here, and what there is beyond that is of numbers that were closed, and
+    /// registered past the library.
     fn has_more_of_what_is_closed(&self, native: &Events, shim: &Events) -> bool {
-        let closed = |name: &String| !self.is_in_force(name);
+        let step = |name: &str| self.program.steps.get(name.split_once('@')?.1.parse::<usize>().ok()?.checked_sub(1)?);
+        let past = |name: &str| step(name).is_some_and(|step| step.words().first() == Some(&"rawepctl"));
+        let closed = |name: &String| !self.is_in_force(name) && past(name);
         events::hold(shim, native) && shim.keys().filter(|name| !native.contains_key(*name)).all(closed)
     }
 

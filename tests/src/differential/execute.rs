@@ -61,6 +61,8 @@ struct Machine<'a> {
     streams: BTreeMap<usize, usize>,
     /// Whose call was in poll or select while a number was closed or replaced: unspecified (select(2)).
     left: BTreeSet<(End, usize)>,
+    /// Ends that have closed or replaced a number while another of their threads was in a call.
+    closed_beside_a_call: BTreeSet<End>,
     /// The steps that were calls which did what they were to.
     made: BTreeSet<usize>,
     excused: Vec<&'static str>,
@@ -83,6 +85,7 @@ pub fn execute(program: &Program, mode: Mode, expected: Option<&Trace>) -> Resul
         stopped: false,
         streams: BTreeMap::new(),
         left: BTreeSet::new(),
+        closed_beside_a_call: BTreeSet::new(),
         made: BTreeSet::new(),
         excused: Vec::new(),
         over: false,
@@ -275,6 +278,9 @@ impl Machine<'_> {
             self.streams.insert(to, stream);
         }
         if matches!(words[0], "close" | "dup2") {
+            if self.busy.keys().any(|(e, _)| *e == end) {
+                self.closed_beside_a_call.insert(end);
+            }
             let polls = |busy: &str| matches!(verb(busy), "poll" | "select");
             self.left.extend(self.busy.iter().filter(|((e, _), busy)| *e == end && polls(busy)).map(|(who, _)| *who));
         }
@@ -305,7 +311,20 @@ impl Machine<'_> {
             let left = self.left.contains(&(end, thread)) && !own || self.left.iter().any(|(e, _)| *e == end.peer());
             let between = native != so_far && self.is_any_between();
             let (program, made, shim_so_far) = (self.program, &self.made, so_far.as_str());
-            let case = Case { program, at, end, words, native, shim: shim_so_far, own, left, between, made };
+            let closed_beside_a_call = self.closed_beside_a_call.contains(&end.peer());
+            let case = Case {
+                program,
+                at,
+                end,
+                words,
+                native,
+                shim: shim_so_far,
+                own,
+                left,
+                closed_beside_a_call,
+                between,
+                made,
+            };
             let name = match compare::judge(&case, &shim, parts > 0) {
                 Judgement::Same => return Ok(()),
                 Judgement::Named(name) => {
