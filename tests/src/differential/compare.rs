@@ -173,7 +173,8 @@ const RULES: &[Rule] = &[
         name: "a reset by a program without the shim, which is the last that has the stream",
         holds: |c| {
             let reset = ["ERR", "ECONNRESET", "EPIPE", "ENOTCONN"].iter().any(|word| says(c.native, word));
-            reset && c.peer_closed() && c.before(c.end.peer(), &["child"]) && c.before(c.end.peer(), &["release"])
+            let released = End::BOTH.iter().any(|end| c.before(*end, &["release"]));
+            reset && c.peer_closed() && c.before(c.end.peer(), &["child"]) && released
         },
     },
     Rule {
