@@ -16,9 +16,9 @@ use crate::endpoint::{Endpoint, Owner, State};
 use crate::fault::{self, Fault};
 use crate::metrics::Metrics;
 use crate::page::Page;
-use crate::proof::Proof;
 use crate::report::Row;
 use crate::session::{self, Link, Sent, Session};
+use crate::verify::Verifier;
 use crate::watch::{self, Watch};
 use crate::{grant, kernel, record};
 
@@ -39,8 +39,8 @@ pub struct Broker {
     pub ends: HashMap<u64, u64>,
     /// The last streams that ended.
     pub ended: VecDeque<Row>,
-    /// The means to ask for sequence numbers, if that was asked for.
-    pub proof: Option<Proof>,
+    /// Asks the kernel about sockets.
+    pub verifier: Verifier,
     /// Sockets that are asked again before they are paired.
     pub watch: Watch,
     /// Endpoints that nobody speaks for, whose peer is gone; see [`Broker::unclaim`].
@@ -53,12 +53,12 @@ pub struct Broker {
 
 impl Broker {
     /// An ipcd that knows nobody.
-    pub fn new(config: Config, proof: Option<Proof>) -> Broker {
+    pub fn new(config: Config, verifier: Verifier) -> Broker {
         let wait_peer = u64::try_from(config.wait_peer.as_nanos()).unwrap_or(u64::MAX);
         Broker {
             metrics: Metrics::new(kernel::now()),
-            matcher: Matcher::new(Rules { wait_peer, proof: proof.is_some(), ..Rules::default() }),
-            proof,
+            matcher: Matcher::new(Rules { wait_peer, proof: verifier.proof.is_some(), ..Rules::default() }),
+            verifier,
             watch: Watch::default(),
             deserted: VecDeque::new(),
             looked: 0,
@@ -182,7 +182,7 @@ impl Broker {
     /// Whether nothing but observation may come to speak for a pair with this endpoint.
     pub(crate) fn needs_watching(&self, cookie: u64) -> bool {
         let open = |e: &&matcher::endpoint::Endpoint| e.is_open() && e.kin == 0 && !e.tuple.local.is_loopback();
-        self.proof.is_none() && self.matcher.endpoint(cookie).filter(open).is_some()
+        self.verifier.proof.is_none() && self.matcher.endpoint(cookie).filter(open).is_some()
     }
 
     /// Carries out what was decided, until nothing is left to do.

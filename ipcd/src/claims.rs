@@ -11,8 +11,8 @@ use tracing::debug;
 
 use crate::broker::{Broker, SessionId};
 use crate::endpoint::{Claim, Endpoint, State};
+use crate::kernel;
 use crate::report::Row;
-use crate::{kernel, verify};
 
 /// How many endpoints are kept that everybody has left, and whose peer is gone.
 const DESERTED: usize = 256;
@@ -52,9 +52,8 @@ impl Broker {
         let Some(claim) = self.endpoints.get_mut(&cookie).and_then(|e| e.claim(id)) else { return };
         if !claim.proven {
             let opened = claim.opened;
-            // Taken before the counters are: what the other end says later is then later.
             let now = kernel::now();
-            match fd.map(|fd| verify::verify(fd.as_fd(), &opened, self.proof.as_ref())) {
+            match fd.map(|fd| self.verifier.verify(fd.as_fd(), &opened)) {
                 Some(Ok(facts)) => {
                     self.proven(id, &opened, &facts);
                     self.tell(now, Event::Verified { claim: opened, facts });

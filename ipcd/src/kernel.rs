@@ -7,10 +7,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 pub const SO_NETNS_COOKIE: i32 = 71;
 /// `SO_PASSRIGHTS` (Linux 6.16).
 pub const SO_PASSRIGHTS: i32 = 83;
-/// `SIOCINQ` (tcp(7)): bytes received and not yet read.
-pub const SIOCINQ: libc::c_ulong = 0x541B;
 /// `SIOCOUTQ` (tcp(7)): bytes written and not yet acknowledged.
-pub const SIOCOUTQ: libc::c_ulong = 0x5411;
+const SIOCOUTQ: libc::c_ulong = 0x5411;
 
 /// getsockopt into a buffer; gives the length of the answer.
 pub fn option(fd: BorrowedFd<'_>, level: i32, name: i32, answer: &mut [u8]) -> io::Result<usize> {
@@ -50,11 +48,11 @@ pub fn set_int_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> 
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// One of the ioctls that give the length of a queue.
-pub fn queue(fd: BorrowedFd<'_>, request: libc::c_ulong) -> io::Result<u64> {
+/// The bytes written and not yet acknowledged.
+pub fn unacknowledged(fd: BorrowedFd<'_>) -> io::Result<u64> {
     let mut len: libc::c_int = 0;
-    // SAFETY: both requests write one int to the address that is passed, which is that of `len`.
-    let result = unsafe { libc::ioctl(fd.as_raw_fd(), request, &raw mut len) };
+    // SAFETY: the request writes one int to the address that is passed, which is that of `len`.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), SIOCOUTQ, &raw mut len) };
     if result == 0 { Ok(u64::try_from(len).unwrap_or(0)) } else { Err(io::Error::last_os_error()) }
 }
 

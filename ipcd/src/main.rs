@@ -15,6 +15,7 @@ mod claims;
 mod cli;
 mod client;
 mod config;
+mod diag;
 mod endpoint;
 mod fault;
 mod grant;

@@ -22,6 +22,7 @@ use crate::path::Place;
 use crate::proof::Proof;
 use crate::record::{self, Received};
 use crate::session::{self, Link};
+use crate::verify::Verifier;
 use crate::{kernel, report};
 
 /// Records that one client may have read before another has its turn.
@@ -48,7 +49,7 @@ enum Pump {
 /// Serves until a signal asks to end.
 pub async fn serve(place: Place, config: Config, proof: Option<Proof>) -> io::Result<()> {
     let server = Rc::new(Server {
-        broker: RefCell::new(Broker::new(config, proof)),
+        broker: RefCell::new(Broker::new(config, Verifier::new(proof))),
         links: RefCell::default(),
         next_id: std::cell::Cell::new(1),
         deadline: Notify::new(),

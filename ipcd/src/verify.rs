@@ -6,9 +6,10 @@ use std::os::fd::BorrowedFd;
 
 use matcher::addr::{Addr, Tuple};
 use matcher::candidate::Offsets;
-use matcher::endpoint::{Counters, Facts};
+use matcher::endpoint::Facts;
 use matcher::wire::{Opened, Role};
 
+use crate::diag::Diag;
 use crate::kernel;
 use crate::proof::Proof;
 
@@ -18,16 +19,10 @@ const TCPI_BYTES_ACKED: usize = 120;
 const TCPI_BYTES_RECEIVED: usize = 128;
 const TCP_INFO_LEN: usize = 136;
 
-/// How often the counters are read until two readings agree.
+/// How often the offsets are read until two readings agree.
 const READINGS: usize = 16;
 
 const ESTABLISHED: u8 = 1;
-const FIN_WAIT1: u8 = 4;
-const FIN_WAIT2: u8 = 5;
-const TIME_WAIT: u8 = 6;
-const CLOSE_WAIT: u8 = 8;
-const LAST_ACK: u8 = 9;
-const CLOSING: u8 = 11;
 
 /// Why a socket is not what a message says it is.
 #[derive(Debug)]
@@ -54,8 +49,34 @@ impl From<rustix::io::Errno> for Doubt {
     }
 }
 
-/// What the kernel says of the socket, if it is the one that was claimed. Without an answer for proof it stays unproven.
-pub fn verify(fd: BorrowedFd<'_>, claim: &Opened, proof: Option<&Proof>) -> Result<Facts, Doubt> {
+/// The means to ask.
+pub struct Verifier {
+    diag: Option<Diag>,
+    /// The means to ask for sequence numbers, if that was asked for.
+    pub proof: Option<Proof>,
+}
+
+impl Verifier {
+    /// With whatever this kernel answers.
+    pub fn new(proof: Option<Proof>) -> Verifier {
+        Verifier { diag: Diag::new(), proof }
+    }
+
+    /// What the kernel says of the socket, if it is the one that was claimed. Without an answer for proof it stays
+    /// unproven.
+    pub fn verify(&self, fd: BorrowedFd<'_>, claim: &Opened) -> Result<Facts, Doubt> {
+        let cookie = kernel::u64_option(fd, libc::SOL_SOCKET, libc::SO_COOKIE)?;
+        let netns = kernel::u64_option(fd, libc::SOL_SOCKET, kernel::SO_NETNS_COOKIE).unwrap_or(0);
+        let confirmed =
+            cookie == claim.cookie && self.diag.as_ref().is_some_and(|diag| diag.confirms(netns, claim.tuple, cookie));
+        let (tuple, bound) = if confirmed { (claim.tuple, false) } else { ask(fd, claim)? };
+        let (sequence, flow) = self.proof.as_ref().and_then(|p| p.ask(fd, claim.role).ok()).unzip();
+        Ok(Facts { netns, bound, tuple, sequence, flow: flow.unwrap_or_default() })
+    }
+}
+
+/// Asks the socket itself: its tuple, and whether it is bound to a device.
+fn ask(fd: BorrowedFd<'_>, claim: &Opened) -> Result<(Tuple, bool), Doubt> {
     let is = |name, value| kernel::int_option(fd, libc::SOL_SOCKET, name).map(|v| v == value);
     let inet = is(libc::SO_DOMAIN, libc::AF_INET)? || is(libc::SO_DOMAIN, libc::AF_INET6)?;
     if !inet || !is(libc::SO_TYPE, libc::SOCK_STREAM)? || !is(libc::SO_PROTOCOL, libc::IPPROTO_TCP)? {
@@ -64,17 +85,11 @@ pub fn verify(fd: BorrowedFd<'_>, claim: &Opened, proof: Option<&Proof>) -> Resu
     if kernel::u64_option(fd, libc::SOL_SOCKET, libc::SO_COOKIE)? != claim.cookie {
         return Err(Doubt::OtherCookie);
     }
-    let netns = kernel::u64_option(fd, libc::SOL_SOCKET, kernel::SO_NETNS_COOKIE).unwrap_or(0);
     let local = SocketAddr::try_from(rustix::net::getsockname(fd)?)?;
+    // Refused before there is a connection, and once it is over.
     let peer = rustix::net::getpeername(fd)?.ok_or(Doubt::NotConnected)?;
     let peer = SocketAddr::try_from(peer)?;
-    let (state, counters) = counters(fd, claim.role)?;
-    if !matches!(state, ESTABLISHED | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT) {
-        return Err(Doubt::NotConnected);
-    }
-    let (sequence, flow) = proof.and_then(|p| p.ask(fd, claim.role).ok()).unzip();
-    let tuple = Tuple { local: Addr::from(local), peer: Addr::from(peer) };
-    Ok(Facts { netns, tuple, counters, sequence, flow: flow.unwrap_or_default() })
+    Ok((Tuple { local: Addr::from(local), peer: Addr::from(peer) }, !is(libc::SO_BINDTOIFINDEX, 0)?))
 }
 
 /// One reading: the state, and `bytes_acked` and `bytes_received`.
@@ -91,42 +106,20 @@ fn tcp_info(fd: BorrowedFd<'_>) -> io::Result<(u8, u64, u64)> {
     Ok((info[TCPI_STATE], at(TCPI_BYTES_ACKED), at(TCPI_BYTES_RECEIVED)))
 }
 
-/// The state and the stream offsets of a socket (docs/kernel-notes/tcp-offsets.md). Counters and queues cannot be
-/// read at one moment, so they are read again until nothing moved between two readings.
-pub fn counters(fd: BorrowedFd<'_>, role: Role) -> io::Result<(u8, Option<Counters>)> {
-    let mut before = tcp_info(fd)?;
-    for _ in 0..READINGS {
-        let (unacked, unread) = (kernel::queue(fd, kernel::SIOCOUTQ)?, kernel::queue(fd, kernel::SIOCINQ)?);
-        let after = tcp_info(fd)?;
-        if before == after {
-            let (state, acked, received) = after;
-            return Ok((state, counted(role, state, acked + unacked, received.saturating_sub(unread))));
-        }
-        before = after;
-    }
-    Ok((before.0, None))
-}
-
-/// The offsets of a socket at one moment, if nobody has said FIN and they stand still for long enough.
+/// The offsets of a socket at one moment (docs/kernel-notes/tcp-offsets.md), if nobody has said FIN. Counters and queue
+/// cannot be read at once, so they are read again until nothing moved between two readings.
 pub fn offsets(fd: BorrowedFd<'_>, role: Role) -> Option<Offsets> {
     for _ in 0..READINGS {
         let before = tcp_info(fd).ok()?;
-        let unacked = kernel::queue(fd, kernel::SIOCOUTQ).ok()?;
+        let unacked = kernel::unacknowledged(fd).ok()?;
         if tcp_info(fd).ok()? == before {
             let (ESTABLISHED, acked, received) = before else { return None };
+            // The SYN was acknowledged, too, and occupies a number.
             let acked = acked.checked_sub(u64::from(role == Role::Connected))?;
             return Some(Offsets { written: acked + unacked, acked, received });
         }
     }
     None
-}
-
-/// SYN and FIN occupy a sequence number each: `acked` counts ours, `received` counts the peer's FIN but not its SYN.
-fn counted(role: Role, state: u8, written: u64, read: u64) -> Option<Counters> {
-    let syn = u64::from(role == Role::Connected);
-    let own_fin = u64::from(matches!(state, FIN_WAIT1 | FIN_WAIT2 | CLOSING | LAST_ACK | TIME_WAIT));
-    let peer_fin = u64::from(matches!(state, CLOSE_WAIT | CLOSING | LAST_ACK | TIME_WAIT));
-    Some(Counters { written: written.checked_sub(syn + own_fin)?, read: read.checked_sub(peer_fin)? })
 }
 
 #[cfg(test)]

@@ -104,3 +104,6 @@ pub fn is_closed(tcp: c_int) -> bool {
 pub fn is_connected(tcp: c_int) -> bool {
     tcp_info(tcp).is_some_and(|i| matches!(i.state, ESTABLISHED | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT))
 }
+
+#[cfg(test)]
+mod tests;

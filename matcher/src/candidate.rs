@@ -1,8 +1,6 @@
 //! Whether two endpoints could be, and whether they are shown to be, the two ends of one stream. Every function here is
 //! symmetric in its two arguments.
 
-use core::cmp::Ordering;
-
 use crate::endpoint::{Endpoint, Sequence};
 use crate::wire::{Direction, Role};
 
@@ -92,16 +90,6 @@ pub fn evidence(a: &Endpoint, b: &Endpoint) -> Evidence {
         0 => Evidence::Nothing,
         1 => Evidence::One,
         _ => Evidence::Both,
-    }
-}
-
-/// Neither had read more than the other had written when that one was asked later.
-pub fn counters_agree(a: &Endpoint, b: &Endpoint) -> bool {
-    let (Some((at_a, a)), Some((at_b, b))) = (a.sample(), b.sample()) else { return true };
-    match at_a.cmp(&at_b) {
-        Ordering::Less => a.read <= b.written,
-        Ordering::Equal => true,
-        Ordering::Greater => b.read <= a.written,
     }
 }
 

@@ -9,10 +9,10 @@ use crate::wire::{Direction, Hash, Opened, Role};
 pub struct Facts {
     /// `SO_NETNS_COOKIE`, or 0 where the kernel does not tell.
     pub netns: u64,
+    /// Whether it is bound to a device: another one with the same tuple may be there, bound to another device.
+    pub bound: bool,
     /// getsockname and getpeername.
     pub tuple: Tuple,
-    /// The socket's stream offsets at the moment of the event that brings them, if they could be read.
-    pub counters: Option<Counters>,
     /// The first sequence numbers, if the kernel was asked for proof.
     pub sequence: Option<Sequence>,
     /// The flow hashes of the same moment.
@@ -46,15 +46,6 @@ pub struct Flow {
     pub received: u32,
 }
 
-/// Stream offsets of a socket, as its application sees them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Counters {
-    /// Bytes that the application has written.
-    pub written: u64,
-    /// Bytes that the application has read.
-    pub read: u64,
-}
-
 /// What was decided about an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
@@ -81,7 +72,7 @@ pub struct Endpoint {
     pub began: u64,
     /// When it returned.
     pub opened: u64,
-    /// The kernel's network namespace cookie, 0 while unknown.
+    /// The kernel's cookie of the network namespace in which nobody else has its tuple, 0 while none is known.
     pub netns: u64,
     /// The first sequence numbers, if the kernel was asked for them.
     pub sequence: Option<Sequence>,
@@ -99,7 +90,6 @@ pub struct Endpoint {
     /// When waiting for a peer is given up, `u64::MAX` before the first prefix.
     pub due: u64,
     hashes: [Option<Hash>; 2],
-    sample: Option<(u64, Counters)>,
 }
 
 impl Endpoint {
@@ -120,13 +110,12 @@ impl Endpoint {
             kin: 0,
             due: u64::MAX,
             hashes: [None; 2],
-            sample: None,
         }
     }
 
     /// Takes over what the kernel says, and the claim of the process that proved possession. A decision that
     /// of its process that came before anybody had proved anything is void: it may have been a stranger's.
-    pub fn verify(&mut self, now: u64, claim: &Opened, facts: &Facts) {
+    pub fn verify(&mut self, claim: &Opened, facts: &Facts) {
         if !self.known && self.phase == Phase::Stayed {
             self.phase = Phase::Open;
         }
@@ -134,10 +123,9 @@ impl Endpoint {
         self.began = claim.began;
         self.opened = claim.opened;
         self.tuple = facts.tuple;
-        self.netns = facts.netns;
+        self.netns = if facts.bound { 0 } else { facts.netns };
         self.sequence = facts.sequence;
         self.flow = facts.flow;
-        self.sample = facts.counters.map(|c| (now, c));
         self.known = true;
         self.verified = true;
     }
@@ -153,11 +141,6 @@ impl Endpoint {
     /// The hash of one direction.
     pub fn hash(&self, direction: Direction) -> Option<&Hash> {
         self.hashes[direction as usize].as_ref()
-    }
-
-    /// The counters, and when the kernel gave them.
-    pub fn sample(&self) -> Option<(u64, Counters)> {
-        self.sample
     }
 
     /// Whether it may still be paired.

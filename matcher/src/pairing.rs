@@ -3,13 +3,13 @@
 //! ```text
 //!           Opened            Prefix              shown, and the only one
 //!   (none) ───────> Open ───────────────> Open ──────────────────────────> Paired
-//!                    │                     │ ambiguous, other bytes, other counters, nobody in time
+//!                    │                     │ ambiguous, other bytes, out of step, nobody in time
 //!                    │ Stayed              └────────────────────────────────────────────────> Refused
 //!                    └──> Stayed                    Ended, from anywhere ──> departed, or forgotten
 //! ```
 //!
 //! Two ways lead to a pair. Inside one network namespace the kernel keeps tuples unique, so two verified sockets with
-//! mirrored tuples are one stream whatever else was reported; the hashes and counters confirm it. Across namespaces
+//! mirrored tuples are one stream whatever else was reported; the hashes confirm it. Across namespaces
 //! nothing but what was observed speaks for a pair: both directions must be known and equal, and no other endpoint, alive
 //! or departed, may be possible for either of the two. Such a pair is looked at again a moment later, so that a
 //! report which was already on its way to ipcd counts too.
@@ -17,9 +17,7 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use crate::candidate::{
-    Evidence, are_kin, counters_agree, evidence, is_unproven, looks_translated, mirrors, shown_across,
-};
+use crate::candidate::{Evidence, are_kin, evidence, is_unproven, looks_translated, mirrors, shown_across};
 use crate::endpoint::{Endpoint, Facts, Phase};
 use crate::reason::Reason;
 use crate::registry::Registry;
@@ -198,9 +196,9 @@ impl Matcher {
     fn verified(&mut self, now: u64, claim: &Opened, facts: &Facts, effects: &mut Vec<Effect>) {
         let cookie = claim.cookie;
         let Some(mut endpoint) = self.registry.get(cookie).copied() else { return };
-        endpoint.verify(now, claim, facts);
+        endpoint.verify(claim, facts);
         // The kernel gave the tuple out again, so whoever had it before has ended without saying so.
-        if let Some(old) = self.registry.in_namespace(facts.netns, facts.tuple)
+        if let Some(old) = self.registry.in_namespace(endpoint.netns, endpoint.tuple)
             && old != cookie
         {
             self.refuse(old, Reason::Unverified, effects);
@@ -304,9 +302,6 @@ impl Matcher {
     }
 
     fn pair(&mut self, a: &Endpoint, b: &Endpoint, effects: &mut Vec<Effect>) {
-        if !counters_agree(a, b) {
-            return self.refuse_all(&[a.cookie, b.cookie], Reason::CountersDiffer, effects);
-        }
         let (connected, accepted) = match a.role {
             Role::Connected => (a.cookie, b.cookie),
             Role::Accepted => (b.cookie, a.cookie),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use matcher::addr::{Addr, Tuple};
-use matcher::endpoint::{Counters, Facts, Flow, Sequence};
+use matcher::endpoint::{Facts, Flow, Sequence};
 use matcher::pairing::{Config, Effect, Event, Matcher};
 use matcher::wire::{Direction, Opened, Role};
 use naive::Oracle;
@@ -22,6 +22,7 @@ struct Socket {
     loopback: bool,
     role: Role,
     netns: u64,
+    bound: bool,
     bytes: (u8, u8),
     numbers: Option<(u32, u32)>,
     flow: (u32, u32),
@@ -37,24 +38,25 @@ fn tuple(loopback: bool, role: Role) -> Tuple {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Open { ago: u64 },
-    Verify { ago: u64, counters: Option<(u64, u64)> },
+    Verify { ago: u64 },
     Prefix(Direction),
     Orphan,
     Stay,
     End,
+    Contradict { other: u64 },
     Tick,
 }
 
 fn steps() -> impl Strategy<Value = (u64, u64, Step)> {
     let step = prop_oneof![
         6 => (0..6u64).prop_map(|ago| Step::Open { ago }),
-        8 => (0..6u64, prop::option::weighted(0.5, (0..6u64, 0..6u64)))
-            .prop_map(|(ago, counters)| Step::Verify { ago, counters }),
+        8 => (0..6u64).prop_map(|ago| Step::Verify { ago }),
         7 => Just(Step::Prefix(Direction::Sent)),
         7 => Just(Step::Prefix(Direction::Received)),
         1 => Just(Step::Orphan),
         1 => Just(Step::Stay),
         2 => Just(Step::End),
+        1 => (0..6u64).prop_map(|other| Step::Contradict { other }),
         6 => Just(Step::Tick),
     ];
     (0..5u64, 0..6u64, step)
@@ -67,8 +69,17 @@ fn world() -> impl Strategy<Value = Vec<Socket>> {
     let numbers = prop::option::weighted(0.4, (0..2u32, 0..2u32));
     let flow = || prop_oneof![4 => Just(1u32), 1 => Just(2u32), 1 => Just(0u32)];
     let numbers = (numbers, (1..3u32, flow()));
-    let socket = (prop::bool::weighted(0.4), role, 0..4u64, byte(), byte(), numbers).prop_map(
-        |(loopback, role, netns, s, r, (numbers, flow))| Socket { loopback, role, netns, bytes: (s, r), numbers, flow },
+    let place = (0..4u64, prop::bool::weighted(0.1));
+    let socket = (prop::bool::weighted(0.4), role, place, byte(), byte(), numbers).prop_map(
+        |(loopback, role, (netns, bound), s, r, (numbers, flow))| Socket {
+            loopback,
+            role,
+            netns,
+            bound,
+            bytes: (s, r),
+            numbers,
+            flow,
+        },
     );
     prop::collection::vec(socket, 2..7)
 }
@@ -81,12 +92,12 @@ fn event(world: &[Socket], now: u64, which: u64, step: Step) -> Event {
         |ago: u64| Opened { cookie, token: 0, role: socket.role, tuple, began: now.saturating_sub(ago), opened: now };
     match step {
         Step::Open { ago } => Event::Opened(claim(ago)),
-        Step::Verify { ago, counters } => Event::Verified {
+        Step::Verify { ago } => Event::Verified {
             claim: claim(ago),
             facts: Facts {
                 netns: socket.netns,
+                bound: socket.bound,
                 tuple,
-                counters: counters.map(|(written, read)| Counters { written, read }),
                 sequence: socket.numbers.map(|(sent, received)| Sequence { sent, received }),
                 flow: Flow { sent: socket.flow.0, received: socket.flow.1 },
             },
@@ -98,6 +109,7 @@ fn event(world: &[Socket], now: u64, which: u64, step: Step) -> Event {
         Step::Orphan => Event::Orphaned { cookie },
         Step::Stay => Event::Stayed { cookie },
         Step::End => Event::Ended { cookie },
+        Step::Contradict { other } => Event::OutOfStep { connected: cookie, accepted: other % world.len() as u64 + 1 },
         Step::Tick => Event::Tick,
     }
 }
@@ -146,7 +158,7 @@ fn the_random_histories_reach_every_kind_of_decision() {
             let word = match effect {
                 Effect::Pair { connected, accepted, proven } => {
                     let (c, s) = (&world[connected as usize - 1], &world[accepted as usize - 1]);
-                    let same = c.netns != 0 && c.netns == s.netns;
+                    let same = c.netns != 0 && c.netns == s.netns && !c.bound && !s.bound;
                     if same {
                         "pair"
                     } else if proven {

@@ -25,7 +25,6 @@ struct End {
     state: State,
     sent: Option<u8>,
     received: Option<u8>,
-    sample: Option<(u64, u64, u64)>,
     due: Option<u64>,
     kin: Option<u64>,
     numbers: Option<(u32, u32)>,
@@ -91,12 +90,6 @@ fn candidates(a: &End, b: &End) -> bool {
     could_be(a, b) && !unreachable && !taken && !unlike && same_stream(a, b) != Some(false)
 }
 
-fn counters_ok(a: &End, b: &End) -> bool {
-    let (Some((ta, wa, ra)), Some((tb, wb, rb))) = (a.sample, b.sample) else { return true };
-    let too_much = (ta < tb && ra > wb) || (tb < ta && rb > wa);
-    !too_much
-}
-
 fn shown_across(a: &End, b: &End) -> bool {
     let same = a.netns.is_some() && a.netns == b.netns;
     let both = a.sent.is_some() && a.received.is_some() && a.sent == b.received && a.received == b.sent;
@@ -136,11 +129,6 @@ impl Oracle {
     fn pair(&mut self, a: &End, b: &End) {
         let (c, s) = if a.claim.role == Role::Connected { (a, b) } else { (b, a) };
         let (connected, accepted) = (c.claim.cookie, s.claim.cookie);
-        if !counters_ok(a, b) {
-            self.refuse(connected, Reason::CountersDiffer);
-            self.refuse(accepted, Reason::CountersDiffer);
-            return;
-        }
         for e in self.live.iter_mut().filter(|e| e.claim.cookie == connected || e.claim.cookie == accepted) {
             e.state = State::Paired;
         }
@@ -202,10 +190,9 @@ impl Oracle {
         e.asked = true;
         e.proven = true;
         e.claim = Opened { tuple: facts.tuple, ..claim };
-        e.netns = Some(facts.netns).filter(|n| *n != 0);
+        e.netns = Some(facts.netns).filter(|n| *n != 0 && !facts.bound);
         e.numbers = facts.sequence.map(|s| (s.sent, s.received));
         e.flow = (facts.flow.sent, facts.flow.received);
-        e.sample = facts.counters.map(|c| (now, c.written, c.read));
         let me = e.clone();
         let near = |o: &&End| same_place(o, &me) && o.claim.cookie != me.claim.cookie;
         let stale: Vec<u64> =
@@ -284,7 +271,6 @@ impl Oracle {
                 state: State::Open,
                 sent: None,
                 received: None,
-                sample: None,
                 due: None,
                 kin: None,
                 numbers: None,

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use matcher::addr::{Addr, Tuple};
-use matcher::endpoint::{Counters, Facts, Flow, Sequence};
+use matcher::endpoint::{Facts, Flow, Sequence};
 use matcher::pairing::{Config, Effect, Event, Matcher};
 use matcher::reason::Reason;
 use matcher::wire::{Direction, Opened, Role};
@@ -27,7 +27,7 @@ pub struct World {
 pub struct End {
     pub claim: Opened,
     pub netns: u64,
-    pub counters: Counters,
+    pub bound: bool,
     pub sequence: Option<Sequence>,
     pub flow: Flow,
 }
@@ -40,9 +40,8 @@ pub fn end(cookie: u64, role: Role, host: &str, netns: u64) -> End {
     let tuple = Tuple { local: addr(host, 40_000), peer: addr(host, 80) };
     let tuple = if role == Role::Connected { tuple } else { tuple.mirrored() };
     let (began, opened) = if role == Role::Connected { (100, 110) } else { (50, 120) };
-    let counters = Counters { written: 100, read: 100 };
     let claim = Opened { cookie, token: cookie, role, tuple, began, opened };
-    End { claim, netns, counters, sequence: None, flow: Flow::default() }
+    End { claim, netns, bound: false, sequence: None, flow: Flow::default() }
 }
 
 pub fn client(cookie: u64, host: &str, netns: u64) -> End {
@@ -85,8 +84,8 @@ impl World {
     }
 
     pub fn verify(&mut self, e: End) -> &mut World {
-        let (tuple, counters) = (e.claim.tuple, Some(e.counters));
-        let facts = Facts { netns: e.netns, tuple, counters, sequence: e.sequence, flow: e.flow };
+        let (netns, bound) = (e.netns, e.bound);
+        let facts = Facts { netns, bound, tuple: e.claim.tuple, sequence: e.sequence, flow: e.flow };
         self.say(Event::Verified { claim: e.claim, facts })
     }
 
