@@ -157,6 +157,17 @@ pub unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
     r
 }
 
+/// After final TCP is asked first: what it refuses (ENOTCONN once both halves are shut) is refused, unless the new socket
+/// lives. Then its peer is a program without the shim, and the process that had TCP's end has closed it.
+fn shut_tcp(tcp: c_int, unix: c_int, how: c_int) -> sys::Ret {
+    const ENOTCONN: sys::Ret = -(libc::ENOTCONN as sys::Ret);
+    let lives = sys::poll_now(unix, 0) & libc::POLLHUP == 0;
+    match sys::shutdown(tcp, how) {
+        ENOTCONN if lives => 0,
+        r => r,
+    }
+}
+
 pub unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
     let Some((id, kind)) = fds::lookup(fd).filter(|_| fds::is_ours(fd)) else {
         // SAFETY: the program's own call.
@@ -175,8 +186,7 @@ pub unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
     };
     let both = matches!(e.phase(), Phase::Dual | Phase::Final);
     let (tcp, unix) = (id.local().tcp.load(Acquire), id.local().unix.load(Acquire));
-    // After final TCP is asked first: what it refuses (ENOTCONN once both halves are shut) is refused.
-    let refused = if e.phase() == Phase::Final && tcp >= 0 { sys::shutdown(tcp, how) } else { 0 };
+    let refused = if e.phase() == Phase::Final && tcp >= 0 { shut_tcp(tcp, fd, how) } else { 0 };
     // SAFETY: the program's own call: on TCP before final, on the new socket after.
     let r = match unsafe { real::shutdown()(fd, how) } {
         0 => as_libc(refused) as c_int,

@@ -211,12 +211,13 @@ pub unsafe fn recvfrom(
         // SAFETY: the program's own call.
         return counted_read(fd, &pieces, flags, || unsafe { real::recvfrom()(fd, buf, len, flags, addr, addr_len) });
     }
-    if !needs_us(fd) && (!differs(flags) || !is_ours(fd)) {
-        // SAFETY: the program's own call.
-        let r = unsafe { real::recvfrom()(fd, buf, len, flags, addr, addr_len) };
-        return if is_ours(fd) { ended(fd, len, r, || read_into(fd, buf, len, flags)) } else { r };
+    // SAFETY: the program's own call.
+    let real = || unsafe { real::recvfrom()(fd, buf, len, flags, addr, addr_len) };
+    if !is_ours(fd) {
+        return real();
     }
-    let r = read_into(fd, buf, len, flags);
+    let again = || read_into(fd, buf, len, flags);
+    let r = if needs_us(fd) || differs(flags) { again() } else { ended(fd, len, real(), again) };
     if r >= 0 && !addr.is_null() && !addr_len.is_null() {
         // A connected TCP socket reports no address (recv(2)).
         // SAFETY: the program gave the place for the length.

@@ -77,6 +77,13 @@ const RULES: &[Rule] = &[
         },
     },
     Rule {
+        name: "the end of the stream is there before TCP would have sent it, and a writer is told of it",
+        holds: |c| {
+            let told = says(c.native, "ECONNRESET") && says(c.shim, "EPIPE");
+            c.peer_closed() && told && c.step_is(c.end, &["send", "fill"]) && c.before(c.end.peer(), &["fill", "bulk"])
+        },
+    },
+    Rule {
         name: "an edge more than TCP has",
         holds: |c| c.is("epwait") && c.events().is_some_and(|(native, shim)| c.has_more_edges(&native, &shim)),
     },
@@ -172,7 +179,7 @@ const RULES: &[Rule] = &[
     Rule {
         name: "a reset by a program without the shim, which is the last that has the stream",
         holds: |c| {
-            let reset = ["ERR", "ECONNRESET", "EPIPE", "ENOTCONN"].iter().any(|word| says(c.native, word));
+            let reset = ["ERR", "HUP", "ECONNRESET", "EPIPE", "ENOTCONN"].iter().any(|word| says(c.native, word));
             let released = End::BOTH.iter().any(|end| c.before(*end, &["release"]));
             reset && c.peer_closed() && c.before(c.end.peer(), &["child"]) && released
         },
