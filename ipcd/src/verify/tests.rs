@@ -112,7 +112,7 @@ impl Sending {
         }
         // SAFETY: as above.
         let missing = unsafe { OwnedFd::from_raw_fd(missing as i32) };
-        let (mut api, mut register) = ([0xaa, 0, 0], [page as u64, PAGE as u64, Self::MISSING, 0]);
+        let (mut api, mut register) = ([0xaa_u64, 0, 0], [page as u64, PAGE as u64, Self::MISSING, 0]);
         // SAFETY: the arrays have the shapes of uffdio_api and uffdio_register, and the range is a mapping of ours.
         let registered = unsafe {
             libc::ioctl(missing.as_raw_fd(), Self::API, api.as_mut_ptr()) == 0
