@@ -24,6 +24,9 @@ const READINGS: usize = 16;
 
 const ESTABLISHED: u8 = 1;
 
+/// The index of the loopback device in every namespace.
+const LOOPBACK: u32 = 1;
+
 /// Why a socket is not what a message says it is.
 #[derive(Debug)]
 pub enum Doubt {
@@ -69,14 +72,14 @@ impl Verifier {
         let netns = kernel::u64_option(fd, libc::SOL_SOCKET, kernel::SO_NETNS_COOKIE).unwrap_or(0);
         let confirmed =
             cookie == claim.cookie && self.diag.as_ref().is_some_and(|diag| diag.confirms(netns, claim.tuple, cookie));
-        let (tuple, bound) = if confirmed { (claim.tuple, false) } else { ask(fd, claim)? };
+        let (tuple, device) = if confirmed { (claim.tuple, 0) } else { ask(fd, claim)? };
         let (sequence, flow) = self.proof.as_ref().and_then(|p| p.ask(fd, claim.role).ok()).unzip();
-        Ok(Facts { netns, bound, tuple, sequence, flow: flow.unwrap_or_default() })
+        Ok(Facts { netns, device, tuple, sequence, flow: flow.unwrap_or_default() })
     }
 }
 
-/// Asks the socket itself: its tuple, and whether it is bound to a device.
-fn ask(fd: BorrowedFd<'_>, claim: &Opened) -> Result<(Tuple, bool), Doubt> {
+/// Asks the socket itself: its tuple, and which device it is bound to.
+fn ask(fd: BorrowedFd<'_>, claim: &Opened) -> Result<(Tuple, u32), Doubt> {
     let is = |name, value| kernel::int_option(fd, libc::SOL_SOCKET, name).map(|v| v == value);
     let inet = is(libc::SO_DOMAIN, libc::AF_INET)? || is(libc::SO_DOMAIN, libc::AF_INET6)?;
     if !inet || !is(libc::SO_TYPE, libc::SOCK_STREAM)? || !is(libc::SO_PROTOCOL, libc::IPPROTO_TCP)? {
@@ -89,7 +92,9 @@ fn ask(fd: BorrowedFd<'_>, claim: &Opened) -> Result<(Tuple, bool), Doubt> {
     // Refused before there is a connection, and once it is over.
     let peer = rustix::net::getpeername(fd)?.ok_or(Doubt::NotConnected)?;
     let peer = SocketAddr::try_from(peer)?;
-    Ok((Tuple { local: Addr::from(local), peer: Addr::from(peer) }, !is(libc::SO_BINDTOIFINDEX, 0)?))
+    let device = kernel::int_option(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX)? as u32;
+    let device = if device == LOOPBACK { 0 } else { device };
+    Ok((Tuple { local: Addr::from(local), peer: Addr::from(peer) }, device))
 }
 
 /// One reading: the state, and `bytes_acked` and `bytes_received`.

@@ -44,7 +44,7 @@ pub fn are_kin(a: &Endpoint, b: &Endpoint) -> bool {
 
 /// The kernel has one such socket at a time.
 fn at_home(a: &Endpoint, b: &Endpoint) -> bool {
-    same_namespace(a, b) && mirrors(a, b)
+    same_home(a, b) && mirrors(a, b)
 }
 
 /// What the kernel's numbers say, if they are known. Sequence numbers alone are no proof across namespaces: the kernel
@@ -71,9 +71,9 @@ pub fn looks_translated(a: &Endpoint, b: &Endpoint) -> bool {
     opposite(a, b) && a.tuple != b.tuple.mirrored() && a.sequence.is_none() && evidence(a, b) == Evidence::Both
 }
 
-/// The kernel says that both live in one network namespace.
-pub fn same_namespace(a: &Endpoint, b: &Endpoint) -> bool {
-    a.netns != 0 && a.netns == b.netns
+/// The kernel says that both live in one network namespace, and are bound to one device there, or to none.
+pub fn same_home(a: &Endpoint, b: &Endpoint) -> bool {
+    a.home().is_some() && a.home() == b.home()
 }
 
 /// Compares the prefix hashes: what one sent is what the other received.
@@ -112,10 +112,10 @@ pub fn in_step(first: Offsets, other: Offsets, last: Offsets) -> bool {
     there && back
 }
 
-/// Whether traffic can pass between them at all: a loopback tuple is at home in one namespace.
+/// Whether traffic can pass between them at all: a loopback tuple is at home in one namespace, and on one device there.
 fn reachable(a: &Endpoint, b: &Endpoint) -> bool {
     let loopback = a.tuple.local.is_loopback() || a.tuple.peer.is_loopback();
-    !(loopback && a.netns != 0 && b.netns != 0 && a.netns != b.netns)
+    !(loopback && a.netns != 0 && b.netns != 0 && !same_home(a, b))
 }
 
 /// Whether nothing that is known rules out that they are the two ends of one stream. It need not be shown yet: an
@@ -130,7 +130,7 @@ pub fn possible(a: &Endpoint, b: &Endpoint) -> bool {
 pub fn shown_across(a: &Endpoint, b: &Endpoint) -> bool {
     let loopback = a.tuple.local.is_loopback() || a.tuple.peer.is_loopback();
     !loopback
-        && !same_namespace(a, b)
+        && !same_home(a, b)
         && (a.is_open() && b.is_open())
         && (a.verified && b.verified)
         && possible(a, b)

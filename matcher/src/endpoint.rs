@@ -9,8 +9,8 @@ use crate::wire::{Direction, Hash, Opened, Role};
 pub struct Facts {
     /// `SO_NETNS_COOKIE`, or 0 where the kernel does not tell.
     pub netns: u64,
-    /// Whether it is bound to a device: another one with the same tuple may be there, bound to another device.
-    pub bound: bool,
+    /// `SO_BINDTOIFINDEX`, but 0 for the loopback device, too.
+    pub device: u32,
     /// getsockname and getpeername.
     pub tuple: Tuple,
     /// The first sequence numbers, if the kernel was asked for proof.
@@ -72,8 +72,10 @@ pub struct Endpoint {
     pub began: u64,
     /// When it returned.
     pub opened: u64,
-    /// The kernel's cookie of the network namespace in which nobody else has its tuple, 0 while none is known.
+    /// The kernel's network namespace cookie, 0 while unknown.
     pub netns: u64,
+    /// The device that it is bound to. Nobody else there has its tuple.
+    pub device: u32,
     /// The first sequence numbers, if the kernel was asked for them.
     pub sequence: Option<Sequence>,
     /// The flow hashes of the same moment.
@@ -102,6 +104,7 @@ impl Endpoint {
             began: claim.began,
             opened: claim.opened,
             netns: 0,
+            device: 0,
             sequence: None,
             flow: Flow::default(),
             known: false,
@@ -123,7 +126,8 @@ impl Endpoint {
         self.began = claim.began;
         self.opened = claim.opened;
         self.tuple = facts.tuple;
-        self.netns = if facts.bound { 0 } else { facts.netns };
+        self.netns = facts.netns;
+        self.device = facts.device;
         self.sequence = facts.sequence;
         self.flow = facts.flow;
         self.known = true;
@@ -141,6 +145,11 @@ impl Endpoint {
     /// The hash of one direction.
     pub fn hash(&self, direction: Direction) -> Option<&Hash> {
         self.hashes[direction as usize].as_ref()
+    }
+
+    /// Where nobody else has its tuple: a namespace, and a device there.
+    pub fn home(&self) -> Option<(u64, u32)> {
+        (self.netns != 0).then_some((self.netns, self.device))
     }
 
     /// Whether it may still be paired.

@@ -198,7 +198,7 @@ impl Matcher {
         let Some(mut endpoint) = self.registry.get(cookie).copied() else { return };
         endpoint.verify(claim, facts);
         // The kernel gave the tuple out again, so whoever had it before has ended without saying so.
-        if let Some(old) = self.registry.in_namespace(endpoint.netns, endpoint.tuple)
+        if let Some(old) = self.registry.at_home_of(&endpoint, endpoint.tuple)
             && old != cookie
         {
             self.refuse(old, Reason::Unverified, effects);
@@ -215,7 +215,7 @@ impl Matcher {
 
     /// Joins an endpoint to the one that the kernel proves to be its other end.
     fn find_kin(&mut self, endpoint: &Endpoint) {
-        let by_tuple = self.registry.in_namespace(endpoint.netns, endpoint.tuple.mirrored());
+        let by_tuple = self.registry.at_home_of(endpoint, endpoint.tuple.mirrored());
         let by_numbers = self.registry.proven(endpoint);
         let Some(kin) = by_numbers.or(by_tuple) else { return };
         let Some(other) = self.registry.get_mut(kin) else { return };

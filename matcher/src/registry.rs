@@ -25,7 +25,7 @@ pub struct Registry {
     live: BTreeMap<u64, Box<Endpoint>>,
     by_tuple: BTreeSet<(Tuple, u64)>,
     /// Verified endpoints: the kernel has one socket at most for each of these keys.
-    by_namespace: BTreeMap<(u64, Tuple), u64>,
+    by_home: BTreeMap<((u64, u32), Tuple), u64>,
     /// Verified endpoints of which the kernel told the sequence numbers.
     by_sequence: BTreeSet<(Sequence, u64)>,
     /// Endpoints by what they saw of the bytes that the end which connected has sent.
@@ -62,9 +62,7 @@ impl Registry {
     pub fn update(&mut self, endpoint: Endpoint) {
         self.unindex(endpoint.cookie);
         self.by_tuple.insert((endpoint.tuple, endpoint.cookie));
-        if endpoint.netns != 0 {
-            self.by_namespace.insert((endpoint.netns, endpoint.tuple), endpoint.cookie);
-        }
+        self.by_home.extend(endpoint.home().map(|home| ((home, endpoint.tuple), endpoint.cookie)));
         self.by_sequence.extend(endpoint.sequence.map(|s| (s, endpoint.cookie)));
         self.by_bytes.extend(bytes_key(&endpoint));
         self.live.insert(endpoint.cookie, Box::new(endpoint));
@@ -73,9 +71,9 @@ impl Registry {
     fn unindex(&mut self, cookie: u64) -> Option<Box<Endpoint>> {
         let old = self.live.remove(&cookie)?;
         self.by_tuple.remove(&(old.tuple, cookie));
-        let place = (old.netns, old.tuple);
-        if self.by_namespace.get(&place) == Some(&cookie) {
-            self.by_namespace.remove(&place);
+        let place = old.home().map(|home| (home, old.tuple));
+        if let Some(place) = place.filter(|place| self.by_home.get(place) == Some(&cookie)) {
+            self.by_home.remove(&place);
         }
         if let Some(sequence) = old.sequence {
             self.by_sequence.remove(&(sequence, cookie));
@@ -115,9 +113,9 @@ impl Registry {
         all.take(ALIKE).filter_map(|(_, _, cookie)| self.get(*cookie))
     }
 
-    /// The endpoint that the kernel gave this tuple in this namespace.
-    pub fn in_namespace(&self, netns: u64, tuple: Tuple) -> Option<u64> {
-        if netns == 0 { None } else { self.by_namespace.get(&(netns, tuple)).copied() }
+    /// The endpoint that the kernel gave this tuple where another one is at home.
+    pub fn at_home_of(&self, other: &Endpoint, tuple: Tuple) -> Option<u64> {
+        self.by_home.get(&(other.home()?, tuple)).copied()
     }
 
     /// Ends an endpoint. One that could have been the peer of another namespace's endpoint is remembered: its peer may

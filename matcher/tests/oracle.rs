@@ -22,7 +22,7 @@ struct Socket {
     loopback: bool,
     role: Role,
     netns: u64,
-    bound: bool,
+    device: u32,
     bytes: (u8, u8),
     numbers: Option<(u32, u32)>,
     flow: (u32, u32),
@@ -69,13 +69,13 @@ fn world() -> impl Strategy<Value = Vec<Socket>> {
     let numbers = prop::option::weighted(0.4, (0..2u32, 0..2u32));
     let flow = || prop_oneof![4 => Just(1u32), 1 => Just(2u32), 1 => Just(0u32)];
     let numbers = (numbers, (1..3u32, flow()));
-    let place = (0..4u64, prop::bool::weighted(0.1));
+    let place = (0..4u64, prop_oneof![8 => Just(0u32), 1 => 1..3u32]);
     let socket = (prop::bool::weighted(0.4), role, place, byte(), byte(), numbers).prop_map(
-        |(loopback, role, (netns, bound), s, r, (numbers, flow))| Socket {
+        |(loopback, role, (netns, device), s, r, (numbers, flow))| Socket {
             loopback,
             role,
             netns,
-            bound,
+            device,
             bytes: (s, r),
             numbers,
             flow,
@@ -96,7 +96,7 @@ fn event(world: &[Socket], now: u64, which: u64, step: Step) -> Event {
             claim: claim(ago),
             facts: Facts {
                 netns: socket.netns,
-                bound: socket.bound,
+                device: socket.device,
                 tuple,
                 sequence: socket.numbers.map(|(sent, received)| Sequence { sent, received }),
                 flow: Flow { sent: socket.flow.0, received: socket.flow.1 },
@@ -158,7 +158,7 @@ fn the_random_histories_reach_every_kind_of_decision() {
             let word = match effect {
                 Effect::Pair { connected, accepted, proven } => {
                     let (c, s) = (&world[connected as usize - 1], &world[accepted as usize - 1]);
-                    let same = c.netns != 0 && c.netns == s.netns && !c.bound && !s.bound;
+                    let same = c.netns != 0 && c.netns == s.netns && c.device == s.device;
                     if same {
                         "pair"
                     } else if proven {

@@ -99,22 +99,30 @@ fn other_bytes_are_refused() {
 
 /// The kernel gives one tuple to several sockets, if each is bound to a device of its own.
 #[test]
-fn bound_to_a_device_the_tuple_proves_nothing() {
-    let bound = |mut e: End| {
-        e.bound = true;
+fn a_tuple_is_unique_on_a_device() {
+    let on = |device, mut e: End| {
+        e.device = device;
         e
     };
-    let ends = [bound(client(1, CONTAINER, 7)), bound(client(2, CONTAINER, 7)), bound(server(3, CONTAINER, 7))];
+    // Two streams with one tuple, each on its device.
+    let ends = [client(1, HOST, 7), server(2, HOST, 7)];
+    let more = [client(3, HOST, 7), server(4, HOST, 7)].map(|e| on(5, e));
     let mut w = World::new();
-    w.open(&ends).talk(ends[0], 1, 2).talk(ends[2], 1, 2).talk(ends[1], 1, 2).pass(SETTLE);
-    let ambiguous = |cookie| (cookie, Reason::Ambiguous);
-    assert_eq!((w.pairs(), w.refused()), (vec![], vec![ambiguous(1), ambiguous(2), ambiguous(3)]));
+    w.open(&ends).open(&more).talk(ends[0], 1, 2).talk(more[1], 1, 2).talk(more[0], 1, 2).talk(ends[1], 1, 2);
+    assert_eq!((w.pairs(), w.refused()), (vec![(3, 4), (1, 2)], vec![]));
 
-    // The only one is found as across namespaces.
+    // Of two that are bound differently it proves nothing: the only one is found as across namespaces.
+    let (c, s) = (on(5, client(1, CONTAINER, 7)), server(2, CONTAINER, 7));
     let mut w = World::new();
-    w.open(&[ends[0], ends[2]]).talk(ends[0], 1, 2).talk(ends[2], 1, 2);
+    w.open(&[c, s]).talk(c, 1, 2).talk(s, 1, 2);
     assert_eq!(w.pairs(), []);
-    assert_eq!(w.pass(SETTLE).pairs(), [(1, 3)]);
+    assert_eq!(w.pass(SETTLE).pairs(), [(1, 2)]);
+
+    // Nor can a loopback tuple be at home on two.
+    let (c, s) = (on(5, client(1, HOST, 7)), server(2, HOST, 7));
+    let mut w = World::new();
+    w.open(&[c, s]).talk(c, 1, 2).talk(s, 1, 2).pass(WAIT);
+    assert_eq!((w.pairs(), w.refused()), (vec![], vec![(1, Reason::NoPeer), (2, Reason::NoPeer)]));
 }
 
 #[test]

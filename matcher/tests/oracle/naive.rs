@@ -19,7 +19,7 @@ enum State {
 #[derive(Clone, Debug)]
 struct End {
     claim: Opened,
-    netns: Option<u64>,
+    netns: Option<(u64, u32)>,
     asked: bool,
     proven: bool,
     state: State,
@@ -190,7 +190,7 @@ impl Oracle {
         e.asked = true;
         e.proven = true;
         e.claim = Opened { tuple: facts.tuple, ..claim };
-        e.netns = Some(facts.netns).filter(|n| *n != 0 && !facts.bound);
+        e.netns = Some((facts.netns, facts.device)).filter(|(netns, _)| *netns != 0);
         e.numbers = facts.sequence.map(|s| (s.sent, s.received));
         e.flow = (facts.flow.sent, facts.flow.received);
         let me = e.clone();

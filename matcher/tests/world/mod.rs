@@ -27,7 +27,7 @@ pub struct World {
 pub struct End {
     pub claim: Opened,
     pub netns: u64,
-    pub bound: bool,
+    pub device: u32,
     pub sequence: Option<Sequence>,
     pub flow: Flow,
 }
@@ -41,7 +41,7 @@ pub fn end(cookie: u64, role: Role, host: &str, netns: u64) -> End {
     let tuple = if role == Role::Connected { tuple } else { tuple.mirrored() };
     let (began, opened) = if role == Role::Connected { (100, 110) } else { (50, 120) };
     let claim = Opened { cookie, token: cookie, role, tuple, began, opened };
-    End { claim, netns, bound: false, sequence: None, flow: Flow::default() }
+    End { claim, netns, device: 0, sequence: None, flow: Flow::default() }
 }
 
 pub fn client(cookie: u64, host: &str, netns: u64) -> End {
@@ -84,8 +84,8 @@ impl World {
     }
 
     pub fn verify(&mut self, e: End) -> &mut World {
-        let (netns, bound) = (e.netns, e.bound);
-        let facts = Facts { netns, bound, tuple: e.claim.tuple, sequence: e.sequence, flow: e.flow };
+        let (netns, device) = (e.netns, e.device);
+        let facts = Facts { netns, device, tuple: e.claim.tuple, sequence: e.sequence, flow: e.flow };
         self.say(Event::Verified { claim: e.claim, facts })
     }
 
