@@ -2,46 +2,31 @@
 //! Unix-domain sockets, in mid-stream, at an exact byte.
 //!
 //! The modules stand in the order of the data flow: a call enters through [`hooks`], finds its endpoint through
-//! [`fds`], does what it is for in [`calls`], and on the way drives the switch: [`prefix`] → [`daemon`] → [`adopt`] →
-//! [`dual`] → [`finish`]. `docs/switch.md` explains the protocol, `docs/signal-safety.md` the rules of the house.
+//! [`fds`], does what it is for in [`calls`], and on the way drives the [`switch`]. docs/architecture.md has the floors,
+//! `docs/switch.md` explains the protocol, `docs/signal-safety.md` the rules of the house.
 #![cfg_attr(not(test), no_std)]
 // Under test nothing is exported, so much of the table looks unused.
 #![cfg_attr(test, allow(dead_code))]
 #![allow(missing_docs, reason = "nothing of this is a Rust API; what needs words has them")]
 
-mod symbols;
-
-mod endpoint;
-mod fds;
-
 mod calls;
 mod cursor;
-mod scratch;
-
-mod daemon;
-mod daemon_path;
-mod names;
-mod prefix;
-mod report;
-
-mod adopt;
-mod announce;
-mod dual;
-mod epoll;
+mod endpoint;
 mod family;
-mod finish;
-mod fork;
-mod inherit;
-mod offsets;
-mod park;
-mod switch;
-
+mod fds;
 mod host;
-mod lock;
+mod ipcd;
+mod names;
+mod offsets;
 mod pins;
+mod prefix;
+mod readiness;
+mod scratch;
+mod switch;
+mod symbols;
 mod sync;
 mod sys;
-mod waits;
+mod transport;
 
 /// There is no allocator: whatever would allocate fails to, and nothing here does.
 #[cfg(not(test))]
@@ -78,13 +63,13 @@ extern "C" fn constructor(
 ) {
     let _errno = host::guard::Errno::keep();
     // Without this no ipcd is looked for, and everything stays on TCP.
-    if !fork::watch_forks() {
+    if !family::fork::watch_forks() {
         return;
     }
-    daemon_path::remember_environment();
+    ipcd::path::remember_environment();
     host::threads::remember_threads();
     // SAFETY: the loader passes the program's environment, and no other code of the program runs yet.
-    unsafe { inherit::take_up(environment) };
+    unsafe { family::inherit::take_up(environment) };
 }
 
 #[cfg(not(test))]

@@ -5,10 +5,9 @@ use libc::{c_int, c_void, pollfd};
 
 use super::block::{left, outcome};
 use crate::endpoint::Id;
-use crate::fds;
 use crate::host::threads::Cancellations;
-use crate::park;
-use crate::sys;
+use crate::readiness::park;
+use crate::{fds, sys};
 
 const EDGES: u32 = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);

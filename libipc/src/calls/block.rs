@@ -4,12 +4,12 @@ use core::sync::atomic::Ordering::*;
 
 use libc::{c_int, c_void, pollfd, timeval};
 
-use crate::endpoint::{Id, tcp_fd};
+use crate::endpoint::{Id, numbers, tcp_fd};
 use crate::fds::{self, Kind};
 use crate::host::threads::Cancellations;
-use crate::park::{self, Parked, Woken};
-use crate::switch::Phase;
-use crate::{dual, sys};
+use crate::readiness::park::{self, Parked, Woken};
+use crate::switch::{Phase, drive};
+use crate::sys;
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 const EINTR: sys::Ret = -(libc::EINTR as sys::Ret);
@@ -49,7 +49,7 @@ fn wait(parked: Option<&Parked>, id: Id, fd: c_int, events: i16, deadline: Optio
         None => park::doze(watched, timeout),
     };
     match id.endpoint().phase() {
-        Phase::Dual => sleep(&dual::watch(id, events)),
+        Phase::Dual => sleep(&drive::watch(id, events)),
         Phase::Tracking | Phase::Waiting => sleep(&[pollfd { fd: tcp_fd(id, fd), events, revents: 0 }]),
         _ => Woken::Look,
     }
@@ -66,7 +66,7 @@ pub fn deadline(fd: c_int, option: c_int) -> Option<u64> {
 /// replaced since, another number of the endpoint, or what was kept of it.
 pub fn settled_socket(id: Id, fd: c_int) -> (c_int, Kind) {
     let unix = id.local().unix.load(Acquire);
-    match fds::is_number_of(fd, id).then_some(fd).or_else(|| fds::numbers_of(id).next()) {
+    match numbers::is_number_of(fd, id).then_some(fd).or_else(|| numbers::numbers_of(id).next()) {
         Some(number) => (number, fds::kind(number)),
         None if unix >= 0 && id.endpoint().phase() == Phase::Final => (unix, Kind::Final),
         None => (tcp_fd(id, fd), Kind::Stay),

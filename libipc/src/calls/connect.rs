@@ -6,12 +6,14 @@ use libc::{c_int, sockaddr, sockaddr_storage, socklen_t};
 use matcher::reason::Reason;
 use matcher::wire::Role;
 
-use crate::endpoint::{self, Birth, Id, Pinned};
+use crate::endpoint::{self, Birth, Id, Pinned, numbers};
 use crate::fds::{self, Kind};
 use crate::host::guard::{Errno, NoSignals, as_libc};
-use crate::switch::{Phase, Transport};
+use crate::ipcd::{link, report};
+use crate::switch::stay::stay;
+use crate::switch::{Phase, Transport, drive, land};
 use crate::symbols::real;
-use crate::{daemon, dual, names, offsets, report, sys};
+use crate::{names, offsets, sys};
 
 const KIND_BITS: c_int = 0xf;
 
@@ -20,11 +22,11 @@ pub unsafe fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
     let fd = unsafe { real::socket()(domain, kind, protocol) };
     let stream = kind & KIND_BITS == libc::SOCK_STREAM && matches!(protocol, 0 | libc::IPPROTO_TCP);
     if fd >= 0 {
-        fds::forget(fd);
+        numbers::forget(fd);
         if stream && matches!(domain, libc::AF_INET | libc::AF_INET6) {
             let _errno = Errno::keep();
             // Greeting now lets ipcd name N before the first byte.
-            daemon::greet();
+            link::greet();
             begin(fd);
         }
     }
@@ -33,8 +35,8 @@ pub unsafe fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
 
 /// A new number for a new endpoint.
 fn begin(fd: c_int) -> Option<Pinned> {
-    let id = endpoint::allocate()?;
-    fds::bind(fd, *id, Kind::Active).then_some(id)
+    let id = endpoint::allocate(land::released)?;
+    numbers::bind(fd, *id, Kind::Active).then_some(id)
 }
 
 pub unsafe fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
@@ -43,7 +45,7 @@ pub unsafe fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int
         // SAFETY: the program's own call.
         return unsafe { disconnect(fd, addr, len) };
     }
-    let known = fds::lookup(fd).filter(|(_, kind)| *kind == Kind::Active);
+    let known = numbers::lookup(fd).filter(|(_, kind)| *kind == Kind::Active);
     let Some((id, _)) = known else {
         // SAFETY: the program's own call, on the socket that knows the connection.
         return unsafe { real::connect()(asked(fd), addr, len) };
@@ -79,7 +81,7 @@ unsafe fn disconnect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int 
             let cloexec = sys::fcntl(fd, libc::F_GETFD, 0) & libc::FD_CLOEXEC as isize != 0;
             sys::dup3(tcp, fd, if cloexec { libc::O_CLOEXEC } else { 0 });
         }
-        fds::forget(fd);
+        numbers::forget(fd);
         begin(fd);
     }
     r
@@ -110,7 +112,7 @@ fn connected(id: Id, fd: c_int, peer: Option<sockaddr_storage>) -> bool {
 fn open(id: Id, fd: c_int, peer: Option<sockaddr_storage>, role: Role, at: u64) -> bool {
     let cookie = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE);
     let (Ok(cookie), Some(peer)) = (cookie, peer) else {
-        endpoint::stay(id, Reason::Kernel);
+        stay(id, Reason::Kernel);
         return false;
     };
     let opened = id.endpoint().open(Birth { cookie, role, at });
@@ -134,7 +136,7 @@ fn accepted(fd: c_int) -> c_int {
     if fd < 0 {
         return fd;
     }
-    fds::forget(fd);
+    numbers::forget(fd);
     let _errno = Errno::keep();
     let at = sys::now();
     // TCP over IPv4 or IPv6: there is no other.
@@ -152,7 +154,7 @@ pub unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
     if r == 0 {
         // A listening socket carries no bytes.
         let _errno = Errno::keep();
-        fds::forget(fd);
+        numbers::forget(fd);
     }
     r
 }
@@ -169,12 +171,12 @@ fn shut_tcp(tcp: c_int, unix: c_int, how: c_int) -> sys::Ret {
 }
 
 pub unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
-    let Some((id, kind)) = fds::lookup(fd).filter(|_| fds::is_ours(fd)) else {
+    let Some((id, kind)) = numbers::lookup(fd).filter(|_| fds::is_ours(fd)) else {
         // SAFETY: the program's own call.
         return unsafe { real::shutdown()(fd, how) };
     };
     if kind == Kind::Active {
-        dual::pump(*id);
+        drive::pump(*id);
     }
     let _no_signals = NoSignals::hold();
     let e = id.endpoint();
@@ -204,10 +206,10 @@ pub unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
         // What the peer writes from now on comes over TCP, which may be read still.
         sys::shutdown(unix, libc::SHUT_RD);
         rx.state.closed = true;
-        dual::note_rx(*id, &rx.state);
+        drive::note_rx(*id, &rx.state);
     }
     if r == 0 && how != libc::SHUT_WR && !both {
-        endpoint::stay(*id, Reason::Shut);
+        stay(*id, Reason::Shut);
     }
     r
 }
@@ -225,8 +227,8 @@ pub unsafe fn getpeername(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -
 
 /// The descriptor that answers questions about the connection.
 pub fn asked(fd: c_int) -> c_int {
-    match fds::lookup(fd) {
-        Some((id, Kind::Final)) if fds::still_final(fd, *id) => match id.local().tcp.load(Acquire) {
+    match numbers::lookup(fd) {
+        Some((id, Kind::Final)) if numbers::still_final(fd, *id) => match id.local().tcp.load(Acquire) {
             -1 => fd,
             tcp => tcp,
         },

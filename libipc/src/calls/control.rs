@@ -6,38 +6,17 @@ use core::sync::atomic::Ordering::*;
 use libc::{c_int, cmsghdr, msghdr};
 
 use super::options::ioctl::inquired;
-use crate::endpoint::{Id, tcp_fd};
-use crate::fds;
+use crate::endpoint::{numbers, tcp_fd};
 use crate::sys;
+use crate::transport::ancillary::{TCP_INQ, TIMES, is_set};
 
-/// `TCP_INQ`, and the kind of its message, `TCP_CM_INQ`.
-const TCP_INQ: c_int = 36;
-/// `SO_TIMESTAMP`, `SO_TIMESTAMPNS`, and their forms that outlive 2038, each with the nanoseconds of its smaller unit. The
-/// message is of the same number.
-const TIMES: [(c_int, u64); 4] = [(29, 1000), (35, 1), (63, 1000), (64, 1)];
 const SECOND: u64 = 1_000_000_000;
-
-fn is_set(tcp: c_int, level: c_int, number: c_int) -> bool {
-    sys::getsockopt::<c_int>(tcp, level, number).is_ok_and(|value| value != 0)
-}
-
-/// Notes whether the program has asked its socket for any.
-pub fn note(id: Id, tcp: c_int) {
-    let times = TIMES.iter().any(|(number, _)| is_set(tcp, libc::SOL_SOCKET, *number));
-    id.local().told_more.store(times || is_set(tcp, libc::IPPROTO_TCP, TCP_INQ), Relaxed);
-}
-
-/// Whether an option asks for control messages.
-pub fn is_about(level: c_int, number: c_int) -> bool {
-    (level, number) == (libc::IPPROTO_TCP, TCP_INQ)
-        || level == libc::SOL_SOCKET && TIMES.iter().any(|(time, _)| *time == number)
-}
 
 /// Adds to the program's header, whose room for control messages nobody has used, what is due with `n` bytes.
 pub fn tell(fd: c_int, msg: &mut msghdr, n: isize) {
     let mut out = Room { at: msg.msg_control.cast(), len: msg.msg_controllen, used: 0, cut: false };
     msg.msg_controllen = 0;
-    let Some((id, _)) = fds::lookup(fd).filter(|(id, _)| id.local().told_more.load(Relaxed)) else { return };
+    let Some((id, _)) = numbers::lookup(fd).filter(|(id, _)| id.local().told_more.load(Relaxed)) else { return };
     if out.at.is_null() {
         out.len = 0;
     }

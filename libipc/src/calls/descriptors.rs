@@ -5,13 +5,14 @@ use core::sync::atomic::Ordering::*;
 use libc::{FILE, c_int, c_uint};
 use matcher::reason::Reason;
 
-use crate::endpoint::{Id, sides};
+use crate::endpoint::{Id, numbers, sides};
 use crate::fds::{self, Kind};
 use crate::host::guard::{Errno, NoSignals, set_errno};
 use crate::host::{confine, process, threads};
-use crate::switch::Phase;
+use crate::readiness::{moves, park};
+use crate::switch::{Phase, drive, land};
 use crate::symbols::real;
-use crate::{dual, epoll, finish, sys};
+use crate::sys;
 
 /// close_range(2): the calling thread gets a table of numbers of its own first.
 const CLOSE_RANGE_UNSHARE: c_int = libc::CLOSE_RANGE_UNSHARE as c_int;
@@ -30,7 +31,7 @@ pub unsafe fn close(fd: c_int) -> c_int {
         if !confine::is_confined() {
             leaving(fd);
         }
-        fds::forget_ours(fd);
+        numbers::forget_ours(fd);
     }
     // SAFETY: the program's own call.
     unsafe { real::close()(fd) }
@@ -38,7 +39,7 @@ pub unsafe fn close(fd: c_int) -> c_int {
 
 /// The program closes a number. If it is the last one, the peer must see of it what the kernel would show.
 fn leaving(fd: c_int) {
-    let Some((id, kind)) = fds::lookup(fd) else { return };
+    let Some((id, kind)) = numbers::lookup(fd) else { return };
     let (e, l) = (id.endpoint(), id.local());
     // A call that began before the endpoint was settled goes on with it.
     let used = kind != Kind::Final && keep_for_calls(*id, fd);
@@ -52,20 +53,20 @@ fn leaving(fd: c_int) {
     let (tcp, unread) = match (kind, e.phase()) {
         // ipcd may still have a copy of the socket: the end must not wait for ipcd.
         (Kind::Active, Phase::Waiting) | (Kind::Stay, _) if l.lent.load(Relaxed) => {
-            epoll::withdraw(*id, fd);
-            (fd, finish::has_unread(fd))
+            moves::withdraw(*id, fd);
+            (fd, land::has_unread(fd))
         }
         (Kind::Active, Phase::Dual) if unix >= 0 => {
             if e.sides() & sides::CONTROL != 0 {
-                dual::discard_control(unix);
+                land::discard_control(unix);
             }
-            (fd, finish::has_unread(unix) || finish::has_unread(fd))
+            (fd, land::has_unread(unix) || land::has_unread(fd))
         }
-        (Kind::Final, _) => (l.tcp.load(Acquire), finish::has_unread(fd)),
+        (Kind::Final, _) => (l.tcp.load(Acquire), land::has_unread(fd)),
         _ => return,
     };
     // Done before the new transport ends, so that a peer which sees that finds TCP's verdict beside it.
-    finish::end_as_close_does(tcp, unread, kind != Kind::Final);
+    land::end_as_close_does(tcp, unread, kind != Kind::Final);
 }
 
 /// Calls that other threads have in progress go on with the socket, as the kernel's would, and not with whatever comes
@@ -86,7 +87,7 @@ fn keep_for_calls(id: Id, fd: c_int) -> bool {
         id.local().tcp.store(tcp, SeqCst);
     }
     // Who sleeps on the number looks again, at the socket.
-    crate::park::kick(id);
+    park::kick(id);
     true
 }
 
@@ -99,7 +100,7 @@ pub unsafe fn fclose(file: *mut FILE) -> c_int {
             // SAFETY: as above. What is buffered goes out while the number is known.
             unsafe { libc::fflush(file) };
             leaving(fd);
-            fds::forget(fd);
+            numbers::forget(fd);
         }
     }
     // SAFETY: the program's own call.
@@ -125,7 +126,7 @@ pub unsafe fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
             from = fd as c_uint + 1;
         } else if is_ours_alone {
             leaving(fd);
-            fds::forget(fd);
+            numbers::forget(fd);
         }
     }
     match from > last {
@@ -155,16 +156,16 @@ fn duplicate(fd: c_int, make: impl FnOnce() -> c_int) -> c_int {
     if confine::is_confined() {
         let new = make();
         if new >= 0 && new != fd {
-            fds::forget(new);
-            fds::counted(fd).map(|id| fds::bind(new, id, Kind::Counted));
+            numbers::forget(new);
+            numbers::counted(fd).map(|id| numbers::bind(new, id, Kind::Counted));
         }
         return new;
     }
-    let known = fds::lookup(fd).filter(|_| process::is_announced());
+    let known = numbers::lookup(fd).filter(|_| process::is_announced());
     let Some((id, kind)) = known else {
         let new = make();
         if new >= 0 {
-            fds::forget(new);
+            numbers::forget(new);
         }
         return new;
     };
@@ -175,7 +176,7 @@ fn duplicate(fd: c_int, make: impl FnOnce() -> c_int) -> c_int {
     if new >= 0 && new != fd {
         // What it is now that no step can be taken; what it was, if another thread has closed it meanwhile.
         let now = Some(fds::kind(fd)).filter(|_| fds::is_endpoint(fd));
-        fds::bind(new, *id, now.unwrap_or(kind));
+        numbers::bind(new, *id, now.unwrap_or(kind));
     }
     drop(locks);
     if (0..=libc::STDERR_FILENO).contains(&new) && id.endpoint().phase() >= Phase::Adopting {
@@ -199,7 +200,7 @@ fn replaces(old: c_int, new: c_int) -> bool {
     }
     if !confine::is_confined() && old != new && sys::fcntl(old, libc::F_GETFD, 0) >= 0 {
         leaving(new);
-        fds::forget(new);
+        numbers::forget(new);
     }
     true
 }
@@ -236,8 +237,8 @@ pub unsafe fn fcntl(fd: c_int, cmd: c_int, arg: usize) -> c_int {
 /// The program waits for signals from now on, which only one socket can send, with the number that the program knows.
 pub fn is_signal_driven(fd: c_int) {
     let _errno = Errno::keep();
-    if let Some((id, Kind::Active)) = fds::lookup(fd).filter(|(id, _)| id.endpoint().phase() == Phase::Dual) {
-        dual::land(*id, Reason::SignalDriven);
+    if let Some((id, Kind::Active)) = numbers::lookup(fd).filter(|(id, _)| id.endpoint().phase() == Phase::Dual) {
+        drive::land(*id, Reason::SignalDriven);
     }
 }
 

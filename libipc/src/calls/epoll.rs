@@ -3,11 +3,14 @@
 use libc::{c_int, epoll_event, sigset_t, timespec};
 
 use super::wait::nanoseconds;
-use crate::epoll::{self, Verdict};
+use crate::endpoint::numbers;
 use crate::fds::{self, Kind};
 use crate::host::guard::{Errno, as_libc};
+use crate::readiness::judge::Verdict;
+use crate::readiness::{judge, moves, park, register, registrations, waits};
+use crate::switch::drive;
 use crate::symbols::real;
-use crate::{park, sys, waits};
+use crate::sys;
 
 /// How often the kernel is asked for what came before an event that was found after it had told what is ready.
 const ROUNDS: u32 = 4;
@@ -59,7 +62,7 @@ impl Batch<'_> {
     fn judge(&mut self, range: core::ops::Range<usize>, which: impl Fn(&epoll_event) -> bool) -> usize {
         let mut shown = 0;
         for event in self.events.get_mut(range).into_iter().flatten().filter(|event| which(event)) {
-            match epoll::judge(self.epfd, event, self.number) {
+            match judge::judge(self.epfd, event, self.number) {
                 Verdict::Keep => {}
                 Verdict::Replace(other) => *event = other,
                 Verdict::Found(other) => (*event, self.later) = (other, true),
@@ -110,7 +113,7 @@ impl Batch<'_> {
 
 /// The events of epoll_wait that the program gets to see of the `n` that the kernel told; returns how many.
 fn filter(epfd: c_int, events: &mut [epoll_event], n: usize) -> usize {
-    let mut batch = Batch { epfd, number: epoll::batch(), events, kept: 0, later: false, again: false };
+    let mut batch = Batch { epfd, number: judge::batch(), events, kept: 0, later: false, again: false };
     let crowded = batch.take(n);
     batch.catch_up(crowded);
     batch.kept
@@ -129,12 +132,12 @@ fn epoll_with(
     let mut looks = LOOKS;
     loop {
         waits::before_wait(epfd);
-        let in_slices = epoll::has_foreign() && timeout != Some(0) && epoll::follow_foreign(epfd);
+        let in_slices = registrations::has_foreign() && timeout != Some(0) && moves::follow_foreign(epfd);
         // Only a wait that may have to go on needs to know when it began.
-        if deadline.is_none() && timeout != Some(0) && epoll::in_use() {
+        if deadline.is_none() && timeout != Some(0) && registrations::in_use() {
             deadline = timeout.map(|t| sys::now().saturating_add(t));
         }
-        let before = epoll::revision();
+        let before = registrations::revision();
         let r = match in_slices {
             true => wait(Some(Some(park::left_until(deadline).map_or(SLICE_NS, |left| left.min(SLICE_NS))))),
             false => wait(left),
@@ -142,7 +145,7 @@ fn epoll_with(
         if r >= 0 {
             fds::note_wait(epfd);
         }
-        if r < 0 || !epoll::in_use() {
+        if r < 0 || !registrations::in_use() {
             return r;
         }
         let _errno = Errno::keep();
@@ -152,7 +155,7 @@ fn epoll_with(
             _ => filter(epfd, unsafe { core::slice::from_raw_parts_mut(events, max as usize) }, r as usize),
         };
         // Nothing, though something may be ready whose registration was between two sockets when the kernel looked?
-        let again = kept == 0 && looks > 0 && epoll::await_moves(before);
+        let again = kept == 0 && looks > 0 && registrations::await_moves(before);
         looks -= u32::from(again);
         let goes_on = again || timeout != Some(0) && (r > 0 || in_slices && park::left_until(deadline) != Some(0));
         if kept > 0 || !goes_on {
@@ -215,21 +218,23 @@ pub fn timespec_of(ns: u64) -> timespec {
 
 pub unsafe fn epoll_ctl(epfd: c_int, op: c_int, fd: c_int, event: *mut epoll_event) -> c_int {
     if fds::is_ours(fd)
-        && let Some((id, kind)) = fds::lookup(fd)
+        && let Some((id, kind)) = numbers::lookup(fd)
     {
         if kind == Kind::Final {
             // SAFETY: the program's own call.
             let r = unsafe { real::epoll_ctl()(epfd, op, fd, event) };
             // SAFETY: null or the program's event.
             if let Some(event) = unsafe { event.as_ref() }.filter(|_| r == 0) {
-                epoll::follow(*id, epfd, op, fd, event);
+                register::follow(*id, epfd, op, fd, event);
             }
             return r;
         }
         // SAFETY: null (allowed with EPOLL_CTL_DEL) or the program's event.
         if let (Some(_), _) | (None, libc::EPOLL_CTL_DEL) = (unsafe { event.as_ref() }, op) {
             // SAFETY: as above.
-            return as_libc(epoll::control(*id, epfd, op, fd, unsafe { event.as_ref() })) as c_int;
+            drive::pump(*id);
+            // SAFETY: as above.
+            return as_libc(register::control(*id, epfd, op, fd, unsafe { event.as_ref() })) as c_int;
         }
     }
     // SAFETY: the program's own call.

@@ -5,13 +5,16 @@ use core::ffi::c_char;
 use libc::c_int;
 use matcher::reason::Reason;
 
+use crate::family::inherit::{self, Numbers, Packed};
+use crate::family::{self};
 use crate::host::guard::Errno;
 use crate::host::process;
 use crate::host::program::Program;
-use crate::inherit::{self, Numbers, Packed};
+use crate::switch::drive;
+use crate::switch::stay::stay;
 use crate::symbols::real;
 use crate::symbols::table::List;
-use crate::{dual, endpoint, family, sys};
+use crate::sys;
 
 unsafe extern "C" {
     static environ: List;
@@ -30,9 +33,9 @@ pub fn concerns_us() -> bool {
 
 /// Endpoints that a program inherits which will not know of them go on over TCP, as far as they still can.
 fn keep_on_tcp() {
-    dual::land_all(inherit::is_inherited, Reason::Executed);
+    drive::land_all(inherit::is_inherited, Reason::Executed);
     for id in inherit::inherited() {
-        endpoint::stay(id, Reason::Executed);
+        stay(id, Reason::Executed);
     }
 }
 

@@ -2,8 +2,9 @@
 
 use libc::{c_int, off_t};
 
+use crate::ipcd::terms;
 use crate::prefix::Prefix;
-use crate::{daemon, sys};
+use crate::sys;
 
 /// The longest look; a longer prefix is lost if it moves this way.
 const GLIMPSE: usize = 256;
@@ -18,7 +19,7 @@ impl Glimpse {
     /// What `look` finds of the bytes that `prefix` misses.
     pub fn of(prefix: &Prefix, look: impl FnOnce(&mut [u8]) -> sys::Ret) -> Glimpse {
         let mut g = Glimpse { bytes: [0; GLIMPSE], len: 0 };
-        let missing = prefix.missing(daemon::prefix_bytes()).min(GLIMPSE);
+        let missing = prefix.missing(terms::prefix_bytes()).min(GLIMPSE);
         if let Some(room) = g.bytes.get_mut(..missing).filter(|room| !room.is_empty()) {
             g.len = look(room).max(0) as usize;
         }
@@ -27,7 +28,7 @@ impl Glimpse {
 
     /// Gives the prefix what moved.
     pub fn tell(&self, prefix: &mut Prefix, moved: usize) {
-        prefix.feed_glimpse(self.bytes.get(..self.len).unwrap_or(&[]), moved, daemon::prefix_bytes());
+        prefix.feed_glimpse(self.bytes.get(..self.len).unwrap_or(&[]), moved, terms::prefix_bytes());
     }
 }
 

@@ -12,10 +12,11 @@ use super::seccomp;
 use super::send::{PLAIN, finished, on_final, send as send_message};
 use super::wait::nanoseconds;
 use crate::cursor::Cursor;
-use crate::fds::{is_callable, is_ours, needs_us, still_socket};
+use crate::endpoint::numbers::{is_callable, still_socket};
+use crate::fds::{is_ours, needs_us};
 use crate::host::confine::is_confined;
 use crate::host::guard::as_libc;
-use crate::park;
+use crate::readiness::park;
 use crate::symbols::real::{self, known};
 use crate::sys;
 

@@ -4,11 +4,11 @@ use libc::{c_int, msghdr};
 
 use super::arrivals::Arrivals;
 use super::block::deadline;
-use super::receive::native;
+use super::native::native;
 use super::reset::{end_of_stream, is_news, read_reset, take_error};
 use crate::cursor::Cursor;
-use crate::endpoint::{Id, tcp_fd};
-use crate::fds::{self, Kind};
+use crate::endpoint::{Id, numbers, tcp_fd};
+use crate::fds::Kind;
 use crate::host::confine;
 use crate::host::guard::{Errno, as_libc};
 use crate::symbols::real;
@@ -25,8 +25,8 @@ pub fn nothing_read(fd: c_int) -> isize {
     if confine::is_confined() {
         return 0;
     }
-    match fds::lookup(fd) {
-        Some((id, Kind::Final)) if fds::still_final(fd, *id) => as_libc(end_of_stream(*id)),
+    match numbers::lookup(fd) {
+        Some((id, Kind::Final)) if numbers::still_final(fd, *id) => as_libc(end_of_stream(*id)),
         _ => 0,
     }
 }
@@ -37,7 +37,7 @@ pub fn failed(fd: c_int) -> isize {
     // SAFETY: libc's errno of this thread, just set.
     if unsafe { *libc::__errno_location() } == libc::ECONNRESET && !confine::is_confined() {
         let errno = Errno::keep();
-        if let Some((id, Kind::Final)) = fds::lookup(fd) {
+        if let Some((id, Kind::Final)) = numbers::lookup(fd) {
             let r = read_reset(*id);
             drop(errno);
             return as_libc(r);
@@ -48,7 +48,7 @@ pub fn failed(fd: c_int) -> isize {
 
 /// The error that waits to be told before anything is read, where a call looks for it first (recvmmsg).
 pub fn pending_error(fd: c_int) -> Option<c_int> {
-    let (id, kind) = fds::lookup(fd)?;
+    let (id, kind) = numbers::lookup(fd)?;
     let tcp = tcp_fd(*id, fd);
     let error = take_error(tcp);
     // Both are taken: a reset is told once.

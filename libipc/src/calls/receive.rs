@@ -1,56 +1,36 @@
 //! Every reading call on an endpoint.
 
-use libc::{c_int, c_void, iovec, msghdr};
+use libc::{c_int, c_void, msghdr};
 use matcher::reason::Reason;
 use matcher::wire::Direction;
 
 use super::arrivals::Arrivals;
 use super::block::{await_settled, block, deadline, settled_socket};
+use super::native::{native, only_buffer};
 use super::options::ioctl::unread;
 use super::read_final::{count, discard, finished, without_control};
 use super::reset::{end_of_stream, has_error, read_reset};
 use crate::cursor::Cursor;
-use crate::endpoint::{self, Guard, Id, Pinned, tcp_fd};
-use crate::fds::{self, Kind};
+use crate::endpoint::{Guard, Id, Pinned, numbers, tcp_fd};
+use crate::fds::Kind;
 use crate::host::guard::NoSignals;
 use crate::host::threads;
-use crate::switch::{Phase, Receiver, Transport};
-use crate::symbols::real;
-use crate::{adopt, dual, offsets, sys, waits};
+use crate::ipcd::terms;
+use crate::readiness::waits;
+use crate::switch::stay::stay;
+use crate::switch::{Phase, Receiver, Transport, adopt, drive};
+use crate::{offsets, sys};
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 const ECONNRESET: sys::Ret = -(libc::ECONNRESET as sys::Ret);
 
 /// Reads into the buffers of `msg` as recvmsg(2) does.
 pub fn receive(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
-    match fds::lookup(fd) {
+    match numbers::lookup(fd) {
         Some((id, Kind::Active)) => active(id, fd, msg, flags),
         Some((id, Kind::Final)) => finished(*id, fd, msg, flags),
         _ => native(fd, msg, flags),
     }
-}
-
-/// The real call, with the kernel's convention for its result.
-pub fn native(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
-    let r = match only_buffer(msg) {
-        // The shorter way into the kernel.
-        Some(iov) if flags & !(libc::MSG_DONTWAIT | libc::MSG_PEEK | libc::MSG_WAITALL) == 0 => {
-            msg.msg_flags = 0;
-            // SAFETY: the program's buffer.
-            unsafe { real::recv()(fd, iov.iov_base, iov.iov_len, flags) }
-        }
-        // SAFETY: the program's own arguments, or a header made of them.
-        _ => unsafe { real::recvmsg()(fd, msg, flags) },
-    };
-    // SAFETY: libc's errno of this thread, just set.
-    if r < 0 { -(unsafe { *libc::__errno_location() } as sys::Ret) } else { r }
-}
-
-/// The only buffer of a header that asks for nothing but bytes.
-fn only_buffer(msg: &msghdr) -> Option<iovec> {
-    let plain = msg.msg_iovlen == 1 && msg.msg_control.is_null() && msg.msg_name.is_null();
-    // SAFETY: null or the header's list.
-    unsafe { msg.msg_iov.as_ref() }.copied().filter(|_| plain)
 }
 
 /// One call in progress.
@@ -153,7 +133,7 @@ impl Call<'_> {
         adopt::attend(self.id, self.fd);
         let phase = self.id.endpoint().phase();
         if phase >= Phase::Dual {
-            dual::pump(self.id);
+            drive::pump(self.id);
         }
         self.id.endpoint().phase()
     }
@@ -176,7 +156,7 @@ impl Call<'_> {
     /// The endpoint became final or stays: the rest is the real function's.
     fn settled(&mut self) -> sys::Ret {
         // Another thread may have taken the step; it is complete only when the descriptors are replaced.
-        dual::pump(self.id);
+        drive::pump(self.id);
         loop {
             let mut window = self.cursor.window(usize::MAX);
             let mut header = *self.msg;
@@ -210,7 +190,7 @@ impl Call<'_> {
         let Some(mut rx) = e.lock_rx() else { return self.reentered() };
         if self.flags & libc::MSG_OOB != 0 && phase < Phase::Adopting {
             drop(rx);
-            endpoint::stay(self.id, Reason::Urgent);
+            stay(self.id, Reason::Urgent);
             return Attempt::Settled;
         }
         // The phase may have moved on before the lock was ours; Adopting cannot be seen here, its owner holds the lock.
@@ -221,12 +201,12 @@ impl Call<'_> {
             Phase::Dual if phase != Phase::Dual => return Attempt::Again,
             _ => {}
         }
-        dual::mend(self.id, self.fd, Some(&mut rx), None);
+        drive::mend(self.id, self.fd, Some(&mut rx), None);
         let mut r = self.read_once(&mut rx);
         let on = rx.state.on;
         if r <= 0 && r != EAGAIN && now == Phase::Dual {
             // The end of one transport is the end of the stream only if the other one does not go on.
-            dual::hear_locked(self.id, &mut rx.state);
+            drive::hear_locked(self.id, &mut rx.state);
             if rx.state.on != on {
                 r = self.read_once(&mut rx);
             }
@@ -243,7 +223,7 @@ impl Call<'_> {
 
     /// A handler interrupted a call on this half and now reads, too: no hash can be trusted any more.
     fn reentered(&self) -> Attempt {
-        endpoint::stay(self.id, Reason::Reentered);
+        stay(self.id, Reason::Reentered);
         Attempt::Settled
     }
 
@@ -268,7 +248,7 @@ impl Call<'_> {
             Transport::Tcp => (tcp_fd(self.id, self.fd), rx.state.left_on_tcp().map_or(usize::MAX, |n| n as usize)),
             Transport::Unix => (self.id.local().unix.load(core::sync::atomic::Ordering::Acquire), usize::MAX),
         };
-        if self.cursor.done > 0 && dual::has_ended(from) {
+        if self.cursor.done > 0 && drive::has_ended(from) {
             // An error is for the next call: this one has something to return.
             return 0;
         }
@@ -324,15 +304,15 @@ impl Call<'_> {
     }
 
     fn account(&self, rx: &mut Guard<'_, Receiver>, n: usize) {
-        dual::took(self.id, &mut rx.state, n as u64);
+        drive::took(self.id, &mut rx.state, n as u64);
         if rx.prefix.wants() {
             match self.flags & libc::MSG_TRUNC {
-                0 => self.cursor.each_piece(n, |bytes| rx.prefix.feed(bytes, crate::daemon::prefix_bytes())),
+                0 => self.cursor.each_piece(n, |bytes| rx.prefix.feed(bytes, terms::prefix_bytes())),
                 _ => rx.prefix.skip(),
             }
             self.id.endpoint().prefix_moved(Direction::Received, &rx.prefix);
         }
-        dual::note_rx(self.id, &rx.state);
+        drive::note_rx(self.id, &rx.state);
     }
 
     /// Whether the call is over with this result of one attempt.
@@ -364,7 +344,7 @@ impl Call<'_> {
         if phase < Phase::Adopting && threads::blocks_natively() {
             let mut rx = e.lock_rx()?;
             if e.phase() < Phase::Adopting {
-                dual::mend(self.id, self.fd, Some(&mut rx), None);
+                drive::mend(self.id, self.fd, Some(&mut rx), None);
                 self.id.local().deaf_readers.fetch_add(1, core::sync::atomic::Ordering::SeqCst);
                 drop(rx);
                 let r = self.deaf();

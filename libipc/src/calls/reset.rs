@@ -8,10 +8,10 @@ use core::sync::atomic::Ordering::*;
 
 use libc::{c_int, pollfd};
 
-use crate::endpoint::{Id, tcp_fd};
+use crate::endpoint::{Id, numbers, tcp_fd};
 use crate::host::confine;
-use crate::switch::Sender;
-use crate::{dual, fds, offsets, sys};
+use crate::switch::{Sender, drive};
+use crate::{offsets, sys};
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 const ECONNRESET: sys::Ret = -(libc::ECONNRESET as sys::Ret);
@@ -24,7 +24,7 @@ pub fn take_error(fd: c_int) -> c_int {
 
 /// Whether an error is the next thing that a reader would be told of a descriptor.
 pub fn has_error(fd: c_int) -> bool {
-    let Some((id, _)) = fds::lookup(fd) else { return false };
+    let Some((id, _)) = numbers::lookup(fd) else { return false };
     let mut both = [fd, tcp_fd(*id, fd)].map(|fd| pollfd { fd, events: 0, revents: 0 });
     sys::ppoll(&mut both, Some(0), None);
     let unread = || sys::ioctl_int(fd, libc::FIONREAD as u32).is_ok_and(|n| n > 0);
@@ -34,7 +34,7 @@ pub fn has_error(fd: c_int) -> bool {
 /// Whether a reset that the new socket told of is to be told to the program. Not if TCP knows as much, or if it is none of the
 /// stream. If it is, TCP is ended, so that it answers from then on as it would after a reset.
 pub fn is_news(id: Id) -> bool {
-    !dual::is_false_reset(id) && tcp_learns(id)
+    !drive::is_false_reset(id) && tcp_learns(id)
 }
 
 /// The same of a reset that is one of the stream. False if TCP knows.
@@ -75,7 +75,7 @@ pub fn takes_nothing(unix: c_int) -> bool {
 /// what the writer is told instead.
 pub fn writes_after_the_end(id: Id, unix: c_int, tx: &mut Sender) -> Result<(), sys::Ret> {
     tx.returns();
-    dual::note_tx(id, tx);
+    drive::note_tx(id, tx);
     // Without a byte of the program on it, it was a control message that the peer has left.
     let reset = take_error(unix) == libc::ECONNRESET && tx.used;
     if reset && tcp_learns(id) { Err(ECONNRESET) } else { Ok(()) }
@@ -85,7 +85,7 @@ pub fn writes_after_the_end(id: Id, unix: c_int, tx: &mut Sender) -> Result<(), 
 /// answer. `Err` is what the writer is told instead. `told`: the new socket has told of a reset already.
 pub fn after_the_end(id: Id, fd: c_int, told: bool) -> Result<c_int, sys::Ret> {
     let tcp = id.local().tcp.load(Acquire);
-    if tcp < 0 || !fds::is_final_now(fd, id) {
+    if tcp < 0 || !numbers::is_final_now(fd, id) {
         return if told { Err(ECONNRESET) } else { Ok(fd) };
     }
     let reset = told || take_error(fd) == libc::ECONNRESET;
@@ -98,6 +98,6 @@ pub fn taker(id: Id, fd: c_int) -> Result<c_int, sys::Ret> {
     if !confine::is_confined() && takes_nothing(fd) {
         return after_the_end(id, fd, false);
     }
-    fds::note_written(fd);
+    numbers::note_written(fd);
     Ok(fd)
 }

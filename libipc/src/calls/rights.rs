@@ -5,12 +5,15 @@ use core::sync::atomic::Ordering::*;
 use libc::{c_int, cmsghdr, msghdr};
 use matcher::reason::Reason;
 
-use super::control;
-use crate::fds::{self, Kind};
+use crate::endpoint::{self, numbers};
+use crate::fds::Kind;
 use crate::host::guard::Errno;
 use crate::host::{confine, process};
-use crate::switch::Phase;
-use crate::{daemon, dual, endpoint, report, sys};
+use crate::ipcd::{inbox, link, report};
+use crate::switch::stay::stay;
+use crate::switch::{Phase, drive, land};
+use crate::sys;
+use crate::transport::ancillary;
 
 /// Whether a socket takes descriptors from its peer (Linux 6.16).
 const SO_PASSRIGHTS: c_int = 83;
@@ -34,7 +37,7 @@ pub fn arrived(msg: &msghdr) {
     }
     let _errno = Errno::keep();
     each_descriptor(msg, |fd| {
-        fds::forget(fd);
+        numbers::forget(fd);
         if may_be_a_new_socket(fd) && process::is_announced() {
             comes(fd);
         }
@@ -70,32 +73,32 @@ fn may_be_a_new_socket(fd: c_int) -> bool {
 /// Asks ipcd for the connection that a received descriptor is. Nobody uses the number meanwhile: the program does not know it.
 fn comes(fd: c_int) {
     let Some(cookie) = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE).ok() else { return };
-    let Some(id) = endpoint::allocate().filter(|id| fds::bind_reserved(fd, **id)) else { return };
+    let Some(id) = endpoint::allocate(land::released).filter(|id| numbers::bind_reserved(fd, **id)) else { return };
     let deadline = sys::now() + ANSWER_NS;
     if report::received(*id, fd) {
-        while id.endpoint().phase() == Phase::Connecting && sys::now() < deadline && !daemon::is_gone() {
-            daemon::await_answer(deadline.saturating_sub(sys::now()));
-            daemon::collect();
+        while id.endpoint().phase() == Phase::Connecting && sys::now() < deadline && !link::is_gone() {
+            link::await_answer(deadline.saturating_sub(sys::now()));
+            inbox::collect();
         }
     }
     // Too late from here on.
     id.endpoint().spoil();
     if id.endpoint().phase() == Phase::Final {
         id.local().unix_cookie.store(cookie, SeqCst);
-        control::note(*id, id.local().tcp.load(Acquire));
-        fds::publish(fd, *id, Kind::Final);
+        ancillary::note(*id, id.local().tcp.load(Acquire));
+        numbers::publish(fd, *id, Kind::Final);
     } else {
-        fds::publish(fd, *id, Kind::Stay);
-        fds::forget(fd);
+        numbers::publish(fd, *id, Kind::Stay);
+        numbers::forget(fd);
     }
 }
 
 fn leaves(fd: c_int) {
-    fds::note_written(fd);
-    let Some((id, kind)) = fds::lookup(fd) else { return };
+    numbers::note_written(fd);
+    let Some((id, kind)) = numbers::lookup(fd) else { return };
     id.endpoint().handed.store(true, Relaxed);
-    if kind == Kind::Active && !endpoint::stay(*id, Reason::Passed) {
-        dual::land(*id, Reason::Passed);
+    if kind == Kind::Active && !stay(*id, Reason::Passed) {
+        drive::land(*id, Reason::Passed);
     }
     if id.endpoint().phase() == Phase::Final {
         report::deposit(*id);

@@ -8,14 +8,15 @@ use libc::{c_int, iovec};
 use matcher::reason::Reason;
 use matcher::wire::Direction;
 
-use crate::endpoint;
-use crate::fds::{self, Kind};
+use crate::endpoint::{self, numbers};
+use crate::fds::Kind;
 use crate::host::confine::{is_confined, set_confined};
 use crate::host::guard::Errno;
 use crate::host::process::is_announced;
+use crate::ipcd::terms;
 use crate::prefix::Prefix;
-use crate::switch::Phase;
-use crate::{daemon, dual};
+use crate::switch::stay::stay;
+use crate::switch::{Phase, drive};
 
 /// The program is about to install a filter.
 pub fn begin() {
@@ -24,11 +25,11 @@ pub fn begin() {
     }
     let _errno = Errno::keep();
     if is_announced() {
-        dual::land_all(|_| true, Reason::Confined);
+        drive::land_all(|_| true, Reason::Confined);
         for id in endpoint::held() {
             match id.endpoint().phase() {
-                Phase::Tracking | Phase::Waiting => fds::settle(id, Kind::Counted),
-                Phase::Connecting => drop(endpoint::stay(id, Reason::Confined)),
+                Phase::Tracking | Phase::Waiting => numbers::settle(id, Kind::Counted),
+                Phase::Connecting => drop(stay(id, Reason::Confined)),
                 _ => {}
             }
         }
@@ -40,13 +41,13 @@ pub fn begin() {
 pub fn failed() {
     set_confined(false);
     for id in endpoint::held() {
-        fds::unsettle(id, Kind::Counted);
+        numbers::unsettle(id, Kind::Counted);
     }
 }
 
 /// A reading call of the program on such a number gave `n` bytes.
 pub fn took(fd: c_int, pieces: &[iovec], n: isize, flags: c_int) {
-    let Some(id) = fds::counted(fd).filter(|_| n > 0 && flags & libc::MSG_PEEK == 0) else { return };
+    let Some(id) = numbers::counted(fd).filter(|_| n > 0 && flags & libc::MSG_PEEK == 0) else { return };
     match id.endpoint().lock_rx() {
         Some(mut rx) => {
             rx.state.took(n as u64);
@@ -60,7 +61,7 @@ pub fn took(fd: c_int, pieces: &[iovec], n: isize, flags: c_int) {
 
 /// A writing call of the program on such a number took `n` bytes.
 pub fn gave(fd: c_int, pieces: &[iovec], n: isize) {
-    let Some(id) = fds::counted(fd).filter(|_| n > 0) else { return };
+    let Some(id) = numbers::counted(fd).filter(|_| n > 0) else { return };
     match id.endpoint().lock_tx() {
         Some(mut tx) => {
             tx.state.wrote(n as u64);
@@ -82,7 +83,7 @@ fn feed(prefix: &mut Prefix, pieces: &[iovec], n: usize) {
         left -= len;
         if len > 0 {
             // SAFETY: the kernel has just read or written exactly these bytes of the program's buffer.
-            prefix.feed(unsafe { core::slice::from_raw_parts(piece.iov_base.cast(), len) }, daemon::prefix_bytes());
+            prefix.feed(unsafe { core::slice::from_raw_parts(piece.iov_base.cast(), len) }, terms::prefix_bytes());
         }
     }
 }

@@ -3,9 +3,9 @@
 use libc::{c_int, fd_set, pollfd, sigset_t, timespec, timeval};
 
 use super::wait::{Poll, kernel_mask, nanoseconds, needs_care};
-use crate::dual::WRITING;
 use crate::fds::{self, Kind};
 use crate::host::guard::as_libc;
+use crate::readiness::masks::WRITING;
 use crate::scratch::Scratch;
 use crate::symbols::real;
 use crate::sys;

@@ -9,13 +9,15 @@ use matcher::wire::Direction;
 use super::block::{await_settled, block, deadline, settled_socket};
 use super::reset::{after_the_end, writes_after_the_end};
 use crate::cursor::Cursor;
-use crate::endpoint::{self, Guard, Id, Pinned, tcp_fd};
+use crate::endpoint::{Guard, Id, Pinned, numbers, tcp_fd};
 use crate::fds::{self, Kind};
 use crate::host::guard::{NoSignals, as_libc};
 use crate::host::threads;
-use crate::switch::{Phase, Sender, Transport};
+use crate::ipcd::terms;
+use crate::switch::stay::stay;
+use crate::switch::{Phase, Sender, Transport, adopt, drive};
 use crate::symbols::real;
-use crate::{adopt, daemon, dual, offsets, sys};
+use crate::{offsets, sys};
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 const EPIPE: sys::Ret = -(libc::EPIPE as sys::Ret);
@@ -29,7 +31,7 @@ pub fn send(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
     if flags & !PLAIN == 0 && fds::kind(fd) == Kind::Final {
         return on_final(fd, msg, flags);
     }
-    let known = fds::lookup(fd);
+    let known = numbers::lookup(fd);
     if let Some((id, Kind::Active | Kind::Final)) = &known
         && flags & libc::MSG_FASTOPEN != 0
         && id.endpoint().phase() > Phase::Connecting
@@ -55,7 +57,7 @@ pub fn finished(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> Opti
     // SAFETY: the program's own arguments.
     let r = unsafe { real::send()(fd, buf, len, flags | libc::MSG_NOSIGNAL) };
     if r >= 0 {
-        fds::note_written(fd);
+        numbers::note_written(fd);
         return Some(r);
     }
     // SAFETY: libc's errno of this thread, just set.
@@ -80,7 +82,7 @@ pub fn on_final(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
     match native(fd, &msg, flags | libc::MSG_NOSIGNAL) {
         error @ (EPIPE | ECONNRESET) => refused(fd, &msg, flags, error),
         r => {
-            fds::note_written(fd);
+            numbers::note_written(fd);
             r
         }
     }
@@ -89,7 +91,7 @@ pub fn on_final(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
 /// A Unix-domain socket refuses what is written after the peer has closed: TCP is given it.
 #[cold]
 fn refused(fd: c_int, msg: &msghdr, flags: c_int, error: sys::Ret) -> sys::Ret {
-    if let Some((id, Kind::Final)) = fds::lookup(fd) {
+    if let Some((id, Kind::Final)) = numbers::lookup(fd) {
         match after_the_end(*id, fd, error == ECONNRESET) {
             Ok(tcp) if tcp != fd => return native(tcp, msg, flags),
             Ok(_) => {}
@@ -195,7 +197,7 @@ impl Call<'_> {
     fn prepare(&self) -> Phase {
         adopt::attend(self.id, self.fd);
         if self.id.endpoint().phase() >= Phase::Dual {
-            dual::pump(self.id);
+            drive::pump(self.id);
         }
         self.id.endpoint().phase()
     }
@@ -206,7 +208,7 @@ impl Call<'_> {
 
     fn settled(&mut self) -> sys::Ret {
         // Another thread may have taken the step; it is complete only when the descriptors are replaced.
-        dual::pump(self.id);
+        drive::pump(self.id);
         // `active` raises the signal, once.
         let flags = self.flags | libc::MSG_NOSIGNAL;
         loop {
@@ -231,12 +233,12 @@ impl Call<'_> {
     fn attempt(&mut self, phase: Phase) -> Attempt {
         let _no_signals = (phase == Phase::Dual).then(NoSignals::hold);
         let e = self.id.endpoint();
-        if self.flags & libc::MSG_OOB != 0 && endpoint::stay(self.id, Reason::Urgent) {
+        if self.flags & libc::MSG_OOB != 0 && stay(self.id, Reason::Urgent) {
             return Attempt::Settled;
         }
         let Some(mut tx) = e.lock_tx() else {
             // A handler interrupted a call on this half and now writes, too: no hash can be trusted any more.
-            endpoint::stay(self.id, Reason::Reentered);
+            stay(self.id, Reason::Reentered);
             return Attempt::Settled;
         };
         match e.phase() {
@@ -261,7 +263,7 @@ impl Call<'_> {
         }
         // Urgent data after the promise: the direction goes on over TCP, where it means something.
         tx.state.barred |= self.flags & libc::MSG_OOB != 0;
-        dual::mend(self.id, self.fd, None, Some(&mut tx));
+        drive::mend(self.id, self.fd, None, Some(&mut tx));
         let r = self.write_once(&mut tx);
         drop(tx);
         self.judge(r)
@@ -294,7 +296,7 @@ impl Call<'_> {
         tx.state.wrote(n as u64);
         self.id.endpoint().moved(Direction::Sent, n as u64);
         if tx.prefix.wants() {
-            self.cursor.each_piece(n, |bytes| tx.prefix.feed(bytes, daemon::prefix_bytes()));
+            self.cursor.each_piece(n, |bytes| tx.prefix.feed(bytes, terms::prefix_bytes()));
             self.id.endpoint().prefix_moved(Direction::Sent, &tx.prefix);
         }
     }
@@ -322,7 +324,7 @@ impl Call<'_> {
             if e.phase() >= Phase::Adopting {
                 return None;
             }
-            dual::mend(self.id, self.fd, None, Some(&mut tx));
+            drive::mend(self.id, self.fd, None, Some(&mut tx));
             e.deaf_writers.fetch_add(1, SeqCst);
             drop(tx);
             let r = self.deaf();

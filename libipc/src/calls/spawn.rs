@@ -8,15 +8,16 @@ use libc::{FILE, c_int, pid_t, posix_spawn_file_actions_t, posix_spawnattr_t};
 use matcher::reason::Reason;
 
 use super::exec::Longer;
-use crate::endpoint::{self, Id};
+use crate::endpoint::{self, Id, numbers};
+use crate::family::inherit::{self, Numbers, Packed};
+use crate::family::{self};
 use crate::host::guard::Errno;
 use crate::host::process;
 use crate::host::program::Program;
-use crate::inherit::{self, Numbers, Packed};
-use crate::switch::Phase;
+use crate::readiness::moves;
+use crate::switch::{Phase, drive};
 use crate::symbols::real;
 use crate::symbols::table::List;
-use crate::{dual, epoll, family, fds};
 
 /// The pipes of popen by the slot of their child.
 static PIPES: [AtomicUsize; family::SLOTS] = [const { AtomicUsize::new(0) }; family::SLOTS];
@@ -41,8 +42,8 @@ fn expect(by_action: bool, knows: bool) -> Option<usize> {
     let concerned = |id: Id| given(by_action).any(|other| other == id);
     inherit::goes_to_a_program(concerned, knows);
     if !knows {
-        epoll::await_promises();
-        dual::land_all(concerned, Reason::Executed);
+        moves::await_promises();
+        drive::land_all(concerned, Reason::Executed);
     }
     Some(slot)
 }
@@ -55,7 +56,7 @@ fn expect_shell() -> Option<usize> {
 
 /// The child of a later spawn may be given the descriptor under another number.
 pub unsafe fn adddup2(actions: *mut posix_spawn_file_actions_t, fd: c_int, new: c_int) -> c_int {
-    if let Some((id, _)) = fds::lookup(fd) {
+    if let Some((id, _)) = numbers::lookup(fd) {
         id.local().named.store(true, Relaxed);
     }
     // SAFETY: the program's own call.

@@ -8,29 +8,26 @@ use core::ffi::c_char;
 use libc::{FILE, c_int};
 use matcher::reason::Reason;
 
-use crate::endpoint::{self, Id};
+use crate::endpoint::numbers;
 use crate::fds::{self, Kind};
 use crate::host::guard::Errno;
 use crate::host::process;
+use crate::switch::drive;
+use crate::switch::stay::stay;
 use crate::symbols::real;
 use crate::symbols::table::Arguments;
 
-/// Whether the endpoint is one of the three that a program finds open in `stdin`, `stdout` and `stderr`.
-pub fn is_standard(id: Id) -> bool {
-    fds::numbers_of(id).any(|fd| fd <= libc::STDERR_FILENO)
-}
-
 /// From here on the C library may act on the descriptor by itself.
 pub extern "C" fn takes(fd: c_int) {
-    fds::note_written(fd);
+    numbers::note_written(fd);
     if !fds::needs_us(fd) || !process::is_announced() {
         return;
     }
     let _errno = Errno::keep();
-    if let Some((id, Kind::Active)) = fds::lookup(fd)
-        && !endpoint::stay(*id, Reason::Stdio)
+    if let Some((id, Kind::Active)) = numbers::lookup(fd)
+        && !stay(*id, Reason::Stdio)
     {
-        crate::dual::land(*id, Reason::Stdio);
+        drive::land(*id, Reason::Stdio);
     }
 }
 

@@ -2,16 +2,17 @@
 
 use libc::{c_int, c_void, pollfd, sigset_t, timespec};
 
-use crate::dual::READING;
-use crate::endpoint::Id;
+use crate::endpoint::{Id, numbers};
 use crate::fds::{self, Kind};
 use crate::host::guard::as_libc;
-use crate::host::threads;
-use crate::host::threads::Cancellations;
+use crate::host::threads::{self, Cancellations};
+use crate::readiness::masks::READING;
+use crate::readiness::{park, waits};
 use crate::scratch::Scratch;
-use crate::switch::Phase;
+use crate::switch::drive;
+use crate::switch::{Phase, adopt};
 use crate::symbols::real;
-use crate::{adopt, dual, park, sys, waits};
+use crate::sys;
 
 const POLLHUP: i16 = libc::POLLHUP;
 
@@ -33,12 +34,12 @@ pub struct Poll<'a> {
 pub fn needs_care(fds: &[pollfd]) -> bool {
     let mut care = false;
     for p in fds.iter().filter(|p| fds::needs_us(p.fd)) {
-        if fds::hint(p.fd).is_some_and(adopt::has_nothing_due) {
+        if numbers::hint(p.fd).is_some_and(adopt::has_nothing_due) {
             care |= !threads::is_single_threaded();
-        } else if let Some((id, Kind::Active)) = fds::lookup(p.fd) {
+        } else if let Some((id, Kind::Active)) = numbers::lookup(p.fd) {
             waits::polls(*id);
             adopt::attend(*id, p.fd);
-            dual::pump(*id);
+            drive::pump(*id);
             care |= id.endpoint().phase() == Phase::Dual || !threads::is_single_threaded();
         }
     }
@@ -49,10 +50,10 @@ pub fn needs_care(fds: &[pollfd]) -> bool {
 fn strip_hangups(fds: &mut [pollfd]) -> usize {
     let mut emptied = 0;
     for p in fds.iter_mut().filter(|p| p.revents & POLLHUP != 0) {
-        if let Some((id, Kind::Final)) = fds::lookup(p.fd)
-            && fds::still_final(p.fd, *id)
+        if let Some((id, Kind::Final)) = numbers::lookup(p.fd)
+            && numbers::still_final(p.fd, *id)
         {
-            p.revents = dual::with_tcp_hangup(*id, p.revents);
+            p.revents = drive::with_tcp_hangup(*id, p.revents);
             emptied += usize::from(p.revents == 0);
         }
     }
@@ -137,11 +138,11 @@ impl Poll<'_> {
 
 /// What holds now of an entry that is between the transports, or was a moment ago; `None` for every other one.
 fn between(p: &pollfd) -> Option<i16> {
-    let (id, _) = fds::lookup(p.fd).filter(|(_, kind)| *kind == Kind::Active)?;
+    let (id, _) = numbers::lookup(p.fd).filter(|(_, kind)| *kind == Kind::Active)?;
     if !matches!(id.endpoint().phase(), Phase::Dual | Phase::Final) {
         return None;
     }
-    Some(dual::readiness(*id, p.events).unwrap_or_else(|| dual::settled_readiness(*id, p.fd, p.events)))
+    Some(drive::readiness(*id, p.events).unwrap_or_else(|| drive::settled_readiness(*id, p.fd, p.events)))
 }
 
 /// The thread was cancelled where it was about to wait.
@@ -154,9 +155,9 @@ extern "C" fn cancelled(scratch: *mut c_void) {
 fn watched(p: &pollfd) -> [pollfd; 2] {
     let none = pollfd { fd: -1, events: 0, revents: 0 };
     let as_it_is = [pollfd { revents: 0, ..*p }, none];
-    match fds::lookup(p.fd) {
+    match numbers::lookup(p.fd) {
         Some((id, Kind::Active)) if id.endpoint().phase() == Phase::Dual => {
-            let [tcp, unix] = dual::watch(*id, p.events);
+            let [tcp, unix] = drive::watch(*id, p.events);
             // HUP and ERR of TCP are the stream's, whatever is waited for.
             [pollfd { fd: id.local().tcp.load(core::sync::atomic::Ordering::Acquire), ..tcp }, unix]
         }
@@ -170,7 +171,7 @@ fn watched(p: &pollfd) -> [pollfd; 2] {
 }
 
 fn only_hangs_up(p: &pollfd, id: Id) -> bool {
-    sys::poll_now(p.fd, p.events) == POLLHUP && dual::with_tcp_hangup(id, POLLHUP) == 0
+    sys::poll_now(p.fd, p.events) == POLLHUP && drive::with_tcp_hangup(id, POLLHUP) == 0
 }
 
 /// poll and ppoll.

@@ -9,13 +9,14 @@ use matcher::wire::Direction;
 use super::block::{block, deadline, settled_socket};
 use super::glimpse::{Glimpse, look_at_file, look_at_pipe};
 use super::reset::{after_the_end, end_of_stream, read_reset, taker, takes_nothing, writes_after_the_end};
-use crate::endpoint::{Id, Pinned, tcp_fd};
-use crate::fds::{self, Kind};
+use crate::endpoint::{Id, Pinned, numbers, tcp_fd};
+use crate::fds::Kind;
 use crate::host::confine;
 use crate::host::guard::as_libc;
-use crate::switch::{Phase, Transport};
+use crate::readiness::waits;
+use crate::switch::{Phase, Transport, adopt, drive};
 use crate::symbols::real;
-use crate::{adopt, dual, sys, waits};
+use crate::sys;
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 const ECONNRESET: sys::Ret = -(libc::ECONNRESET as sys::Ret);
@@ -29,14 +30,14 @@ fn kernel(r: ssize_t) -> sys::Ret {
 fn prepare(id: Id, fd: c_int) -> Phase {
     adopt::attend(id, fd);
     if id.endpoint().phase() >= Phase::Dual {
-        dual::pump(id);
+        drive::pump(id);
     } else if id.endpoint().phase() == Phase::Connecting {
         super::connect::completed(id, fd);
     }
     let phase = id.endpoint().phase();
     if phase == Phase::Final {
         // Another thread may have taken the step since; it is complete only when the descriptors are replaced.
-        dual::pump(id);
+        drive::pump(id);
     }
     phase
 }
@@ -183,7 +184,7 @@ fn inward(
             return settled();
         }
         let readable = match phase {
-            Phase::Dual => dual::readiness(**id, libc::POLLIN).is_none_or(|r| r != 0),
+            Phase::Dual => drive::readiness(**id, libc::POLLIN).is_none_or(|r| r != 0),
             _ => is_ready(tcp_fd(**id, fd), libc::POLLIN),
         };
         if readable {
@@ -236,7 +237,7 @@ fn take(id: Id, fd: c_int, len: usize, step: impl Fn(c_int, usize) -> sys::Ret) 
     if (r == 0 && len > 0 || r == ECONNRESET) && e.phase() == Phase::Dual {
         // The end of one transport is the end of the stream only if the other one does not go on.
         let on = rx.state.on;
-        dual::hear_locked(id, &mut rx.state);
+        drive::hear_locked(id, &mut rx.state);
         match rx.state.on {
             now if now != on => return None,
             Transport::Tcp => {}
@@ -244,10 +245,10 @@ fn take(id: Id, fd: c_int, len: usize, step: impl Fn(c_int, usize) -> sys::Ret) 
         }
     }
     if r > 0 {
-        dual::took(id, &mut rx.state, r as u64);
+        drive::took(id, &mut rx.state, r as u64);
         glimpse.tell(&mut rx.prefix, r as usize);
         e.prefix_moved(Direction::Received, &rx.prefix);
-        dual::note_rx(id, &rx.state);
+        drive::note_rx(id, &rx.state);
     }
     Some(r)
 }
@@ -255,7 +256,7 @@ fn take(id: Id, fd: c_int, len: usize, step: impl Fn(c_int, usize) -> sys::Ret) 
 pub unsafe fn sendfile(out: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t {
     // SAFETY: the program's own arguments.
     let step = |fd, n| unsafe { real::sendfile()(fd, from, offset, n) };
-    match fds::lookup(out) {
+    match numbers::lookup(out) {
         Some((id, Kind::Active)) => {
             // SAFETY: null or the program's offset.
             let at = unsafe { offset.as_ref() }.copied();
@@ -298,7 +299,7 @@ pub unsafe fn splice(
     let step = |from, to, n| with(from, to, n, flags);
     let again = |from, flags| kernel(with(from, to, len, flags));
     let waits = flags & libc::SPLICE_F_NONBLOCK == 0;
-    match fds::lookup(to) {
+    match numbers::lookup(to) {
         Some((id, Kind::Active)) => {
             let look = |room: &mut [u8]| look_at_pipe(from, room);
             let source = Source::Pipe(from, waits);
@@ -311,7 +312,7 @@ pub unsafe fn splice(
         }
         _ => {}
     }
-    match fds::lookup(from) {
+    match numbers::lookup(from) {
         Some((id, Kind::Active)) => {
             // Never a wait for the pipe with the endpoint locked.
             let take = |fd, n| kernel(with(fd, to, n, flags | libc::SPLICE_F_NONBLOCK));
@@ -341,11 +342,11 @@ fn from_final(
         r = step(fd, flags & !libc::SPLICE_F_NONBLOCK);
     }
     match r {
-        0 if len > 0 && fds::is_final_now(fd, id) => match end_of_stream(id) {
+        0 if len > 0 && numbers::is_final_now(fd, id) => match end_of_stream(id) {
             1 => step(tcp_fd(id, fd), flags | libc::SPLICE_F_NONBLOCK),
             r => r,
         },
-        ECONNRESET if fds::is_final_now(fd, id) => read_reset(id),
+        ECONNRESET if numbers::is_final_now(fd, id) => read_reset(id),
         r => r,
     }
 }

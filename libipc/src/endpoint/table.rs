@@ -4,17 +4,14 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64,
 
 use libc::c_int;
 
-use super::{Endpoint, Half, sides};
-use crate::family::{self, Family, Holders, family};
-use crate::fds;
+use super::state::{Birth, Endpoint};
+use crate::family::{self, Family, Holders, MAX_ENDPOINTS, Room, family};
 use crate::pins::Pins;
-use crate::switch::{Receiver, Sender};
-use crate::sys;
+use crate::symbols::real;
+use crate::{fds, sys};
 
 /// See [`Local::patience`].
 const PATIENCE: i32 = 64;
-/// Endpoints of one family of processes.
-pub const MAX_ENDPOINTS: usize = 1 << 16;
 /// How much of the table is used at first.
 const FEW: u32 = 256;
 
@@ -66,12 +63,30 @@ pub struct Id {
     pub index: u32,
 }
 
-static TABLE: AtomicPtr<Endpoint> = AtomicPtr::new(core::ptr::null_mut());
+#[cfg(not(all(test, loom)))]
+const _: () = assert!(size_of::<Endpoint>() == size_of::<Room>() && align_of::<Endpoint>() == align_of::<Room>());
+
+static TABLE: AtomicPtr<Room> = AtomicPtr::new(core::ptr::null_mut());
 static HOLDERS: AtomicPtr<Holders> = AtomicPtr::new(core::ptr::null_mut());
 static LOCALS: AtomicPtr<Local> = AtomicPtr::new(core::ptr::null_mut());
 
-/// Makes the tables if they are not there; false if there is no memory for them.
-pub fn prepare() -> bool {
+/// What is called with an endpoint that this process has no more: the upper floors' business.
+static RELEASED: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Nothing uses the endpoint any more.
+fn released(id: Id) {
+    let at = RELEASED.load(Acquire);
+    if !at.is_null() {
+        // SAFETY: only `prepare` stores there, functions of this type.
+        let call: fn(Id) = unsafe { core::mem::transmute(at) };
+        call(id);
+    }
+}
+
+/// Makes the tables if they are not there; false if there is no memory for them. `on_release` is called with each
+/// endpoint that this process has no more.
+pub fn prepare(on_release: fn(Id)) -> bool {
+    RELEASED.store(on_release as *mut (), Release);
     if !TABLE.load(Acquire).is_null() {
         return true;
     }
@@ -86,7 +101,7 @@ pub fn prepare() -> bool {
     HOLDERS.store(unsafe { &raw mut (*shared).holders }.cast(), Release);
     // SAFETY: as above.
     TABLE.store(unsafe { &raw mut (*shared).endpoints }.cast(), Release);
-    crate::symbols::real::find_all();
+    real::find_all();
     true
 }
 
@@ -101,7 +116,7 @@ impl Id {
         let at = self.index as usize % MAX_ENDPOINTS;
         // SAFETY: an Id exists only after `prepare` mapped the tables, which are never unmapped; zeroed memory is a
         // valid Endpoint except for its cells, which are written before the endpoint is put in the table.
-        unsafe { &*TABLE.load(Relaxed).add(at) }
+        unsafe { &*TABLE.load(Relaxed).add(at).cast::<Endpoint>() }
     }
 
     /// The processes that hold descriptors of the endpoint. None: its memory is free.
@@ -119,7 +134,7 @@ impl Id {
 
     /// The handle that ipcd echoes: index and generation.
     pub fn token(self) -> u64 {
-        u64::from(self.endpoint().generation.load(Relaxed)) << 32 | u64::from(self.index)
+        u64::from(self.generation()) << 32 | u64::from(self.index)
     }
 
     /// The endpoint of a token, if this process still holds the same one; pinned.
@@ -140,12 +155,18 @@ impl Id {
     /// Ends this process's hold when nothing uses it any more.
     pub fn unpin(self) {
         if self.local().pins.unpin() {
-            crate::finish::released(self);
+            released(self);
         }
     }
 
-    pub fn generation_bits(self) -> u32 {
-        self.endpoint().generation.load(Relaxed)
+    /// See [`Endpoint::receive`]; `tcp` is its TCP socket, hidden.
+    pub fn receive(self, birth: Birth, tcp: c_int) -> bool {
+        self.endpoint().receive(birth, || self.local().tcp.store(tcp, SeqCst))
+    }
+
+    /// How often its memory was used before.
+    pub fn generation(self) -> u32 {
+        self.endpoint().generation()
     }
 }
 
@@ -166,8 +187,8 @@ impl Drop for Pinned {
 }
 
 /// A new endpoint in phase Connecting, held by this process, with no descriptor yet.
-pub fn allocate() -> Option<Pinned> {
-    if !prepare() {
+pub fn allocate(on_release: fn(Id)) -> Option<Pinned> {
+    if !prepare(on_release) {
         return None;
     }
     let family = family()?;
@@ -213,29 +234,10 @@ fn widen(family: &Family, limit: u32) {
 }
 
 fn reset(id: Id) {
-    let e = id.endpoint();
-    e.generation.fetch_add(1, Relaxed);
-    e.prefix_complete.store(0, Relaxed);
-    e.told.store(0, Relaxed);
-    e.sides.store(sides::CONTROL, Relaxed);
-    e.told_on.store(0, Relaxed);
-    e.turns.store(0, Relaxed);
-    e.wrote.store(false, Relaxed);
-    e.handed.store(false, Relaxed);
-    e.bytes.store(0, Relaxed);
-    e.reason.store(0, Relaxed);
-    e.connect_began.store(0, Relaxed);
-    e.deaf_writers.store(0, Relaxed);
-    // A process that was killed in the middle of a call leaves its locks held.
-    e.recv_lock.unlock();
-    e.send_lock.unlock();
     // SAFETY: `claim` made this thread the only one that knows of the endpoint.
-    unsafe {
-        e.rx.get().write(Half::new(Receiver::NEW));
-        e.tx.get().write(Half::new(Sender::NEW));
-    }
+    unsafe { id.endpoint().reset() };
     begin_local(id);
-    e.phase.begin();
+    id.endpoint().begin();
 }
 
 /// This process begins to hold the endpoint, with no descriptor yet.
@@ -266,21 +268,11 @@ fn begin_local(id: Id) {
 /// given on the way through exec. Locks that threads of the program before had are free again.
 pub fn resume(index: u32, generation: u32) -> Option<Pinned> {
     let id = Id { index };
-    let e = id.endpoint();
-    if index >= used() || id.generation_bits() != generation || !id.holders().has(family::slot()) {
+    if index >= used() || id.generation() != generation || !id.holders().has(family::slot()) {
         return None;
     }
     begin_local(id);
-    if e.recv_lock.unlock_own()
-        && let Some(mut rx) = e.lock_rx()
-    {
-        rx.damaged = true;
-    }
-    if e.send_lock.unlock_own()
-        && let Some(mut tx) = e.lock_tx()
-    {
-        tx.damaged = true;
-    }
+    id.endpoint().free_own_locks();
     Some(Pinned(id))
 }
 
@@ -334,16 +326,23 @@ pub fn abandon() {
 mod tests {
     use super::*;
 
+    fn new() -> Pinned {
+        fn released(id: Id) {
+            id.holders().remove(family::slot());
+        }
+        allocate(released).expect("free memory")
+    }
+
     #[test]
     fn the_table_grows_with_what_is_live_and_not_with_what_was() {
-        let mut live: Vec<Pinned> = (0..100).map(|_| allocate().expect("free memory")).collect();
+        let mut live: Vec<Pinned> = (0..100).map(|_| new()).collect();
         for i in 0..10_000 {
-            live[i % 100] = allocate().expect("free memory");
+            live[i % 100] = new();
         }
         assert!(used() <= FEW, "{} entries for 101 endpoints", used());
-        live.extend((0..1000).map(|_| allocate().expect("free memory")));
+        live.extend((0..1000).map(|_| new()));
         for i in 0..10_000 {
-            live[i % 1100] = allocate().expect("free memory");
+            live[i % 1100] = new();
         }
         assert!(used() <= 4096, "{} entries for 1101 endpoints", used());
         let indices: std::collections::HashSet<u32> = live.iter().map(|id| id.index).collect();

@@ -2,7 +2,9 @@
 
 use super::real;
 use super::table::*;
-use crate::calls::{connect, descriptors, epoll, exec, io, options, process, select, spawn, stdio, wait, zero_copy};
+use crate::calls::{
+    connect, descriptors, epoll, exec, io, options, process, select, spawn, stdio, syscall, wait, zero_copy,
+};
 use crate::host::confine;
 
 macro_rules! export {

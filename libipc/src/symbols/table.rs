@@ -140,7 +140,7 @@ macro_rules! for_each_symbol {
             prlimit64(pid: pid_t, resource: c_int, new: *const rlimit64, old: *mut rlimit64) -> c_int => process::prlimit;
             unshare(flags: c_int) -> c_int => process::unshare;
             prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong, d: c_ulong) -> c_int => process::prctl;
-            syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long => process::syscall;
+            syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long => syscall::syscall;
         }
     };
 }

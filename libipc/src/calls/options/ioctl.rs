@@ -7,10 +7,10 @@ use libc::{c_int, c_ulong};
 
 use crate::calls::connect::asked;
 use crate::calls::descriptors::is_signal_driven;
-use crate::dual;
-use crate::endpoint::{Id, sides, tcp_fd};
+use crate::endpoint::{Id, numbers, sides, tcp_fd};
 use crate::fds::{self, Kind};
 use crate::host::guard::Errno;
+use crate::switch::drive;
 use crate::symbols::real;
 use crate::{offsets, sys};
 
@@ -43,9 +43,9 @@ pub unsafe fn ioctl(fd: c_int, request: c_ulong, arg: usize) -> c_int {
         return r;
     }
     let about_bytes = matches!(request, libc::FIONREAD | SIOCATMARK);
-    match fds::lookup(fd) {
+    match numbers::lookup(fd) {
         Some((id, Kind::Active)) if about_bytes => {
-            dual::pump(*id);
+            drive::pump(*id);
             if fds::kind(fd) == Kind::Final {
                 return ask(fd);
             }

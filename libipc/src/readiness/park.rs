@@ -5,8 +5,8 @@ use core::sync::atomic::Ordering::*;
 
 use libc::{c_int, pollfd};
 
-use crate::announce::{Board, Parker};
 use crate::endpoint::Id;
+use crate::readiness::announce::{Board, Parker};
 use crate::{fds, sys};
 
 const PARKERS: usize = 4096;

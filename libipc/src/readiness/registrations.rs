@@ -6,8 +6,8 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 use libc::c_int;
 
 use crate::endpoint::Id;
+use crate::family::lock::{Held, Lock};
 use crate::host::guard::NoSignals;
-use crate::lock::{Held, Lock};
 use crate::{fds, sys};
 
 const POOL: usize = 1 << 17;
@@ -95,6 +95,39 @@ static LOCK: Lock = Lock::new();
 #[unsafe(link_section = ".data.fork")]
 static HELD_OVER_FORK: AtomicBool = AtomicBool::new(false);
 
+/// The upper half of every tag; 0 until there was a registration.
+static TAG: AtomicU32 = AtomicU32::new(0);
+
+fn tag_base() -> u64 {
+    u64::from(TAG.load(Relaxed)) << 32
+}
+
+/// A value that no program's data has in its upper half: not a pointer, not a small or negative number.
+pub fn make_tag() {
+    if in_use() {
+        return;
+    }
+    let random = (sys::now() ^ u64::from(sys::getpid() as u32) << 20).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 34;
+    let _ = TAG.compare_exchange(0, 0x8000_0000 | random as u32 & 0x3fff_ffff, Relaxed, Relaxed);
+}
+
+/// Whether any endpoint was ever registered in this process.
+pub fn in_use() -> bool {
+    TAG.load(Relaxed) != 0
+}
+
+/// The low half of a tag, if these data are one.
+pub fn low_of_tag(data: u64) -> Option<u32> {
+    let tag = TAG.load(Relaxed);
+    (tag != 0 && (data >> 32) as u32 == tag).then_some(data as u32)
+}
+
+/// A tag that leads nowhere.
+pub fn tag_of_nothing() -> u64 {
+    make_tag();
+    tag_base() | u64::from(u32::MAX)
+}
+
 /// The locked table. Fields drop in this order: signals come back after the lock is free.
 pub struct Table {
     pool: &'static mut Pool,
@@ -165,6 +198,18 @@ pub fn release_after_fork() {
 fn bucket(epfd: c_int, data: u64) -> usize {
     let mixed = (data ^ (epfd as u64) << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 40) as usize % BUCKETS
+}
+
+/// The program closed a number that was an epoll instance.
+pub fn instance_closed(epfd: c_int) {
+    let Some(mut t) = table() else { return };
+    for i in t.all() {
+        if let Some(endpoint) = t.at(i).filter(|r| r.used && r.epfd == epfd).map(|r| r.endpoint) {
+            let id = Id { index: endpoint };
+            t.forget_unix(i, id.local().unix.load(Acquire));
+            t.remove(id, i);
+        }
+    }
 }
 
 impl Table {
@@ -348,6 +393,6 @@ impl Table {
     /// What identifies a registration while its endpoint is Dual, below the upper half of every tag.
     pub fn tag(&mut self, index: u32) -> u64 {
         let generation = self.at(index).map_or(0, |r| r.generation);
-        super::tag_base() | u64::from(generation) << 17 | u64::from(index - 1)
+        tag_base() | u64::from(generation) << 17 | u64::from(index - 1)
     }
 }

@@ -6,11 +6,15 @@ use libc::{c_int, pollfd};
 use matcher::reason::Reason;
 use matcher::wire::Direction;
 
-use crate::endpoint::{self, Half, Id, sides};
+use crate::endpoint::{self, Half, Id, numbers, sides};
 use crate::host::guard::NoSignals;
-use crate::offsets::Answer;
-use crate::switch::{self, CONTROL_LEN, Control, Phase, Receiver, Sender, Transport};
-use crate::{adopt, epoll, fds, finish, offsets, park, report, sys, waits};
+use crate::ipcd::report;
+use crate::offsets::{self, Answer};
+use crate::readiness::masks::{WRITING, split_poll};
+use crate::readiness::{moves, park, waits};
+use crate::switch::stay::{give_up, stayed};
+use crate::switch::{self, CONTROL_LEN, Control, Phase, Receiver, Sender, Transport, land};
+use crate::sys;
 
 const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 const EINTR: sys::Ret = -(libc::EINTR as sys::Ret);
@@ -33,7 +37,7 @@ pub fn pump(id: Id) {
         settle(id);
     }
     if e.phase() == Phase::Final {
-        finish::replace_descriptors(id);
+        land::replace_descriptors(id);
         park::kick(id);
     }
 }
@@ -115,7 +119,7 @@ pub fn took(id: Id, rx: &mut Receiver, n: u64) {
 /// Publishes what the locked receiving half says. Who waits on the transport that it was on must look again.
 pub fn note_rx(id: Id, rx: &Receiver) {
     if id.endpoint().note_rx(rx) {
-        epoll::update_dual(id);
+        moves::update_dual(id);
         park::kick(id);
     }
 }
@@ -123,23 +127,8 @@ pub fn note_rx(id: Id, rx: &Receiver) {
 /// Publishes what the locked sending half says. Who waits for room on the transport that it was on must look again.
 pub fn note_tx(id: Id, tx: &Sender) {
     if id.endpoint().note_tx(tx) {
-        epoll::update_dual(id);
+        moves::update_dual(id);
         park::kick(id);
-    }
-}
-
-/// Takes control messages off a transport that is about to be closed, after which no more arrive: left unread, they would
-/// look to the peer like bytes that the program refused (unix(7): a reset).
-pub fn discard_control(unix: c_int) {
-    if unix < 0 {
-        return;
-    }
-    sys::shutdown(unix, libc::SHUT_RD);
-    let mut bytes = [0u8; CONTROL_LEN];
-    while sys::recv(unix, &mut bytes, libc::MSG_DONTWAIT | libc::MSG_PEEK) == CONTROL_LEN as isize
-        && Control::decode(&bytes).is_some()
-    {
-        sys::recv(unix, &mut bytes, libc::MSG_DONTWAIT);
     }
 }
 
@@ -204,9 +193,9 @@ fn settle(id: Id) {
         // delays the step for so many calls.
         let patience = id.local().patience.fetch_sub(1, Relaxed);
         if report::finished(id, tx.state.written, rx.state.read) || patience <= 0 {
-            epoll::leave_dual(id, Phase::Final);
+            moves::leave_dual(id, Phase::Final);
         }
-    } else if switch::may_fall_back(&tx.state, &rx.state) && epoll::leave_dual(id, Phase::Stay) {
+    } else if switch::may_fall_back(&tx.state, &rx.state) && moves::leave_dual(id, Phase::Stay) {
         drop((rx, tx));
         stays(id, Reason::PeerDeclined);
     } else {
@@ -270,7 +259,7 @@ fn retract(id: Id, reason: Reason) -> bool {
     let done = switch::retract(&mut tx.state, &mut rx.state, bytes);
     note_rx(id, &rx.state);
     note_tx(id, &tx.state);
-    if done && epoll::leave_dual(id, Phase::Stay) {
+    if done && moves::leave_dual(id, Phase::Stay) {
         // Other processes of the family have it open, too.
         sys::shutdown(unix, libc::SHUT_RDWR);
         drop((rx, tx));
@@ -282,31 +271,14 @@ fn retract(id: Id, reason: Reason) -> bool {
 /// What follows the step back to Stay.
 fn stays(id: Id, reason: Reason) {
     waits::settled(id);
-    adopt::give_up(id);
-    endpoint::stayed(id, reason, Phase::Dual);
+    give_up(id);
+    stayed(id, reason, Phase::Dual);
     park::kick(id);
-}
-
-/// Events of poll(2) that concern reading.
-pub const READING: i16 = libc::POLLIN | libc::POLLRDNORM | libc::POLLRDBAND | libc::POLLPRI | libc::POLLRDHUP;
-/// Events of poll(2) that concern writing.
-pub const WRITING: i16 = libc::POLLOUT | libc::POLLWRNORM | libc::POLLWRBAND;
-
-/// Which events to wait for on (TCP, the new transport) when the program waits for `events`.
-pub fn split(side: u8, events: i16) -> (i16, i16) {
-    let (mut tcp, mut unix) = (0, 0);
-    *(if side & sides::RX_UNIX != 0 { &mut unix } else { &mut tcp }) |= events & READING;
-    let writes_unix = side & sides::TX_UNIX != 0 && side & sides::ENDED == 0;
-    *(if writes_unix { &mut unix } else { &mut tcp }) |= events & WRITING;
-    if side & sides::CONTROL != 0 {
-        unix |= libc::POLLIN;
-    }
-    (tcp, unix)
 }
 
 /// The two sockets with what to wait for on each; -1 where that is nothing.
 pub fn watch(id: Id, events: i16) -> [pollfd; 2] {
-    let (tcp, unix) = split(id.endpoint().sides(), events);
+    let (tcp, unix) = split_poll(id.endpoint().sides(), events);
     let side = id.endpoint().sides();
     // Both halves are shut, but only TCP knows: it says HUP.
     let over = side & sides::TX_SHUT != 0 && side & sides::TX_UNIX == 0;
@@ -335,7 +307,7 @@ pub fn readiness(id: Id, events: i16) -> Option<i16> {
 
 /// Which of `events` hold now on an endpoint that has just left Dual; `fd` is a number of the program's that was it.
 pub fn settled_readiness(id: Id, fd: c_int, events: i16) -> i16 {
-    if !fds::is_number_of(fd, id) {
+    if !numbers::is_number_of(fd, id) {
         return 0;
     }
     let revents = sys::poll_now(fd, events);

@@ -5,12 +5,10 @@ use core::mem::{MaybeUninit, size_of};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering::*};
 
 use libc::{c_int, c_void, iovec, msghdr, pollfd};
-use matcher::reason::Reason;
-use matcher::wire::{GRANT_PAGE_LEN, MAX_MESSAGE, Terms, ToDaemon, ToShim, VERSION};
+use matcher::wire::{GRANT_PAGE_LEN, MAX_MESSAGE, ToDaemon, ToShim, VERSION};
 
-use crate::endpoint::{self, Birth, Id};
-use crate::switch::Phase;
-use crate::{daemon_path, family, fds, names, report, sys};
+use super::{path, terms};
+use crate::{family, fds, names, sys};
 
 #[unsafe(link_section = ".data.fork")]
 static SOCKET: AtomicI32 = AtomicI32::new(-1);
@@ -22,11 +20,6 @@ static NUMBER: AtomicI32 = AtomicI32::new(-1);
 static CONNECTION: AtomicU32 = AtomicU32::new(0);
 /// Where the page of the latest ipcd is mapped; once mapped, the address never changes.
 static PAGE: AtomicPtr<AtomicU32> = AtomicPtr::new(core::ptr::null_mut());
-/// N; 0 until ipcd has said it.
-static PREFIX_BYTES: AtomicU32 = AtomicU32::new(0);
-/// What a connection has to show before it is offered; see [`Terms`].
-static PATIENCE: AtomicU32 = AtomicU32::new(0);
-static SMALL_WRITES: AtomicU32 = AtomicU32::new(0);
 /// Whether the ipcd of this connection has said Welcome.
 static WELCOMED: AtomicBool = AtomicBool::new(false);
 /// Records taken since, to compare with the page.
@@ -47,11 +40,6 @@ impl Drop for Turn {
     fn drop(&mut self) {
         BUSY.store(false, SeqCst);
     }
-}
-
-/// N, the prefix length in bytes; 0 while it is not known.
-pub fn prefix_bytes() -> u32 {
-    PREFIX_BYTES.load(Relaxed)
 }
 
 /// Whether there is an ipcd to talk to.
@@ -88,16 +76,6 @@ pub fn greet() -> Link {
     Link::Up
 }
 
-/// How many changes of direction make a connection worth moving, or times 16 KiB.
-pub fn patience() -> u32 {
-    PATIENCE.load(Relaxed)
-}
-
-/// Which writes, in bytes, are too small to move a connection that has nothing else; 0: none are.
-pub fn small_writes() -> u32 {
-    SMALL_WRITES.load(Relaxed)
-}
-
 /// The connection on which ipcd can be told something now.
 pub fn connection() -> u32 {
     CONNECTION.load(Relaxed)
@@ -105,7 +83,7 @@ pub fn connection() -> u32 {
 
 fn connect() -> Option<c_int> {
     let mut result = None;
-    daemon_path::each_candidate(|path, owner| {
+    path::each_candidate(|path, owner| {
         let kind = libc::SOCK_SEQPACKET | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         let fd = sys::socket(libc::AF_UNIX, kind, 0) as c_int;
         if fd < 0 {
@@ -116,7 +94,7 @@ fn connect() -> Option<c_int> {
         let connected = sys::connect(fd, (&raw const addr).cast(), size_of::<libc::sockaddr_un>() as u32) == 0;
         let trusted = connected
             && sys::getsockopt::<libc::ucred>(fd, libc::SOL_SOCKET, libc::SO_PEERCRED)
-                .is_ok_and(|c| c.uid == owner || daemon_path::is_trusted(c.uid));
+                .is_ok_and(|c| c.uid == owner || path::is_trusted(c.uid));
         result = if trusted { fds::hide(fd) } else { None };
         if !trusted {
             sys::close(fd);
@@ -201,7 +179,6 @@ pub fn forget_connection() {
         }
     }
     CONNECTION.store(0, SeqCst);
-    report::forget();
     if BUSY.load(Relaxed) {
         BUSY.store(false, SeqCst);
     }
@@ -225,8 +202,8 @@ pub fn await_answer(time: u64) {
     }
 }
 
-/// Takes what ipcd has sent. Costs two loads if that is nothing.
-pub fn collect() {
+/// Takes what ipcd has sent, and gives it to `heard`, which says whether it was in order. Costs two loads if that is nothing.
+pub fn collect(heard: impl Fn(ToShim, Option<c_int>) -> bool) {
     if !has_answered() {
         return;
     }
@@ -235,11 +212,11 @@ pub fn collect() {
         return;
     }
     let Some(_turn) = turn() else { return };
-    while has_answered() && receive(socket) {}
+    while has_answered() && receive(socket, &heard) {}
 }
 
 /// Takes one record; false if there was none.
-fn receive(socket: c_int) -> bool {
+fn receive(socket: c_int, heard: impl Fn(ToShim, Option<c_int>) -> bool) -> bool {
     let mut bytes = [0u8; MAX_MESSAGE];
     let mut control = RightsBuffer::default();
     let mut iov = iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
@@ -261,78 +238,31 @@ fn receive(socket: c_int) -> bool {
     if WELCOMED.load(Relaxed) {
         TAKEN.fetch_add(1, Relaxed);
     }
-    match ToShim::decode(bytes.get(..r as usize).unwrap_or(&bytes)) {
-        Ok(message) => heard(message, fd, socket),
-        Err(_) => {
-            fd.map(sys::close);
-            disconnect(socket);
+    let in_order = match (ToShim::decode(bytes.get(..r as usize).unwrap_or(&bytes)), fd) {
+        (Ok(ToShim::Welcome(all)), Some(page)) => {
+            welcomed(page);
+            terms::set(all);
+            true
         }
+        (Ok(message), fd) => heard(message, fd),
+        (Err(_), fd) => {
+            fd.map(sys::close);
+            false
+        }
+    };
+    if !in_order {
+        disconnect(socket);
     }
     true
 }
 
-fn heard(message: ToShim, fd: Option<c_int>, socket: c_int) {
-    match (message, fd) {
-        (ToShim::Welcome(terms), Some(fd)) => {
-            let page = sys::map_readable(fd, GRANT_PAGE_LEN, PAGE.load(Relaxed).cast());
-            sys::close(fd);
-            TAKEN.store(0, Relaxed);
-            if !page.is_null() {
-                PAGE.store(page.cast(), Release);
-                WELCOMED.store(true, Release);
-            }
-            let Terms { prefix_bytes, patience, small_writes } = terms;
-            PATIENCE.store(patience, Relaxed);
-            SMALL_WRITES.store(small_writes, Relaxed);
-            PREFIX_BYTES.store(prefix_bytes, Relaxed);
-        }
-        (ToShim::Grant { cookie, token }, Some(fd)) => granted(cookie, token, fd),
-        (ToShim::Passed { token, cookie, role, began }, Some(fd)) => {
-            let hidden = Id::from_token(token).and_then(|id| Some((id, fds::hide(fd)?)));
-            match hidden {
-                Some((id, tcp)) if endpoint::receive(*id, Birth { cookie, role, at: began }, tcp) => {
-                    id.local().claimed.store(connection(), Relaxed);
-                }
-                Some((_, tcp)) => fds::close_hidden(tcp),
-                None => {}
-            }
-        }
-        (ToShim::Refuse { cookie, token, reason }, None) => {
-            // Of what was received from another process nothing is known yet.
-            if let Some(id) = Id::from_token(token)
-                && (id.endpoint().phase() == Phase::Connecting || id.endpoint().birth().cookie == cookie)
-            {
-                id.local().lent.store(false, Relaxed);
-                endpoint::stay(*id, reason);
-            }
-        }
-        (_, fd) => {
-            fd.map(sys::close);
-            disconnect(socket);
-        }
-    }
-}
-
-fn granted(cookie: u64, token: u64, fd: c_int) {
-    let Some(id) = Id::from_token(token) else {
-        // A child may have it, which ipcd knows.
-        report::returned(cookie, fd);
-        sys::close(fd);
-        return;
-    };
-    let e = id.endpoint();
-    id.local().lent.store(false, Relaxed);
-    if e.birth().cookie != cookie || e.phase() != Phase::Waiting {
-        sys::close(fd);
-        return;
-    }
-    match fds::hide(fd) {
-        Some(hidden) => {
-            let old = id.local().grant.swap(hidden, SeqCst);
-            if old >= 0 {
-                fds::close_hidden(old);
-            }
-        }
-        None => drop(endpoint::stay(*id, Reason::NoDescriptors)),
+/// ipcd has passed the page that says how many records it has sent.
+fn welcomed(page: c_int) {
+    let at = sys::map_readable(page, GRANT_PAGE_LEN, PAGE.load(Relaxed).cast());
+    sys::close(page);
+    TAKEN.store(0, Relaxed);
+    if !at.is_null() {
+        PAGE.store(at.cast(), Release);
+        WELCOMED.store(true, Release);
     }
 }

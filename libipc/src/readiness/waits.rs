@@ -8,13 +8,13 @@
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 
 use libc::c_int;
-use matcher::reason::Reason;
 
-use crate::endpoint::{self, Id};
+use crate::endpoint::{self, Id, numbers};
 use crate::host::fdinfo::{self, Watcher};
 use crate::host::rings;
+use crate::readiness::moves;
 use crate::switch::Phase;
-use crate::{dual, epoll, fds, sys};
+use crate::{fds, sys};
 
 /// Reads in a row that found nothing, after which they are the wait: the program turns in a circle.
 const CIRCLES: u32 = 3;
@@ -25,7 +25,7 @@ const FLOW: u32 = 16;
 const LOOKS: u32 = 64;
 /// Who has written so many bytes and read none does not wait for any.
 const ONE_WAY: u64 = 16 << 10;
-/// See [`Local::empty_reads`](crate::endpoint::Local): the last read waited.
+/// See [`Local::empty_reads`](endpoint::Local): the last read waited.
 const WAITED: u32 = 1 << 16;
 
 /// Something was registered past the hooks once: then every endpoint is looked for.
@@ -126,7 +126,7 @@ pub fn before_promise(id: Id) -> Waits {
     let evident = is_evident(id);
     if is_seen_waiting(id) {
         // A program that never waits for an instance through the hooks may wait for it past them.
-        return if evident || epoll::are_waited_for(id) { Waits::Seen } else { Waits::NotYet };
+        return if evident || moves::are_waited_for(id) { Waits::Seen } else { Waits::NotYet };
     }
     let registered = l.registrations.load(Relaxed) != 0;
     match look(id) {
@@ -139,15 +139,14 @@ pub fn before_promise(id: Id) -> Waits {
     }
 }
 
-/// After a call between the transports: what was registered past the hooks since the promise is taken over, or the endpoint
-/// is brought out of there.
-pub fn between(id: Id) {
-    if id.endpoint().phase() != Phase::Dual || is_seen_waiting(id) || !are_to_be_looked_at(id) {
-        return;
-    }
-    if look(id) == Look::Unseen && id.endpoint().phase() == Phase::Dual {
-        dual::land(id, Reason::UnseenWait);
-    }
+/// After a call between the transports: what was registered past the hooks since the promise is taken over. True if there is
+/// something that cannot be.
+pub fn is_unseen(id: Id) -> bool {
+    id.endpoint().phase() == Phase::Dual
+        && !is_seen_waiting(id)
+        && are_to_be_looked_at(id)
+        && look(id) == Look::Unseen
+        && id.endpoint().phase() == Phase::Dual
 }
 
 /// Endpoints that this process has brought between the transports, and that are there still.
@@ -174,13 +173,13 @@ pub fn before_wait(epfd: c_int) {
     }
     let between = |id: &Id| id.local().between.load(Relaxed) && id.endpoint().phase() == Phase::Dual;
     for id in endpoint::held().filter(between) {
-        for fd in fds::numbers_of(id) {
-            if !epoll::knows(id, epfd, fd)
-                && epoll::is_registered(epfd, fd)
+        for fd in numbers::numbers_of(id) {
+            if !moves::knows(id, epfd, fd)
+                && moves::is_registered(epfd, fd)
                 && let Some(entry) = fdinfo::registration(epfd, fd)
             {
                 PAST_THE_HOOKS.store(true, Relaxed);
-                epoll::take_over(id, epfd, fd, entry);
+                moves::take_over(id, epfd, fd, entry);
             }
         }
     }
@@ -214,14 +213,14 @@ fn look_for_all(id: Id, all: bool) -> Look {
         Watcher::Ring(ring) if rings::is_for_files(ring, |number| fds::kind(number) != fds::Kind::Other) => {}
         Watcher::Ring(_) => note(Look::Ring),
         Watcher::Epoll(epfd) => {
-            for fd in fds::numbers_of(id) {
+            for fd in numbers::numbers_of(id) {
                 // To ask by a registration is quicker, where the hooks see what it might tell.
-                if epoll::knows(id, epfd, fd) || fds::is_waited_for(epfd) && !epoll::is_registered(epfd, fd) {
+                if moves::knows(id, epfd, fd) || fds::is_waited_for(epfd) && !moves::is_registered(epfd, fd) {
                     continue;
                 }
                 let Some(entry) = fdinfo::registration(epfd, fd) else { continue };
                 PAST_THE_HOOKS.store(true, Relaxed);
-                let taken = (all || fds::is_waited_for(epfd)) && epoll::take_over(id, epfd, fd, entry);
+                let taken = (all || fds::is_waited_for(epfd)) && moves::take_over(id, epfd, fd, entry);
                 note(if taken { Look::TakenOver } else { Look::Unseen });
             }
         }

@@ -4,11 +4,13 @@ use core::sync::atomic::Ordering::*;
 
 use libc::c_int;
 
-use crate::endpoint::{Id, sides};
+use super::state::{CONTROL_LEN, Control, Phase};
+use crate::endpoint::{Id, numbers, sides};
 use crate::host::confine;
 use crate::host::guard::NoSignals;
-use crate::switch::Phase;
-use crate::{dual, epoll, family, fds, report, sys, waits};
+use crate::ipcd::report;
+use crate::readiness::{moves, waits};
+use crate::{family, fds, sys};
 
 /// fcntl(2): which signal tells of readiness, and whom: a kind (thread, process, group) and its number.
 const F_SETSIG: c_int = 10;
@@ -34,11 +36,11 @@ pub fn replace_descriptors(id: Id) {
     if let Ok(cookie) = sys::getsockopt::<u64>(unix, libc::SOL_SOCKET, libc::SO_COOKIE) {
         id.local().unix_cookie.store(cookie, SeqCst);
     }
-    let done = epoll::finish(id, unix, |registrations| {
-        for fd in fds::numbers_of(id) {
-            if fds::reserve(fd, id) {
+    let done = moves::finish(id, unix, |registrations| {
+        for fd in numbers::numbers_of(id) {
+            if numbers::reserve(fd, id) {
                 let kind = replace(id, fd, unix, registrations);
-                fds::publish(fd, id, kind);
+                numbers::publish(fd, id, kind);
             }
         }
     });
@@ -50,7 +52,7 @@ pub fn replace_descriptors(id: Id) {
 }
 
 /// The new socket in place of one number, unless the number is another file by now (closed where no hook saw it).
-fn replace(id: Id, fd: c_int, unix: c_int, registrations: &mut epoll::Moving) -> fds::Kind {
+fn replace(id: Id, fd: c_int, unix: c_int, registrations: &mut moves::Moving) -> fds::Kind {
     let cookie = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE).ok();
     if cookie != Some(id.endpoint().birth().cookie) {
         return fds::Kind::Active;
@@ -99,11 +101,11 @@ pub fn released(id: Id) {
         // What is hidden goes, and with it nothing of the connection.
         sys::setsockopt(l.tcp.load(Acquire), libc::SOL_SOCKET, libc::SO_LINGER, &[0 as c_int; 2]);
     }
-    epoll::drop_registrations(id, last);
+    moves::drop_registrations(id, last);
     waits::settled(id);
     if last && e.sides() & sides::CONTROL != 0 {
         for slot in [&l.unix, &l.grant] {
-            dual::discard_control(slot.load(Acquire));
+            discard_control(slot.load(Acquire));
         }
     }
     if last {
@@ -122,6 +124,21 @@ pub fn released(id: Id) {
     }
     report::closed(id, last);
     id.holders().remove(family::slot());
+}
+
+/// Takes control messages off a transport that is about to be closed, after which no more arrive: left unread, they would
+/// look to the peer like bytes that the program refused (unix(7): a reset).
+pub fn discard_control(unix: c_int) {
+    if unix < 0 {
+        return;
+    }
+    sys::shutdown(unix, libc::SHUT_RD);
+    let mut bytes = [0u8; CONTROL_LEN];
+    while sys::recv(unix, &mut bytes, libc::MSG_DONTWAIT | libc::MSG_PEEK) == CONTROL_LEN as isize
+        && Control::decode(&bytes).is_some()
+    {
+        sys::recv(unix, &mut bytes, libc::MSG_DONTWAIT);
+    }
 }
 
 /// The last call ended after the last number was closed: TCP ends now, as it would have then, whether or not ipcd has a copy.

@@ -5,54 +5,19 @@
 //! numbers are found again by the cookie of the socket behind each, whatever was closed or duplicated on the way.
 
 use core::ffi::{CStr, c_char};
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::*};
+use core::sync::atomic::Ordering::*;
 
 use libc::c_int;
 use matcher::reason::Reason;
 
-use crate::calls::control;
-use crate::endpoint::{self, Id, Pinned};
+use super::{Carried, Entry, MOST};
+use crate::endpoint::{self, Id, Pinned, numbers};
 use crate::fds::{self, Kind};
 use crate::host::fdinfo;
-use crate::switch::Phase;
-use crate::{dual, family, finish, sys};
-
-/// Endpoints that one program can hand to the next.
-const MOST: usize = 64;
-/// How long a program settles in that was executed with connections: it may give up privileges, fork, forbid itself system
-/// calls (sshd does all three). What it was given makes no promise in that time, in nanoseconds.
-const SETTLING_NS: u64 = 1_000_000_000;
-/// CLOCK_MONOTONIC nanoseconds when this program was given its connections; 0: it was given none.
-static RESUMED: AtomicU64 = AtomicU64::new(0);
-
-/// Whether the endpoint came along through exec a moment ago.
-pub fn is_settling(id: Id) -> bool {
-    let resumed = RESUMED.load(Relaxed);
-    resumed > id.endpoint().birth().at && sys::now() < resumed + SETTLING_NS
-}
-
-/// One endpoint on its way. Descriptor numbers are -1 where there is none.
-#[repr(C)]
-struct Entry {
-    /// Index plus one; 0: none.
-    endpoint: AtomicU32,
-    generation: AtomicU32,
-    /// The program's number, if it has one only.
-    number: AtomicI32,
-    tcp: AtomicI32,
-    unix: AtomicI32,
-    unix_cookie: AtomicU64,
-}
-
-/// The endpoints on their way to the next program of a slot.
-#[repr(C)]
-pub struct Carried {
-    entries: [Entry; MOST],
-    /// There were more; the program has them without knowing it.
-    more: AtomicBool,
-    /// Numbers may be others by the time that the program runs: all are looked at.
-    renumbered: AtomicBool,
-}
+use crate::switch::stay::stay;
+use crate::switch::{Phase, drive, land};
+use crate::transport::ancillary;
+use crate::{family, sys};
 
 /// What becomes of the numbers between here and the next program.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -81,7 +46,7 @@ fn carried(slot: usize) -> Option<&'static Carried> {
 
 /// Whether the endpoint has a number of the program that the next one will see.
 pub fn is_inherited(id: Id) -> bool {
-    fds::numbers_of(id).any(|fd| sys::fcntl(fd, libc::F_GETFD, 0) & libc::FD_CLOEXEC as isize == 0)
+    numbers::numbers_of(id).any(|fd| sys::fcntl(fd, libc::F_GETFD, 0) & libc::FD_CLOEXEC as isize == 0)
 }
 
 /// The endpoints that a program executed now would be given. One that stays on TCP is nothing to be told of.
@@ -130,9 +95,9 @@ impl Packed {
             if more {
                 family::reclaim_dead();
                 let goes_along = |id: Id| c.entries.iter().any(|e| e.endpoint.load(Relaxed) == id.index + 1);
-                dual::land_all(|id| !goes_along(id) && is_inherited(id), Reason::TableFull);
+                drive::land_all(|id| !goes_along(id) && is_inherited(id), Reason::TableFull);
                 for id in ids.filter(|id| id.holders().is_sole()) {
-                    endpoint::stay(id, Reason::TableFull);
+                    stay(id, Reason::TableFull);
                 }
             }
             c.renumbered.store(numbers == Numbers::Changed, Relaxed);
@@ -168,7 +133,7 @@ impl Drop for Packed {
 impl Entry {
     fn write(&self, id: Id) {
         let l = id.local();
-        self.generation.store(id.generation_bits(), Relaxed);
+        self.generation.store(id.generation(), Relaxed);
         self.unix_cookie.store(l.unix_cookie.load(Relaxed), Relaxed);
         let single = l.fds.load(SeqCst) == 1;
         self.number.store(if single { l.fd.load(SeqCst) } else { -1 }, Relaxed);
@@ -191,7 +156,7 @@ impl Entry {
                 to.store(fd, SeqCst);
             }
         }
-        control::note(*id, id.local().tcp.load(Acquire));
+        ancillary::note(*id, id.local().tcp.load(Acquire));
         Some(id)
     }
 }
@@ -242,13 +207,13 @@ pub unsafe fn take_up(environment: *mut *const c_char) {
     }
     keep_over_exec(file, false);
     fds::mark(file, Kind::Hidden);
-    if endpoint::prepare() {
+    if endpoint::prepare(land::released) {
         resume(slot);
     }
 }
 
 fn resume(slot: usize) {
-    RESUMED.store(sys::now(), Relaxed);
+    super::carried::note_resumed();
     let Some(carried) = carried(slot) else { return };
     let mut kept = [const { None }; MOST];
     let mut all_found = !carried.renumbered.load(Relaxed);
@@ -272,7 +237,7 @@ fn resume(slot: usize) {
     // What came along without a number is let go; of the rest the holder's bit stays.
     for id in endpoint::held() {
         if !kept.iter().flatten().any(|k| **k == id) {
-            finish::never_had(id);
+            land::never_had(id);
         }
     }
 }
@@ -286,7 +251,7 @@ fn find<'a>(fd: c_int, ids: impl Iterator<Item = &'a Pinned>) -> bool {
             c if c == id.local().unix_cookie.load(Relaxed) => Kind::Final,
             _ => continue,
         };
-        return fds::bind(fd, **id, kind);
+        return numbers::bind(fd, **id, kind);
     }
     false
 }

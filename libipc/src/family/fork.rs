@@ -7,10 +7,12 @@ use core::sync::atomic::{AtomicUsize, Ordering::*};
 
 use libc::{c_int, c_void};
 
-use crate::endpoint;
 use crate::host::{confine, process};
+use crate::ipcd::{link, report};
+use crate::readiness::{park, registrations};
+use crate::switch::stay::stay;
 use crate::symbols::real::symbol;
-use crate::{daemon, epoll, family, fds, park};
+use crate::{endpoint, family, fds};
 
 /// The slot that this process's next child gets.
 #[unsafe(link_section = ".data.fork")]
@@ -18,7 +20,7 @@ static CHILD_SLOT: AtomicUsize = AtomicUsize::new(NONE);
 const NONE: usize = usize::MAX;
 /// Before fork: whatever this process holds, the child will hold too. From here on nobody may adopt it alone.
 pub extern "C" fn before_fork() {
-    epoll::hold_over_fork();
+    registrations::hold_over_fork();
     if family::family().is_none() {
         return;
     }
@@ -30,7 +32,7 @@ pub extern "C" fn before_fork() {
     CHILD_SLOT.store(child.unwrap_or(NONE), SeqCst);
     for id in endpoint::held() {
         match child {
-            None => drop(endpoint::stay(id, matcher::reason::Reason::TableFull)),
+            None => drop(stay(id, matcher::reason::Reason::TableFull)),
             Some(child) => id.holders().add(child),
         }
     }
@@ -38,18 +40,19 @@ pub extern "C" fn before_fork() {
 
 /// After fork, in the parent.
 pub extern "C" fn after_fork_in_parent() {
-    epoll::release_after_fork();
+    registrations::release_after_fork();
 }
 
 /// After fork, in the child.
 pub extern "C" fn after_fork_in_child() {
-    epoll::release_after_fork();
+    registrations::release_after_fork();
     if confine::is_confined() {
         return fds::clear();
     }
     process::announce();
     fds::Turn::reset();
-    daemon::forget_connection();
+    link::forget_connection();
+    report::forget();
     park::forget_parkers();
     if family::family().is_none() {
         return;

@@ -5,42 +5,44 @@ use core::sync::atomic::Ordering::*;
 use libc::c_int;
 use matcher::reason::Reason;
 
-use crate::calls::stdio::is_standard;
-use crate::calls::{control, options};
-use crate::daemon::Link;
-use crate::endpoint::{self, Id};
+use super::drive;
+use super::state::{Control, Phase};
+use super::stay::{give_up, stay, stayed};
+use crate::endpoint::{Id, numbers};
 use crate::host::guard::NoSignals;
 use crate::host::{process, threads};
-use crate::inherit::is_settling;
-use crate::offsets::Answer;
-use crate::switch::{Control, Phase};
-use crate::waits::{self, Waits};
-use crate::{daemon, dual, epoll, fds, offsets, park, report, sys};
+use crate::ipcd::link::{self, Link};
+use crate::ipcd::{inbox, report, terms};
+use crate::offsets::{self, Answer};
+use crate::readiness::waits::{self, Waits};
+use crate::readiness::{moves, park};
+use crate::transport::{ancillary, settings};
+use crate::{family, fds, sys};
 
 /// Does what is due on an endpoint before any call on it: tells ipcd complete prefixes, takes up a grant. `fd` is the
 /// program's descriptor. Cheap when nothing is due.
 pub fn attend(id: Id, fd: c_int) {
     let e = id.endpoint();
     if threads::is_apart() && id.holders().is_sole() {
-        endpoint::stay(id, Reason::UnseenIo);
+        stay(id, Reason::UnseenIo);
     }
     match e.phase() {
         Phase::Tracking => {
-            if daemon::prefix_bytes() == 0 {
+            if terms::prefix_bytes() == 0 {
                 learn(id);
             }
-            if daemon::prefix_bytes() != 0 {
-                e.settle_prefixes(daemon::prefix_bytes());
+            if terms::prefix_bytes() != 0 {
+                e.settle_prefixes(terms::prefix_bytes());
             }
             tell(id, fd);
         }
         Phase::Waiting => {
             tell(id, fd);
             let granted = || id.local().grant.load(Acquire) >= 0;
-            if !daemon::has_answered() && !granted() || is_cramped() {
+            if !link::has_answered() && !granted() || is_cramped() {
                 return;
             }
-            daemon::collect();
+            inbox::collect();
             if granted() {
                 take_up(id, fd);
             }
@@ -53,8 +55,10 @@ pub fn attend(id: Id, fd: c_int) {
 pub fn depart(id: Id, fd: c_int) {
     attend(id, fd);
     if id.endpoint().phase() == Phase::Dual {
-        dual::pump(id);
-        waits::between(id);
+        drive::pump(id);
+        if waits::is_unseen(id) {
+            drive::land(id, Reason::UnseenWait);
+        }
     }
 }
 
@@ -65,7 +69,7 @@ pub fn has_nothing_due(id: Id) -> bool {
     e.phase() == Phase::Tracking
         && e.prefix_complete.load(Relaxed) == 0
         && id.local().polled.load(Relaxed)
-        && daemon::prefix_bytes() != 0
+        && terms::prefix_bytes() != 0
 }
 
 /// N is not known yet: asks for it, looks for the answer.
@@ -73,30 +77,30 @@ fn learn(id: Id) {
     if is_cramped() {
         return;
     }
-    if daemon::greet() == Link::Down {
-        endpoint::stay(id, Reason::NoDaemon);
+    if link::greet() == Link::Down {
+        stay(id, Reason::NoDaemon);
         return;
     }
-    daemon::collect();
+    inbox::collect();
 }
 
 fn tell(id: Id, fd: c_int) {
     let e = id.endpoint();
     if e.is_unknowable() {
-        endpoint::stay(id, Reason::PrefixMissed);
+        stay(id, Reason::PrefixMissed);
         return;
     }
-    if !e.has_news() || !e.is_worth_moving(daemon::patience()) || is_cramped() {
+    if !e.has_news(link::connection()) || !e.is_worth_moving(terms::patience()) || is_cramped() {
         return;
     }
     if !process::is_announced() {
-        endpoint::stay(id, Reason::UnseenIo);
-    } else if is_standard(id) {
-        endpoint::stay(id, Reason::Stdio);
-    } else if e.writes_little(daemon::patience(), daemon::small_writes()) {
-        endpoint::stay(id, Reason::SmallWrites);
-    } else if id.holders().is_sole() {
-        report::prefixes(id, fd);
+        stay(id, Reason::UnseenIo);
+    } else if numbers::is_standard(id) {
+        stay(id, Reason::Stdio);
+    } else if e.writes_little(terms::patience(), terms::small_writes()) {
+        stay(id, Reason::SmallWrites);
+    } else if id.holders().is_sole() && !report::prefixes(id, fd) {
+        stay(id, Reason::NoDaemon);
     }
 }
 
@@ -111,14 +115,14 @@ fn take_up(id: Id, fd: c_int) {
     if id.local().deaf_readers.load(SeqCst) > 0
         || !process::is_announced()
         || !id.holders().is_sole()
-        || is_settling(id)
+        || family::is_settling(e.birth().at)
         || !waits::are_to_be_looked_at(id)
     {
         return;
     }
     let _no_signals = NoSignals::hold();
     let (Some(mut rx), Some(mut tx)) = (e.lock_rx(), e.lock_tx()) else { return };
-    dual::mend(id, fd, Some(&mut rx), Some(&mut tx));
+    drive::mend(id, fd, Some(&mut rx), Some(&mut tx));
     if !e.advance(Phase::Waiting, Phase::Adopting) {
         return;
     }
@@ -133,12 +137,12 @@ fn take_up(id: Id, fd: c_int) {
         Ok(()) => {
             waits::promised(id);
             park::kick(id);
-            dual::pump(id);
+            drive::pump(id);
         }
         Err(None) => drop(e.advance(Phase::Adopting, Phase::Waiting)),
         Err(Some(reason)) => {
             e.advance(Phase::Adopting, Phase::Stay);
-            endpoint::stayed(id, reason, Phase::Waiting);
+            stayed(id, reason, Phase::Waiting);
         }
     }
 }
@@ -147,7 +151,7 @@ fn take_up(id: Id, fd: c_int) {
 /// reason means: later.
 fn promise(id: Id, fd: c_int, read: u64, written: u64) -> Result<(), Option<Reason>> {
     let e = id.endpoint();
-    if is_standard(id) {
+    if numbers::is_standard(id) {
         return Err(Some(Reason::Stdio));
     }
     let known = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE).ok();
@@ -157,7 +161,7 @@ fn promise(id: Id, fd: c_int, read: u64, written: u64) -> Result<(), Option<Reas
     if sys::fcntl(fd, libc::F_GETFL, 0) & libc::O_ASYNC as sys::Ret != 0 {
         return Err(Some(Reason::SignalDriven));
     }
-    if options::keep_on_tcp(fd) {
+    if settings::keep_on_tcp(fd) {
         return Err(Some(Reason::Option));
     }
     let kernel = match offsets::read(fd, e.birth().role) {
@@ -176,7 +180,7 @@ fn promise(id: Id, fd: c_int, read: u64, written: u64) -> Result<(), Option<Reas
     }
     // Under the lock that a fork takes, too: a child is there wholly before this or wholly after.
     let mut refused = None;
-    let entered = epoll::enter_dual(id, || {
+    let entered = moves::enter_dual(id, || {
         refused = say_hello(id, fd);
         refused.is_none()
     });
@@ -206,22 +210,12 @@ fn say_hello(id: Id, fd: c_int) -> Option<Option<Reason>> {
     }
     let unix = l.grant.swap(-1, SeqCst);
     l.unix.store(unix, SeqCst);
-    options::carry_over(fd, unix);
-    control::note(id, fd);
+    settings::carry_over(fd, unix);
+    ancillary::note(id, fd);
     let hello = Control::Hello.encode();
     if sys::send(unix, &hello, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) != hello.len() as isize {
         give_up(id);
         return Some(Some(Reason::PeerDeclined));
     }
     None
-}
-
-/// Closes both hidden descriptors: the peer sees the new transport end.
-pub fn give_up(id: Id) {
-    for slot in [&id.local().unix, &id.local().tcp] {
-        let fd = slot.swap(-1, SeqCst);
-        if fd >= 0 {
-            fds::close_hidden(fd);
-        }
-    }
 }

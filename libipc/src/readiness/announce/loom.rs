@@ -8,11 +8,12 @@ use std::sync::Arc;
 use ::loom::thread;
 use libc::c_int;
 
-use super::{Board, FREE, PhaseCell};
+use super::{Board, FREE};
 use crate::endpoint::Id;
+use crate::endpoint::phase::PhaseCell;
 use crate::switch::Phase;
 use crate::sync::loom::{Broken, explore};
-use crate::sync::{AtomicU8, AtomicU32, futex_wait, futex_wake};
+use crate::sync::{AtomicU32, futex_wait, futex_wake};
 
 /// eventfd(2), of a word that threads can sleep on.
 struct Event(AtomicU32);
@@ -66,7 +67,7 @@ const B: Id = Id { index: 1 };
 impl<const PARKERS: usize> Process<PARKERS> {
     fn new() -> Arc<Self> {
         let process = Process {
-            phases: [const { PhaseCell(AtomicU8::new(Phase::Waiting as u8)) }; 2],
+            phases: [const { PhaseCell::at(Phase::Waiting) }; 2],
             board: Board::new(),
             events: [(); PARKERS].map(|()| Event::new()),
             made: AtomicI32::new(0),

@@ -9,8 +9,7 @@ use core::sync::atomic::{AtomicI32 as Private, AtomicU64, Ordering::*};
 use libc::c_int;
 
 use crate::endpoint::Id;
-use crate::switch::Phase;
-use crate::sync::{AtomicI32, AtomicU8, AtomicU32, fence};
+use crate::sync::{AtomicI32, AtomicU32, fence};
 
 #[cfg(all(test, loom))]
 mod loom;
@@ -18,31 +17,6 @@ mod loom;
 const FREE: u32 = 0;
 /// The parker's thread waits for several endpoints at once (poll, select).
 const ANY: u32 = u32::MAX;
-
-/// The phase of an endpoint.
-#[repr(transparent)]
-pub struct PhaseCell(AtomicU8);
-
-impl PhaseCell {
-    pub fn get(&self) -> Phase {
-        Phase::from_code(self.0.load(SeqCst))
-    }
-
-    /// Moves from `from` to `to`; false if another got there first or the step does not exist.
-    pub fn advance(&self, from: Phase, to: Phase) -> bool {
-        from.may_become(to) && self.0.compare_exchange(from as u8, to as u8, SeqCst, SeqCst).is_ok()
-    }
-
-    /// From the first phase to the last one, of an endpoint that another process has moved.
-    pub fn receive(&self) -> bool {
-        self.0.compare_exchange(Phase::Connecting as u8, Phase::Final as u8, SeqCst, SeqCst).is_ok()
-    }
-
-    /// The first phase, of an endpoint that nobody else knows yet.
-    pub fn begin(&self) {
-        self.0.store(Phase::Connecting as u8, SeqCst);
-    }
-}
 
 /// Where a waiting thread can be woken.
 pub struct Parker {

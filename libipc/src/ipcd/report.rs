@@ -7,12 +7,12 @@ use libc::c_int;
 use matcher::reason::Reason;
 use matcher::wire::{Direction, Hash, Opened, ToDaemon};
 
-use crate::daemon::{self, Link, connection, greet, send};
-use crate::endpoint::{self, Id, tcp_fd};
+use crate::endpoint::{Id, numbers, tcp_fd};
+use crate::ipcd::link::{self, Link, connection, greet, send};
 use crate::switch::{Phase, Receiver, Sender, Transport};
-use crate::{fds, names, sys};
+use crate::{names, sys};
 
-/// Bits of [`Endpoint::told`](crate::endpoint::Endpoint) beside those of the prefixes.
+/// Bits of [`Endpoint::told`](endpoint::Endpoint) beside those of the prefixes.
 const DUAL: u8 = 1 << 4;
 const SWITCHED: u32 = 5;
 
@@ -58,12 +58,12 @@ fn offer(id: Id, tcp: c_int, hashes: [Option<Hash>; 2]) -> bool {
 }
 
 /// Offers the endpoint with the prefixes that are complete, or says those that were not when it was offered. Called while
-/// this process is the only one that holds it. `fd` is the program's descriptor.
-pub fn prefixes(id: Id, fd: c_int) {
+/// this process is the only one that holds it. `fd` is the program's descriptor. False if there is no ipcd.
+pub fn prefixes(id: Id, fd: c_int) -> bool {
     let e = id.endpoint();
     let hashes = [Direction::Sent, Direction::Received].map(|direction| e.hash(direction));
     if hashes == [None; 2] {
-        return;
+        return true;
     }
     // Before the answer can come.
     e.advance(Phase::Tracking, Phase::Waiting);
@@ -74,9 +74,7 @@ pub fn prefixes(id: Id, fd: c_int) {
     } else if greet() == Link::Up && !offer(id, fd, hashes) && greet() == Link::Up {
         offer(id, fd, hashes);
     }
-    if greet() == Link::Down {
-        endpoint::stay(id, Reason::NoDaemon);
-    }
+    greet() != Link::Down
 }
 
 fn later(id: Id, hashes: [Option<Hash>; 2]) {
@@ -122,16 +120,16 @@ pub fn switching(id: Id, tx: &Sender, rx: &Receiver) {
 /// Tells ipcd that both directions have. False if ipcd is there but has no room for it now.
 pub fn finished(id: Id, sent: u64, received: u64) -> bool {
     let cookie = id.endpoint().birth().cookie;
-    progress(id, &ToDaemon::Final { cookie, at: sys::now(), sent, received }) || daemon::is_gone()
+    progress(id, &ToDaemon::Final { cookie, at: sys::now(), sent, received }) || link::is_gone()
 }
 
 /// Tells ipcd that the endpoint stays on TCP.
 pub fn stayed(id: Id, reason: Reason) {
-    if daemon::is_gone() {
+    if link::is_gone() {
         return;
     }
     let fd = id.local().fd.load(Relaxed);
-    if id.local().claimed.load(Relaxed) != connection() && fds::is_number_of(fd, id) {
+    if id.local().claimed.load(Relaxed) != connection() && numbers::is_number_of(fd, id) {
         // Nobody has spoken of it yet, or only the process that it came from. With proof the peer need not wait.
         // One that other programs have ends when they end it, not when ipcd has looked at it.
         let others = id.endpoint().handed.load(Relaxed) || reason == Reason::Passed;
@@ -166,7 +164,7 @@ pub fn closed(id: Id, last: bool) {
         let free = |slot: &&AtomicU64| slot.compare_exchange(0, gone, Relaxed, Relaxed).is_ok();
         if CLOSED.iter().find(free).is_none() {
             // ipcd would believe in dead endpoints for ever: better it forgets all of them.
-            daemon::hang_up();
+            link::hang_up();
         }
     }
 }

@@ -1,0 +1,209 @@
+//! Which numbers of the program are which endpoint.
+
+use core::sync::atomic::Ordering::*;
+
+use libc::c_int;
+
+use super::table::{Id, Pinned};
+use crate::fds::{self, FD_SLOTS, Kind, Word};
+use crate::host::process;
+use crate::readiness::registrations;
+use crate::switch::Phase;
+use crate::sys;
+
+fn at(word: Word) -> Id {
+    Id { index: word.index() }
+}
+
+fn word(id: Id, kind: Kind) -> Word {
+    Word::of_endpoint(id.index, id.generation(), kind)
+}
+
+/// The endpoint of a number that is only counted.
+pub fn counted(fd: c_int) -> Option<Id> {
+    Some(fds::word(fd)).filter(|word| word.kind() == Kind::Counted).map(at)
+}
+
+/// The endpoint of an active number, not pinned: it may be another one by the time that it is looked at.
+pub fn hint(fd: c_int) -> Option<Id> {
+    Some(fds::word(fd)).filter(|word| word.kind() == Kind::Active).map(at)
+}
+
+/// The endpoint behind a descriptor, pinned, and what the descriptor is at the moment.
+pub fn lookup(fd: c_int) -> Option<(Pinned, Kind)> {
+    loop {
+        let found = fds::word(fd);
+        let kind = found.kind();
+        match kind {
+            Kind::Stay | Kind::Final | Kind::Active => {}
+            Kind::Busy => {
+                sys::yield_now();
+                continue;
+            }
+            _ => return None,
+        }
+        let Some(pinned) = at(found).pin() else {
+            if fds::word(fd) == found {
+                // The endpoint ended while its number was closed by another thread.
+                return None;
+            }
+            continue;
+        };
+        if fds::word(fd) != found {
+            continue;
+        }
+        if kind == Kind::Active && pinned.endpoint().phase() == Phase::Stay {
+            // Decided by another process of the family, which has entries of its own.
+            fds::change(fd, found, word(*pinned, Kind::Stay));
+            return Some((pinned, Kind::Stay));
+        }
+        return Some((pinned, kind));
+    }
+}
+
+/// Puts a new descriptor number of the endpoint into the table. The number is a pin of its own, so that the endpoint
+/// lasts as long as any number does; the caller has one, too.
+pub fn bind(fd: c_int, id: Id, kind: Kind) -> bool {
+    if !(0..FD_SLOTS as c_int).contains(&fd) {
+        return false;
+    }
+    let l = id.local();
+    l.pins.pin();
+    l.fds.fetch_add(1, SeqCst);
+    l.fd.store(fd, SeqCst);
+    fds::put(fd, word(id, kind))
+}
+
+/// Puts a number into the table that nobody may use before it is known what it is ([`publish`] says so).
+pub fn bind_reserved(fd: c_int, id: Id) -> bool {
+    bind(fd, id, Kind::Busy)
+}
+
+/// Takes a number out of the table, because the program closes it or the kernel has handed it out anew. If it was the
+/// endpoint's last in this process, the endpoint is let go.
+pub fn forget(fd: c_int) {
+    if fds::word(fd) != Word::NONE && process::is_announced() {
+        forget_ours(fd);
+    }
+}
+
+/// The same where it is known that the tables are this process's own.
+pub fn forget_ours(fd: c_int) {
+    let gone = fds::take(fd);
+    match gone.kind() {
+        Kind::Stay | Kind::Final | Kind::Active | Kind::Counted => drop_number(at(gone)),
+        Kind::Epoll => registrations::instance_closed(fd),
+        _ => {}
+    }
+}
+
+fn drop_number(id: Id) {
+    id.local().fds.fetch_sub(1, SeqCst);
+    id.unpin();
+}
+
+/// Every number of the program that is this endpoint.
+pub fn numbers_of(id: Id) -> impl Iterator<Item = c_int> {
+    let l = id.local();
+    let single = l.fds.load(SeqCst) == 1;
+    let first = l.fd.load(SeqCst);
+    let known = single && first >= 0 && is_number_of(first, id);
+    let range = if known { first..first + 1 } else { 0..fds::used() };
+    range.filter(move |fd| is_number_of(*fd, id))
+}
+
+pub fn is_number_of(fd: c_int, id: Id) -> bool {
+    fds::word(fd).is_same_endpoint(word(id, Kind::Other)) && fds::is_endpoint(fd)
+}
+
+/// Whether the endpoint is one of the three that a program finds open in `stdin`, `stdout` and `stderr`.
+pub fn is_standard(id: Id) -> bool {
+    numbers_of(id).any(|fd| fd <= libc::STDERR_FILENO)
+}
+
+/// Gives every number of the endpoint another kind.
+pub fn settle(id: Id, kind: Kind) {
+    for fd in numbers_of(id) {
+        fds::change(fd, word(id, Kind::Active), word(id, kind));
+    }
+}
+
+/// Makes numbers of that kind active ones again.
+pub fn unsettle(id: Id, kind: Kind) {
+    for fd in numbers_of(id) {
+        fds::change(fd, word(id, kind), word(id, Kind::Active));
+    }
+}
+
+/// Reserves a number of the endpoint for replacement, so that no close of it can come between; false if it is not an
+/// active number of the endpoint any more.
+pub fn reserve(fd: c_int, id: Id) -> bool {
+    fds::change(fd, word(id, Kind::Active), word(id, Kind::Busy))
+}
+
+/// Ends a reservation.
+pub fn publish(fd: c_int, id: Id, kind: Kind) {
+    fds::put(fd, word(id, kind));
+}
+
+/// Whether a call on the number may go to the endpoint. Where a hidden descriptor stands for it, only if the number is the
+/// endpoint's socket still; otherwise the call goes to the number itself, and to whatever that is by now.
+#[cold]
+pub fn is_callable(fd: c_int) -> bool {
+    hint(fd).is_some_and(|id| id.local().tcp.load(Acquire) < 0) || still_socket(fd)
+}
+
+/// Notes that the program writes to a number that is the new socket, or gives it to somebody who may. Not pinned: at worst
+/// an endpoint that has just begun in the same memory is said to have been written to, and a reset of it is believed.
+#[inline]
+pub fn note_written(fd: c_int) {
+    let found = fds::word(fd);
+    if found.kind() == Kind::Final {
+        let wrote = &at(found).endpoint().wrote;
+        if !wrote.load(Relaxed) {
+            wrote.store(true, Relaxed);
+        }
+    }
+}
+
+/// Whether an active number is the endpoint's socket still. Where a descriptor was closed unseen (fclose, a raw system
+/// call) and the number is another file by now, the entry is forgotten.
+#[cold]
+pub fn still_socket(fd: c_int) -> bool {
+    let Some((id, kind)) = lookup(fd) else { return false };
+    if kind != Kind::Active {
+        return true;
+    }
+    let birth = id.endpoint().phase() > Phase::Connecting;
+    match sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE) {
+        Ok(cookie) if !birth || cookie == id.endpoint().birth().cookie => true,
+        // Another thread has replaced it since.
+        Ok(_) if id.endpoint().phase() == Phase::Final => true,
+        _ => {
+            forget_exact(fd, word(*id, Kind::Active));
+            false
+        }
+    }
+}
+
+/// Whether a final number is the endpoint's new socket still. If not, its entry is forgotten.
+pub fn still_final(fd: c_int, id: Id) -> bool {
+    let is = is_final_now(fd, id);
+    if !is {
+        forget_exact(fd, word(id, Kind::Final));
+    }
+    is
+}
+
+/// The same, without forgetting.
+pub fn is_final_now(fd: c_int, id: Id) -> bool {
+    let cookie = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE);
+    cookie == Ok(id.local().unix_cookie.load(Relaxed))
+}
+
+/// Forgets a number only if its entry is this one: another thread may have moved on meanwhile.
+fn forget_exact(fd: c_int, known: Word) {
+    if process::is_announced() && fds::change(fd, known, Word::NONE) {
+        drop_number(at(known));
+    }
+}

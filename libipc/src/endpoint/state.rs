@@ -1,0 +1,359 @@
+//! What is known of one TCP socket, in the memory that a family of processes shares.
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
+
+use matcher::reason::Reason;
+use matcher::wire::{Direction, Role};
+
+use super::phase::PhaseCell;
+use crate::family::lock::{Held, Lock};
+use crate::prefix::Prefix;
+use crate::switch::{Phase, Receiver, Sender, Transport};
+
+/// Shift of the bits that say "lost" beside those that say "complete".
+const MISSED: u32 = 4;
+/// The bit that says: bytes are kept until N is known.
+const KEPT: u8 = 1 << 7;
+/// So many bytes are worth a change of direction.
+const BYTES_OF_A_TURN: u64 = 16 << 10;
+/// See [`Endpoint::bytes`].
+const CALLS: u32 = 40;
+
+/// One direction: the pure state and the prefix. Guarded by the lock beside it.
+pub struct Half<S> {
+    pub state: S,
+    pub prefix: Prefix,
+    /// Whoever was in the middle of a call has died: bytes may have moved that were not counted.
+    pub damaged: bool,
+}
+
+impl<S> Half<S> {
+    fn new(state: S) -> Half<S> {
+        Half { state, prefix: Prefix::new(), damaged: false }
+    }
+}
+
+/// What never changes after the endpoint was opened.
+#[derive(Clone, Copy)]
+pub struct Birth {
+    pub cookie: u64,
+    pub role: Role,
+    /// CLOCK_MONOTONIC nanoseconds when connect was first called, or when accept returned.
+    pub at: u64,
+}
+
+/// One kernel TCP socket.
+#[repr(C, align(64))]
+pub struct Endpoint {
+    phase: PhaseCell,
+    reason: AtomicU8,
+    /// Prefixes that are complete, and that were sent to ipcd: a bit per [`Direction`].
+    pub prefix_complete: AtomicU8,
+    pub told: AtomicU8,
+    /// [`sides`]: where both directions are, readable without their locks.
+    sides: AtomicU8,
+    /// How often the connection has changed between sending and receiving, times four, and which of the two was last.
+    turns: AtomicU32,
+    /// Bytes in both directions, and from bit [`CALLS`] on how many calls it took; a guess after 2^40 bytes or 2^24 calls. These
+    /// counts are for [`Endpoint::is_worth_moving`], and kept until it is asked no more.
+    bytes: AtomicU64,
+    /// Something was written to the new socket, or may have been: it is in hands that cannot be watched.
+    pub wrote: AtomicBool,
+    /// A program that nothing is known of was given it, and may have it still, or a child of it.
+    pub handed: AtomicBool,
+    /// The connection on which ipcd was told of the endpoint (see `daemon`); 0: none yet.
+    pub told_on: AtomicU32,
+    /// Counts reuses of the memory; part of every reference to it.
+    generation: AtomicU32,
+    /// CLOCK_MONOTONIC nanoseconds when connect was first called; 0: not yet.
+    pub connect_began: AtomicU64,
+    /// Calls that wait on TCP alone and cannot be woken by us.
+    pub deaf_writers: AtomicU32,
+    recv_lock: Lock,
+    send_lock: Lock,
+    rx: UnsafeCell<Half<Receiver>>,
+    tx: UnsafeCell<Half<Sender>>,
+    birth: UnsafeCell<Birth>,
+}
+
+/// Where the directions are, as bits.
+pub mod sides {
+    /// The program reads from the new transport.
+    pub const RX_UNIX: u8 = 1;
+    /// The program writes to it.
+    pub const TX_UNIX: u8 = 2;
+    /// Control messages are expected on it.
+    pub const CONTROL: u8 = 4;
+    /// The program shut its writing half.
+    pub const TX_SHUT: u8 = 8;
+    /// The new transport ended.
+    pub const ENDED: u8 = 16;
+}
+
+/// A locked half of an endpoint.
+pub struct Guard<'a, S> {
+    half: &'a UnsafeCell<Half<S>>,
+    _held: Held<'a>,
+}
+
+impl<'a, S> Guard<'a, S> {
+    fn new(half: &'a UnsafeCell<Half<S>>, held: Held<'a>) -> Guard<'a, S> {
+        let from_dead = held.from_dead;
+        let mut guard = Guard { half, _held: held };
+        guard.damaged |= from_dead;
+        guard
+    }
+}
+
+impl<S> core::ops::Deref for Guard<'_, S> {
+    type Target = Half<S>;
+    fn deref(&self) -> &Half<S> {
+        // SAFETY: the lock that guards this cell is held for the life of the guard.
+        unsafe { &*self.half.get() }
+    }
+}
+
+impl<S> core::ops::DerefMut for Guard<'_, S> {
+    fn deref_mut(&mut self) -> &mut Half<S> {
+        // SAFETY: as above, and the guard is borrowed mutably.
+        unsafe { &mut *self.half.get() }
+    }
+}
+
+impl Endpoint {
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Moves from `from` to `to`; false if another got there first or the step does not exist.
+    pub fn advance(&self, from: Phase, to: Phase) -> bool {
+        self.phase.advance(from, to)
+    }
+
+    /// Locks the receiving half; `None` in a signal handler that interrupted a call on it.
+    pub fn lock_rx(&self) -> Option<Guard<'_, Receiver>> {
+        Some(Guard::new(&self.rx, self.recv_lock.lock()?))
+    }
+
+    /// Locks the sending half; after the receiving one if both are needed.
+    pub fn lock_tx(&self) -> Option<Guard<'_, Sender>> {
+        Some(Guard::new(&self.tx, self.send_lock.lock()?))
+    }
+
+    /// The bits of [`sides`].
+    pub fn sides(&self) -> u8 {
+        self.sides.load(SeqCst)
+    }
+
+    /// Publishes what the locked receiving half says; true if something changed.
+    pub fn note_rx(&self, rx: &Receiver) -> bool {
+        let on = if rx.on == Transport::Unix { sides::RX_UNIX } else { 0 };
+        let control = if rx.expects_control() { sides::CONTROL } else { 0 };
+        let ended = if rx.ended { sides::ENDED } else { 0 };
+        self.note(sides::RX_UNIX | sides::CONTROL | sides::ENDED, on | control | ended)
+    }
+
+    /// Publishes what the locked sending half says; true if something changed.
+    pub fn note_tx(&self, tx: &Sender) -> bool {
+        let on = if tx.on == Transport::Unix { sides::TX_UNIX } else { 0 };
+        let shut = if tx.shut { sides::TX_SHUT } else { 0 };
+        self.note(sides::TX_UNIX | sides::TX_SHUT, on | shut)
+    }
+
+    /// Publishes that a locked half's prefix is complete, or lost.
+    pub fn prefix_moved(&self, direction: Direction, prefix: &Prefix) {
+        let bit = 1u8 << direction as u8;
+        if prefix.hash().is_some() {
+            self.prefix_complete.fetch_or(bit, Relaxed);
+        } else if prefix.missed() {
+            self.prefix_complete.fetch_or(bit << MISSED, Relaxed);
+        } else if prefix.keeps() {
+            self.prefix_complete.fetch_or(KEPT, Relaxed);
+        }
+    }
+
+    /// N is known: bytes that were kept until now may be a whole prefix.
+    pub fn settle_prefixes(&self, n: u32) {
+        if self.prefix_complete.load(Relaxed) & KEPT == 0 {
+            return;
+        }
+        self.prefix_complete.fetch_and(!KEPT, Relaxed);
+        // A handler that interrupted a call on the endpoint leaves it to the call.
+        let (Some(mut rx), Some(mut tx)) = (self.lock_rx(), self.lock_tx()) else {
+            self.prefix_complete.fetch_or(KEPT, Relaxed);
+            return;
+        };
+        rx.prefix.feed(&[], n);
+        self.prefix_moved(Direction::Received, &rx.prefix);
+        tx.prefix.feed(&[], n);
+        self.prefix_moved(Direction::Sent, &tx.prefix);
+    }
+
+    /// Whether a prefix waits to be told to ipcd on this connection.
+    pub fn has_news(&self, connection: u32) -> bool {
+        let complete = self.prefix_complete.load(Relaxed) & 0b11;
+        complete & !self.told.load(Relaxed) != 0 || complete != 0 && self.told_on.load(Relaxed) != connection
+    }
+
+    /// Bytes have moved, one way or the other.
+    pub fn moved(&self, direction: Direction, n: u64) {
+        if self.phase() > Phase::Waiting {
+            return;
+        }
+        self.bytes.fetch_add(n + (1 << CALLS), Relaxed);
+        let (turns, now) = (self.turns.load(Relaxed), 1 + direction as u32);
+        if turns & 3 != now {
+            self.turns.store((turns & !3).wrapping_add(4) | now, Relaxed);
+        }
+    }
+
+    /// Whether the connection has been in use for so long that it is worth moving. Both ends count the same: it is the
+    /// same bytes, and the same turns where they answer each other.
+    pub fn is_worth_moving(&self, patience: u32) -> bool {
+        let (_, bytes) = self.calls_and_bytes();
+        self.turns.load(Relaxed) / 4 >= patience || bytes / BYTES_OF_A_TURN >= u64::from(patience)
+    }
+
+    /// Whether it is worth moving for its bytes alone, and the program wrote fewer than `small` at a time. Who reads them
+    /// cannot tell.
+    pub fn writes_little(&self, patience: u32, small: u32) -> bool {
+        let turns = self.turns.load(Relaxed);
+        let (calls, bytes) = self.calls_and_bytes();
+        let one_way = turns / 4 < patience && turns & 3 == 1 + Direction::Sent as u32;
+        one_way && bytes < calls * u64::from(small)
+    }
+
+    /// Whether the program has written at least so many bytes, and read none.
+    pub fn has_only_written(&self, least: u64) -> bool {
+        let turns = self.turns.load(Relaxed);
+        turns / 4 <= 1 && turns & 3 == 1 + Direction::Sent as u32 && self.calls_and_bytes().1 >= least
+    }
+
+    fn calls_and_bytes(&self) -> (u64, u64) {
+        let both = self.bytes.load(Relaxed);
+        (both >> CALLS, both & ((1 << CALLS) - 1))
+    }
+
+    /// Why it stays on TCP.
+    pub fn note_reason(&self, reason: Reason) {
+        self.reason.store(reason as u8, Relaxed);
+    }
+
+    /// Keeps an endpoint on TCP without a word to anybody: its counts are wrong.
+    pub fn spoil(&self) {
+        self.note_reason(Reason::Reentered);
+        for phase in [Phase::Connecting, Phase::Tracking, Phase::Waiting] {
+            if self.advance(phase, Phase::Stay) {
+                return;
+            }
+        }
+    }
+
+    /// Whether there is nothing that ipcd could ever be told.
+    pub fn is_unknowable(&self) -> bool {
+        self.prefix_complete.load(Relaxed) & !KEPT == 0b11 << MISSED
+    }
+
+    fn note(&self, mask: u8, bits: u8) -> bool {
+        if self.sides.load(Relaxed) & mask == bits {
+            return false;
+        }
+        let _ = self.sides.fetch_update(SeqCst, SeqCst, |old| Some(old & !mask | bits));
+        true
+    }
+
+    pub fn birth(&self) -> &Birth {
+        // SAFETY: written before the endpoint leaves Connecting, by the one call that opens it, and never after.
+        unsafe { &*self.birth.get() }
+    }
+
+    /// The hash of a direction, if it is complete.
+    pub fn hash(&self, direction: Direction) -> Option<matcher::wire::Hash> {
+        match direction {
+            Direction::Sent => self.lock_tx()?.prefix.hash().copied(),
+            Direction::Received => self.lock_rx()?.prefix.hash().copied(),
+        }
+    }
+
+    /// Records who the endpoint is, once, and starts tracking.
+    pub fn open(&self, birth: Birth) -> bool {
+        if self.phase() != Phase::Connecting {
+            return false;
+        }
+        // SAFETY: only the thread that wins the step below reads it before others may; a second thread opening the
+        // same socket at the same moment writes the same facts of the same kernel socket.
+        unsafe { *self.birth.get() = birth };
+        self.advance(Phase::Connecting, Phase::Tracking)
+    }
+
+    /// Another process has brought it to the new socket, and passed it on: here it is final from the beginning. False if
+    /// nobody waits for it any more.
+    pub fn receive(&self, birth: Birth, known: impl FnOnce()) -> bool {
+        let (Some(mut rx), Some(mut tx)) = (self.lock_rx(), self.lock_tx()) else { return false };
+        if self.phase() != Phase::Connecting {
+            return false;
+        }
+        (rx.state, tx.state) = (Receiver::MOVED, Sender::MOVED);
+        self.note_rx(&rx.state);
+        self.note_tx(&tx.state);
+        self.wrote.store(true, Relaxed);
+        // Whoever passed it may have it still.
+        self.handed.store(true, Relaxed);
+        known();
+        // SAFETY: the thread that waits for this step reads it after it, and nobody else knows the endpoint.
+        unsafe { *self.birth.get() = birth };
+        self.phase.receive()
+    }
+
+    /// A new life of the memory: nobody knows the endpoint yet.
+    ///
+    /// # Safety
+    /// No other thread, of any process, has a reference to it.
+    pub unsafe fn reset(&self) {
+        self.generation.fetch_add(1, Relaxed);
+        self.prefix_complete.store(0, Relaxed);
+        self.told.store(0, Relaxed);
+        self.sides.store(sides::CONTROL, Relaxed);
+        self.told_on.store(0, Relaxed);
+        self.turns.store(0, Relaxed);
+        self.wrote.store(false, Relaxed);
+        self.handed.store(false, Relaxed);
+        self.bytes.store(0, Relaxed);
+        self.reason.store(0, Relaxed);
+        self.connect_began.store(0, Relaxed);
+        self.deaf_writers.store(0, Relaxed);
+        // A process that was killed in the middle of a call leaves its locks held.
+        self.recv_lock.unlock();
+        self.send_lock.unlock();
+        // SAFETY: as the caller promises.
+        unsafe {
+            self.rx.get().write(Half::new(Receiver::NEW));
+            self.tx.get().write(Half::new(Sender::NEW));
+        }
+    }
+
+    /// Everybody may know it now.
+    pub fn begin(&self) {
+        self.phase.begin();
+    }
+
+    /// How often its memory was used before.
+    pub fn generation(&self) -> u32 {
+        self.generation.load(Relaxed)
+    }
+
+    /// The threads of this process that held its locks are gone (exec): what they were in the middle of is not counted.
+    pub fn free_own_locks(&self) {
+        if self.recv_lock.unlock_own()
+            && let Some(mut rx) = self.lock_rx()
+        {
+            rx.damaged = true;
+        }
+        if self.send_lock.unlock_own()
+            && let Some(mut tx) = self.lock_tx()
+        {
+            tx.damaged = true;
+        }
+    }
+}

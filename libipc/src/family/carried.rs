@@ -1,0 +1,48 @@
+//! What a program leaves for the next one on its way through exec.
+
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::*};
+
+use crate::sys;
+
+/// Endpoints that one program can hand to the next.
+pub const MOST: usize = 64;
+
+/// One endpoint on its way. Descriptor numbers are -1 where there is none.
+#[repr(C)]
+pub struct Entry {
+    /// Index plus one; 0: none.
+    pub endpoint: AtomicU32,
+    pub generation: AtomicU32,
+    /// The program's number, if it has one only.
+    pub number: AtomicI32,
+    pub tcp: AtomicI32,
+    pub unix: AtomicI32,
+    pub unix_cookie: AtomicU64,
+}
+
+/// The endpoints on their way to the next program of a slot.
+#[repr(C)]
+pub struct Carried {
+    pub entries: [Entry; MOST],
+    /// There were more; the program has them without knowing it.
+    pub more: AtomicBool,
+    /// Numbers may be others by the time that the program runs: all are looked at.
+    pub renumbered: AtomicBool,
+}
+
+/// How long a program settles in that was executed with connections: it may give up privileges, fork, forbid itself system
+/// calls (sshd does all three). What it was given makes no promise in that time, in nanoseconds.
+const SETTLING_NS: u64 = 1_000_000_000;
+/// CLOCK_MONOTONIC nanoseconds when this program was given its connections; 0: it was given none.
+static RESUMED: AtomicU64 = AtomicU64::new(0);
+
+/// This program was given its connections now.
+pub fn note_resumed() {
+    RESUMED.store(sys::now(), Relaxed);
+}
+
+/// Whether what was opened at that time (CLOCK_MONOTONIC nanoseconds) came along through exec a moment ago.
+pub fn is_settling(opened: u64) -> bool {
+    let resumed = RESUMED.load(Relaxed);
+    resumed > opened && sys::now() < resumed + SETTLING_NS
+}

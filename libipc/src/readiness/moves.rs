@@ -1,0 +1,286 @@
+//! epoll registrations of endpoints, and what becomes of them when an endpoint moves.
+//!
+//! The kernel's registration belongs to a file and a number, so it does not follow a descriptor to another socket.
+//! While an endpoint is Dual each registration is two, one for each transport, and both carry a tag instead of the
+//! program's data so that an event can be told apart; after final it is an ordinary one again, made by us with the
+//! program's mask and data. A thread that sleeps in epoll_wait needs no waking: registrations change under it.
+
+use core::sync::atomic::Ordering::*;
+
+use libc::c_int;
+
+use super::masks::split;
+use super::registrations::{EMPTY, MODE, ONESHOT, Registration, Table, has_foreign, make_tag, table, tag_of_nothing};
+use crate::endpoint::{Id, numbers, sides};
+use crate::host::fdinfo;
+use crate::switch::Phase;
+use crate::{fds, sys};
+
+/// EPOLL_CTL_MOD, also for exclusive registrations, which the kernel does not modify.
+pub fn modify(epfd: c_int, fd: c_int, events: u32, data: u64) -> sys::Ret {
+    if events & libc::EPOLLEXCLUSIVE as u32 == 0 {
+        return sys::epoll_ctl(epfd, libc::EPOLL_CTL_MOD, fd, events, data);
+    }
+    let r = sys::epoll_ctl(epfd, libc::EPOLL_CTL_DEL, fd, 0, 0);
+    if r < 0 { r } else { sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, fd, events, data) }
+}
+
+/// Adopting → Dual: `promise` makes the new transport known and promises, then every registration becomes two. False,
+/// and nothing changed here, if the promise was not given or one registration cannot.
+pub fn enter_dual(id: Id, promise: impl FnOnce() -> bool) -> bool {
+    let Some(mut t) = table() else { return false };
+    if !promise() {
+        return false;
+    }
+    let (unix, side) = (id.local().unix.load(Acquire), id.endpoint().sides());
+    for i in t.of(id) {
+        t.begin_moves();
+        let Some(r) = t.at(i).copied() else { continue };
+        let gone = sys::fcntl(r.epfd, libc::F_GETFD, 0) < 0;
+        if gone || r.foreign && !refresh(&mut t, i) {
+            t.remove(id, i);
+            continue;
+        }
+        let fired = || fdinfo::registration(r.epfd, r.fd).map(|now| is_armed(now.mask));
+        let armed = if r.events & ONESHOT == 0 || r.foreign { Some(r.armed) } else { fired() };
+        let (Some(armed), true) = (armed, !r.foreign || t.watch_foreign(i)) else {
+            // Not registered any more, or no way to know whether it has fired.
+            restore_tcp(&mut t, id);
+            return false;
+        };
+        if let Some(entry) = t.at(i) {
+            entry.armed = armed;
+        }
+        let (Some(r), tag) = (t.at(i).copied(), t.tag(i)) else { continue };
+        let (on_tcp, on_unix) = split(side, &r);
+        if modify(r.epfd, r.fd, on_tcp, tag) < 0 {
+            // The program removed it where we did not see it (it closed the epoll instance, say).
+            t.remove(id, i);
+        } else if !t.add_unix(i, unix, on_unix, tag) {
+            restore_tcp(&mut t, id);
+            return false;
+        }
+    }
+    id.endpoint().advance(Phase::Adopting, Phase::Dual)
+}
+
+/// Takes into the table what the program has made of a registration past the hooks. False if it has taken it away.
+pub fn refresh(t: &mut Table, index: u32) -> bool {
+    let (Some(r), tag) = (t.at(index).copied(), t.tag(index)) else { return false };
+    let Some(now) = fdinfo::registration(r.epfd, r.fd) else { return false };
+    if now.data != tag {
+        t.change(index, now.mask, now.data);
+        if let Some(entry) = t.at(index) {
+            entry.armed = is_armed(now.mask);
+        }
+    }
+    true
+}
+
+/// Whether a mask that the kernel has says that the registration has not fired; it adds ERR and HUP to each by itself.
+pub fn is_armed(mask: u32) -> bool {
+    mask & !(MODE | (libc::EPOLLERR | libc::EPOLLHUP) as u32) != 0
+}
+
+/// Whether the kernel has a registration of this number, asked by making another: a mask of nothing, and a tag that leads
+/// nowhere.
+pub fn is_registered(epfd: c_int, fd: c_int) -> bool {
+    let r = sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, fd, libc::EPOLLET as u32, tag_of_nothing());
+    if r >= 0 {
+        sys::epoll_ctl(epfd, libc::EPOLL_CTL_DEL, fd, 0, 0);
+    }
+    r == -(libc::EEXIST as sys::Ret)
+}
+
+/// Whether the table has the registration.
+pub fn knows(id: Id, epfd: c_int, fd: c_int) -> bool {
+    table().is_some_and(|mut t| t.find(id, epfd, fd).is_some())
+}
+
+/// Whether every instance that has the endpoint is one that the program waits for through the hooks.
+pub fn are_waited_for(id: Id) -> bool {
+    let Some(mut t) = table() else { return false };
+    t.of(id).all(|i| t.at(i).is_none_or(|r| fds::is_waited_for(r.epfd)))
+}
+
+/// Takes over a registration that was made past the hooks. False if there is no room for it.
+pub fn take_over(id: Id, epfd: c_int, fd: c_int, entry: fdinfo::Entry) -> bool {
+    let Some(mut t) = table() else { return false };
+    make_tag();
+    let (events, data, armed) = (entry.mask, entry.data, is_armed(entry.mask));
+    let new = Registration { epfd, fd, events, data, armed, foreign: true, ..EMPTY };
+    let Some(index) = t.insert(id, new) else { return false };
+    if id.endpoint().phase() == Phase::Dual {
+        t.begin_moves();
+        let (unix, side, tag) = (id.local().unix.load(Acquire), id.endpoint().sides(), t.tag(index));
+        if !t.watch_foreign(index) || !t.add_unix(index, unix, 0, tag) {
+            t.remove(id, index);
+            return false;
+        }
+        if let Some(entry) = t.at(index).copied() {
+            rearm(side, &entry, tag);
+        }
+    }
+    true
+}
+
+/// Before a wait: what the program has changed past the hooks, of registrations in this instance that are between the
+/// transports, holds for both sockets. True if there are such: the wait is to come back soon, and look again.
+pub fn follow_foreign(epfd: c_int) -> bool {
+    let Some(mut t) = table().filter(|_| has_foreign()) else { return false };
+    let mut any = false;
+    for i in t.foreign() {
+        let Some(r) = t.at(i).copied().filter(|r| r.used && r.epfd == epfd) else { continue };
+        any = true;
+        let id = Id { index: r.endpoint };
+        let (unix, tag) = (id.local().unix.load(Acquire), t.tag(i));
+        if !refresh(&mut t, i) {
+            // It may come back.
+            t.remove_unix(i, unix);
+            continue;
+        }
+        let Some(now) = t.at(i).copied() else { continue };
+        if r.unix == 0 {
+            t.begin_moves();
+            t.add_unix(i, unix, 0, tag);
+        }
+        if r.unix == 0 || (now.events, now.data, now.armed) != (r.events, r.data, r.armed) {
+            t.begin_moves();
+            let now = Registration { unix: if r.unix == 0 { unix } else { r.unix }, ..now };
+            rearm(id.endpoint().sides(), &now, tag);
+        }
+    }
+    any
+}
+
+/// Waits until a promise that is being given in another thread is given, or was not: who looks for endpoints in between the
+/// transports finds it after that.
+pub fn await_promises() {
+    drop(table());
+}
+
+fn restore_tcp(t: &mut Table, id: Id) {
+    let unix = id.local().unix.load(Acquire);
+    for i in t.of(id) {
+        t.begin_moves();
+        t.unwatch_foreign(i);
+        t.remove_unix(i, unix);
+        let Some(r) = t.at(i).copied() else { continue };
+        if r.foreign && !refresh(t, i) {
+            t.remove(id, i);
+            continue;
+        }
+        let Some(r) = t.at(i).copied() else { continue };
+        modify(r.epfd, r.fd, r.program_mask(), r.data);
+    }
+}
+
+/// A direction changed its transport: the masks follow. The kernel looks at the readiness of each anew, so that an
+/// edge which fell on the other transport is not missed.
+pub fn update_dual(id: Id) {
+    let Some(mut t) = table() else { return };
+    let side = id.endpoint().sides();
+    for i in t.of(id) {
+        t.begin_moves();
+        let Some(r) = t.at(i).copied() else { continue };
+        let tag = t.tag(i);
+        rearm(side, &r, tag);
+        if side & sides::ENDED != 0 {
+            // It would report HUP for ever.
+            t.remove_unix(i, id.local().unix.load(Acquire));
+        }
+    }
+}
+
+pub fn rearm(side: u8, r: &Registration, tag: u64) -> sys::Ret {
+    let (on_tcp, on_unix) = split(side, r);
+    let changed = modify(r.epfd, r.fd, on_tcp, tag);
+    if r.unix > 0 {
+        modify(r.epfd, r.unix, on_unix, tag);
+    }
+    changed
+}
+
+/// Dual → Final, or Dual → Stay with the registrations as the program made them.
+pub fn leave_dual(id: Id, next: Phase) -> bool {
+    let Some(mut t) = table() else { return false };
+    if next == Phase::Stay {
+        restore_tcp(&mut t, id);
+    }
+    id.endpoint().advance(Phase::Dual, next)
+}
+
+/// Final: the registrations are moved from the TCP socket to the new one, `replace` replaces the descriptors in
+/// between. Nobody registers the endpoint meanwhile.
+///
+/// False, and nothing done, in a signal handler that interrupted a change of the table.
+pub fn finish(id: Id, unix: c_int, replace: impl FnOnce(&mut Moving)) -> bool {
+    let Some(t) = table() else { return false };
+    let mut moving = Moving(t);
+    replace(&mut moving);
+    moving.follow(id, unix);
+    true
+}
+
+/// The locked table while an endpoint's descriptors are replaced.
+pub struct Moving(Table);
+
+impl Moving {
+    /// Takes the TCP socket's registrations away while `fd` still is the TCP socket.
+    pub fn withdraw_tcp(&mut self, id: Id, fd: c_int) {
+        let t = &mut self.0;
+        for i in t.of(id) {
+            t.begin_moves();
+            let Some(r) = t.at(i).copied().filter(|r| r.fd == fd) else { continue };
+            if r.foreign && !refresh(t, i) || sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_DEL, fd, 0, 0) < 0 {
+                let unix = id.local().unix.load(Acquire);
+                t.remove_unix(i, unix);
+                t.remove(id, i);
+            }
+        }
+    }
+
+    /// Registers the new socket, now that the program's numbers are it, as the program had registered the old one.
+    fn follow(&mut self, id: Id, unix: c_int) {
+        let t = &mut self.0;
+        for i in t.of(id) {
+            // Where the program has closed the number and a duplicate keeps the file, it may be anybody's.
+            if let Some(r) = t.at(i).copied().filter(|r| numbers::is_number_of(r.fd, id)) {
+                sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_ADD, r.fd, r.program_mask(), r.data);
+            }
+            // After that, so that a thread which looks meanwhile finds one of the two.
+            t.remove_unix(i, unix);
+            t.unwatch_foreign(i);
+        }
+    }
+}
+
+/// The endpoint is gone from this process; `last`: from every one, and with its file the kernel's registrations.
+pub fn drop_registrations(id: Id, last: bool) {
+    if id.local().registrations.load(Relaxed) == 0 {
+        return;
+    }
+    let Some(mut t) = table() else { return };
+    let unix = id.local().unix.load(Acquire);
+    for i in t.of(id) {
+        if last {
+            t.remove_unix(i, unix);
+        } else {
+            t.forget_unix(i, unix);
+        }
+        t.remove(id, i);
+    }
+}
+
+/// The program closes a number whose file lives on elsewhere: no event of it is to be reported any more.
+pub fn withdraw(id: Id, fd: c_int) {
+    if id.local().registrations.load(Relaxed) == 0 {
+        return;
+    }
+    let Some(mut t) = table() else { return };
+    for i in t.of(id) {
+        if let Some(r) = t.at(i).copied().filter(|r| r.fd == fd) {
+            sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_DEL, fd, 0, 0);
+        }
+    }
+}

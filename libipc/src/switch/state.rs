@@ -1,0 +1,305 @@
+//! The switch of one endpoint: pure state, no descriptor, no clock, no lock. `docs/switch.md` explains the rules;
+//! `switch/explore.rs` visits every interleaving of small runs of exactly this code.
+//!
+//! ```text
+//!                 N-th byte          grant, HELLO        both directions on Unix
+//!   Connecting ─► Tracking ─► Waiting ─► Dual ───────────► Final
+//!        │           │           │        │ the new transport ended without a SWITCH,
+//!        └───────────┴───────────┴────────┴─► Stay        or was taken back, and we are on TCP
+//! ```
+//!
+//! Each direction leaves TCP at an offset that its sender chooses. On the new transport a side first says HELLO ("from
+//! now on I watch both"), then, after it has seen the peer's HELLO, SWITCH(S) ("S bytes of mine are on TCP"), and then
+//! only bytes of the application.
+
+/// Which of the two sockets a direction is on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Transport {
+    /// The TCP socket that the program made.
+    Tcp,
+    /// The Unix-domain socket that ipcd granted.
+    Unix,
+}
+
+/// The life of an endpoint. The order matters: everything below [`Phase::Dual`] may still [`Phase::Stay`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Phase {
+    /// A TCP socket without a peer: made, or connecting.
+    Connecting = 0,
+    /// Connected; counting and hashing.
+    Tracking = 1,
+    /// A prefix was sent to ipcd; a grant may come.
+    Waiting = 2,
+    /// The grant is being adopted: both locks are held, no byte moves.
+    Adopting = 3,
+    /// HELLO was sent: every wait watches both transports.
+    Dual = 4,
+    /// Both directions are on the new transport.
+    Final = 5,
+    /// On TCP for ever.
+    Stay = 6,
+}
+
+impl Phase {
+    /// The phase with this code (codes come only from stored phases).
+    pub fn from_code(code: u8) -> Phase {
+        match code {
+            0 => Phase::Connecting,
+            1 => Phase::Tracking,
+            2 => Phase::Waiting,
+            3 => Phase::Adopting,
+            4 => Phase::Dual,
+            5 => Phase::Final,
+            _ => Phase::Stay,
+        }
+    }
+
+    /// Whether `next` may follow this phase.
+    pub fn may_become(self, next: Phase) -> bool {
+        use Phase::*;
+        matches!(
+            (self, next),
+            (Connecting, Tracking | Stay)
+                | (Tracking, Waiting | Stay)
+                | (Waiting, Adopting | Stay)
+                | (Adopting, Waiting | Dual | Stay)
+                | (Dual, Final | Stay)
+        )
+    }
+}
+
+/// What the two sides say on the new transport before the first byte of the application.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Control {
+    /// "Every wait of mine watches both transports."
+    Hello,
+    /// "This many bytes of mine are on TCP; what follows here comes after them."
+    Switch(u64),
+}
+
+/// Bytes of an encoded [`Control`].
+pub const CONTROL_LEN: usize = 16;
+const HELLO: [u8; 8] = *b"ipcHELLO";
+const SWITCH: [u8; 8] = *b"ipcSWTCH";
+
+impl Control {
+    /// As it travels: an eight-byte word, then S in little-endian (0 for HELLO).
+    pub fn encode(self) -> [u8; CONTROL_LEN] {
+        let (word, s) = match self {
+            Control::Hello => (HELLO, 0),
+            Control::Switch(s) => (SWITCH, s),
+        };
+        let mut out = [0; CONTROL_LEN];
+        for (to, from) in out.iter_mut().zip(word.iter().chain(&s.to_le_bytes())) {
+            *to = *from;
+        }
+        out
+    }
+
+    /// The message in these bytes, if they are one.
+    pub fn decode(bytes: &[u8; CONTROL_LEN]) -> Option<Control> {
+        let (word, s) = bytes.split_first_chunk::<8>()?;
+        let s = u64::from_le_bytes(*s.first_chunk()?);
+        match *word {
+            HELLO if s == 0 => Some(Control::Hello),
+            SWITCH => Some(Control::Switch(s)),
+            _ => None,
+        }
+    }
+}
+
+/// The peer broke the protocol: the new transport cannot be trusted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Violation;
+
+/// The sending direction. Guarded by the endpoint's send lock.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Sender {
+    /// Where the next byte goes.
+    pub on: Transport,
+    /// Bytes written to TCP.
+    pub written: u64,
+    /// The program shut its writing half.
+    pub shut: bool,
+    /// This direction must not leave TCP any more (an option that only TCP has, the descriptor passed away).
+    pub barred: bool,
+    /// Bytes of the application were written to the new transport.
+    pub used: bool,
+}
+
+impl Sender {
+    /// Nothing written, on TCP.
+    pub const NEW: Sender = Sender { on: Transport::Tcp, written: 0, shut: false, barred: false, used: false };
+
+    /// Moved by another process, that may have written.
+    pub const MOVED: Sender = Sender { on: Transport::Unix, used: true, ..Sender::NEW };
+
+    /// Leaves TCP, if the promise of the peer allows it: the SWITCH to send before any byte of the application, and
+    /// before the end of the stream if that was written already.
+    #[must_use]
+    pub fn leave(&mut self, peer_promised: bool) -> Option<Control> {
+        if self.on != Transport::Tcp || !peer_promised || self.barred {
+            return None;
+        }
+        self.on = Transport::Unix;
+        Some(Control::Switch(self.written))
+    }
+
+    /// The new transport takes nothing any more: what follows goes to TCP, for ever.
+    pub fn returns(&mut self) {
+        self.on = Transport::Tcp;
+        self.barred = true;
+    }
+
+    /// The kernel says how many bytes were written to TCP: somebody died who had not counted his.
+    pub fn recount(&mut self, written: u64) {
+        if self.on == Transport::Tcp {
+            self.written = written;
+        }
+    }
+
+    /// `n` bytes of the application were written to where the direction is.
+    pub fn wrote(&mut self, n: u64) {
+        match self.on {
+            Transport::Tcp => self.written = self.written.wrapping_add(n),
+            Transport::Unix => self.used |= n > 0,
+        }
+    }
+}
+
+/// The receiving direction. Guarded by the endpoint's receive lock.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Receiver {
+    /// Where the next byte comes from.
+    pub on: Transport,
+    /// Bytes read from TCP.
+    pub read: u64,
+    /// The peer's HELLO was seen.
+    pub promised: bool,
+    /// The peer's offset, once its SWITCH was seen.
+    pub leaves_at: Option<u64>,
+    /// The new transport ended before a SWITCH, or was taken back: the direction is on TCP, for ever.
+    pub ended: bool,
+    /// Bytes of the application were read from the new transport.
+    pub used: bool,
+    /// This side has shut the new transport's reading half: its end is not the end of the stream.
+    pub closed: bool,
+}
+
+impl Receiver {
+    /// Nothing read, on TCP.
+    pub const NEW: Receiver = Receiver {
+        on: Transport::Tcp,
+        read: 0,
+        promised: false,
+        leaves_at: None,
+        ended: false,
+        used: false,
+        closed: false,
+    };
+
+    /// Moved by another process, that may have read.
+    pub const MOVED: Receiver =
+        Receiver { on: Transport::Unix, promised: true, leaves_at: Some(0), used: true, ..Receiver::NEW };
+
+    /// Whether the new transport carries control messages still: what is next on it is not for the application.
+    pub fn expects_control(&self) -> bool {
+        self.leaves_at.is_none() && !self.ended
+    }
+
+    /// Takes a control message of the peer.
+    pub fn heard(&mut self, message: Control) -> Result<(), Violation> {
+        match message {
+            Control::Hello if !self.promised => self.promised = true,
+            Control::Switch(s) if self.promised && self.leaves_at.is_none() && s >= self.read => {
+                self.leaves_at = Some(s);
+                self.settle();
+            }
+            _ => return Err(Violation),
+        }
+        Ok(())
+    }
+
+    /// The new transport ended before a SWITCH was heard, cannot be trusted, or was taken back: what follows is on TCP.
+    pub fn lost(&mut self) {
+        self.ended = true;
+        self.on = Transport::Tcp;
+        self.leaves_at = None;
+    }
+
+    /// Whether an end of the new transport is no end of the stream: this side shut it, or the peer has taken its SWITCH
+    /// back. That it does only before the first byte and only if this side has not left TCP; and whoever ends
+    /// the stream ends TCP first.
+    pub fn is_taken_back(&self, tx: Transport, tcp_is_over: impl FnOnce() -> bool) -> bool {
+        self.on == Transport::Unix && (self.closed || (!self.used && tx == Transport::Tcp && !tcp_is_over()))
+    }
+
+    /// How many bytes may be taken from TCP; `None` while the peer's offset is not known: whatever is there is below.
+    pub fn left_on_tcp(&self) -> Option<u64> {
+        self.leaves_at.map(|s| s.saturating_sub(self.read))
+    }
+
+    /// `n` bytes of the application were read from where the direction is.
+    pub fn took(&mut self, n: u64) {
+        match self.on {
+            Transport::Tcp => {
+                self.read = self.read.wrapping_add(n);
+                self.settle();
+            }
+            Transport::Unix => self.used |= n > 0,
+        }
+    }
+
+    /// The kernel says how many bytes were read from TCP: somebody died who had not counted his.
+    pub fn recount(&mut self, read: u64) {
+        if self.on == Transport::Tcp {
+            self.read = read;
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
+        if self.leaves_at.is_some_and(|s| self.read >= s) {
+            self.on = Transport::Unix;
+        }
+    }
+}
+
+/// Both directions are on the new transport and TCP is drained.
+pub fn is_final(tx: &Sender, rx: &Receiver) -> bool {
+    tx.on == Transport::Unix && rx.on == Transport::Unix && !rx.closed
+}
+
+/// After the new transport ended: whether the stream can go on over TCP as if nothing had been.
+pub fn may_fall_back(tx: &Sender, rx: &Receiver) -> bool {
+    rx.ended && rx.on == Transport::Tcp && tx.on == Transport::Tcp
+}
+
+/// Whether a promise can be taken back as far as this side knows. `waiting`: bytes of the application lie on the new
+/// transport.
+pub fn may_retract(tx: &Sender, rx: &Receiver, waiting: bool) -> bool {
+    let peer_left = rx.leaves_at.is_some();
+    let moved = tx.used || rx.used || waiting;
+    !(moved || peer_left && tx.on == Transport::Unix)
+}
+
+/// The promise is taken back, once the new transport's reading half is shut and what the peer had said was heard: true if
+/// the stream is on TCP again. Otherwise the peer left TCP in the last moment: what it has written is read, and
+/// then comes TCP again.
+#[must_use]
+pub fn retract(tx: &mut Sender, rx: &mut Receiver, waiting: bool) -> bool {
+    if !may_retract(tx, rx, waiting) {
+        rx.closed = true;
+        tx.barred = true;
+        return false;
+    }
+    tx.returns();
+    rx.lost();
+    true
+}
+
+#[cfg(test)]
+mod explore;
+#[cfg(test)]
+mod tests;

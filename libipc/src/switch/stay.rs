@@ -1,0 +1,50 @@
+//! Stay: the endpoint is on TCP for ever.
+
+use core::sync::atomic::Ordering::*;
+
+use matcher::reason::Reason;
+
+use super::state::Phase;
+use crate::endpoint::{Id, numbers};
+use crate::fds::{self, Kind};
+use crate::ipcd::report;
+
+/// Keeps an endpoint on TCP for ever, if it has not made its promise yet; false if it has.
+pub fn stay(id: Id, reason: Reason) -> bool {
+    let e = id.endpoint();
+    loop {
+        let phase = e.phase();
+        match phase {
+            Phase::Stay => return true,
+            Phase::Adopting | Phase::Dual | Phase::Final => return false,
+            _ => {}
+        }
+        if e.advance(phase, Phase::Stay) {
+            stayed(id, reason, phase);
+            return true;
+        }
+    }
+}
+
+/// What follows the step to Stay: the descriptor becomes transparent, the grant is given back, ipcd is told.
+pub fn stayed(id: Id, reason: Reason, was: Phase) {
+    id.endpoint().note_reason(reason);
+    let grant = id.local().grant.swap(-1, SeqCst);
+    if grant >= 0 {
+        fds::close_hidden(grant);
+    }
+    numbers::settle(id, Kind::Stay);
+    if was > Phase::Connecting {
+        report::stayed(id, reason);
+    }
+}
+
+/// Closes both hidden descriptors: the peer sees the new transport end.
+pub fn give_up(id: Id) {
+    for slot in [&id.local().unix, &id.local().tcp] {
+        let fd = slot.swap(-1, SeqCst);
+        if fd >= 0 {
+            fds::close_hidden(fd);
+        }
+    }
+}

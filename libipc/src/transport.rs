@@ -1,0 +1,4 @@
+//! What a stream is carried by.
+
+pub mod ancillary;
+pub mod settings;

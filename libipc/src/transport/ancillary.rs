@@ -1,0 +1,31 @@
+//! The control messages that the program has asked its TCP socket for, and the new socket does not have (`SO_TIMESTAMP` and its
+//! kin, `TCP_INQ`).
+
+use core::sync::atomic::Ordering::*;
+
+use libc::c_int;
+
+use crate::endpoint::Id;
+use crate::sys;
+
+/// `TCP_INQ`, and the kind of its message, `TCP_CM_INQ`.
+pub const TCP_INQ: c_int = 36;
+/// `SO_TIMESTAMP`, `SO_TIMESTAMPNS`, and their forms that outlive 2038, each with the nanoseconds of its smaller unit. The
+/// message is of the same number.
+pub const TIMES: [(c_int, u64); 4] = [(29, 1000), (35, 1), (63, 1000), (64, 1)];
+
+pub fn is_set(tcp: c_int, level: c_int, number: c_int) -> bool {
+    sys::getsockopt::<c_int>(tcp, level, number).is_ok_and(|value| value != 0)
+}
+
+/// Notes whether the program has asked its socket for any.
+pub fn note(id: Id, tcp: c_int) {
+    let times = TIMES.iter().any(|(number, _)| is_set(tcp, libc::SOL_SOCKET, *number));
+    id.local().told_more.store(times || is_set(tcp, libc::IPPROTO_TCP, TCP_INQ), Relaxed);
+}
+
+/// Whether an option asks for control messages.
+pub fn is_about(level: c_int, number: c_int) -> bool {
+    (level, number) == (libc::IPPROTO_TCP, TCP_INQ)
+        || level == libc::SOL_SOCKET && TIMES.iter().any(|(time, _)| *time == number)
+}

@@ -1,0 +1,111 @@
+//! What the program has set on its TCP socket, as far as it acts on the new one, and what keeps a connection on TCP.
+
+use libc::{c_int, socklen_t};
+
+use crate::sys;
+
+mod table;
+
+use table::Row;
+pub use table::{After, Before, Usual, class};
+
+/// Which buffer sizes the program has chosen: bit 0 the sending one.
+const SO_BUF_LOCK: c_int = 72;
+/// The longest value of an option that is copied: a timeval.
+const VALUE: usize = 16;
+
+/// The value of an option.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Value {
+    bytes: [u8; VALUE],
+    len: socklen_t,
+}
+
+impl Value {
+    /// What a socket answers.
+    pub fn get(fd: c_int, level: c_int, number: c_int) -> Result<Value, sys::Ret> {
+        Value::part(fd, level, number, VALUE)
+    }
+
+    /// Up to `room` bytes of it.
+    fn part(fd: c_int, level: c_int, number: c_int, room: usize) -> Result<Value, sys::Ret> {
+        let mut value = Value { bytes: [0; VALUE], len: room.min(VALUE) as socklen_t };
+        let (at, len) = (value.bytes.as_mut_ptr() as usize, &raw mut value.len as usize);
+        let r = sys::forward(libc::SYS_getsockopt, [fd as usize, level as usize, number as usize, at, len, 0]);
+        if r < 0 { Err(r) } else { Ok(value) }
+    }
+
+    pub fn set(&self, fd: c_int, level: c_int, number: c_int) {
+        let (at, len) = (self.bytes.as_ptr() as usize, self.len as usize);
+        sys::forward(libc::SYS_setsockopt, [fd as usize, level as usize, number as usize, at, len, 0]);
+    }
+
+    fn int(&self) -> c_int {
+        let [a, b, c, d, ..] = self.bytes;
+        c_int::from_ne_bytes([a, b, c, d])
+    }
+}
+
+/// Whether an option has the value that every socket has. What the kernel does not know or tell is not set.
+pub fn is_usual(fd: c_int, level: c_int, number: c_int, usual: Usual) -> bool {
+    if usual == Usual::Untold {
+        return false;
+    }
+    // A filter's length is counted in instructions, and it is only asked whether there is one, of whichever kind.
+    let (number, room) = if usual == Usual::NoFilter { (libc::SO_GET_FILTER, 0) } else { (number, VALUE) };
+    let value = match Value::part(fd, level, number, room) {
+        Ok(value) => value,
+        // A filter of the kind that cannot be read.
+        Err(r) => return usual != Usual::NoFilter || r != -(libc::EACCES as sys::Ret),
+    };
+    match usual {
+        Usual::Int(expected) => value.int() == expected,
+        Usual::Unlimited => value.bytes.iter().take(value.len as usize).all(|byte| *byte == 0xff),
+        Usual::NoFilter | Usual::NoName => value.len == 0,
+        // Answered above.
+        Usual::Untold => false,
+    }
+}
+
+/// Whether something is set on a TCP socket that keeps its connection there, by whatever way it came to be set: the
+/// listening socket passes options on, and so does whoever passes a socket on.
+pub fn keep_on_tcp(tcp: c_int) -> bool {
+    let set = |row: &Row| match row.before {
+        Before::Moves | Before::Stays(Usual::Untold) => false,
+        Before::Stays(usual) => !is_usual(tcp, row.level, row.number, usual),
+    };
+    table::special().any(set)
+}
+
+/// Adoption: what the program has set on its TCP socket, as far as it acts on the new one.
+pub fn carry_over(tcp: c_int, unix: c_int) {
+    for row in table::special() {
+        match row.after {
+            After::Both | After::New => {
+                if let Ok(value) = Value::get(tcp, row.level, row.number)
+                    && Value::get(unix, row.level, row.number) != Ok(value)
+                {
+                    value.set(unix, row.level, row.number);
+                }
+            }
+            _ => {}
+        }
+    }
+    make_room(tcp, unix);
+}
+
+/// A sending buffer that the program has chosen is at least as large on the new socket. Not smaller than it is: each
+/// write costs more of it than on TCP.
+pub fn make_room(tcp: c_int, unix: c_int) {
+    let int = |fd, number| sys::getsockopt::<c_int>(fd, libc::SOL_SOCKET, number);
+    if int(tcp, SO_BUF_LOCK).is_ok_and(|locked| locked & 1 != 0)
+        && let (Ok(wanted), Ok(has)) = (int(tcp, libc::SO_SNDBUF), int(unix, libc::SO_SNDBUF))
+        && wanted > has
+    {
+        // The kernel doubles what it is given (socket(7)).
+        let half = wanted / 2;
+        if sys::setsockopt(unix, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &half) < 0 {
+            sys::setsockopt(unix, libc::SOL_SOCKET, libc::SO_SNDBUF, &half);
+        }
+    }
+}
