@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::artifacts;
-use crate::lab::{Lab, Side, Way};
+use crate::lab::Lab;
 use crate::machine::Machine;
 use crate::process::die_with_us;
 use crate::questions::redis::{Asked, Redis, result};
 use crate::runner::Scope;
 use crate::statistics::{median, ratio};
+use crate::way::{Side, Way};
 
 /// Rows of `ipcd ls` that are shown.
 const SHOWN: usize = 4;

@@ -1,4 +1,4 @@
-//! By what two programs can talk, and how each way is set up.
+//! How each way by which two programs talk is set up.
 
 use std::cell::{Cell, OnceCell};
 use std::ffi::OsStr;
@@ -6,7 +6,6 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use anyhow::{Result, anyhow};
 use tempfile::TempDir;
@@ -14,71 +13,11 @@ use tempfile::TempDir;
 use crate::artifacts;
 use crate::daemon::Daemon;
 use crate::namespaces::{self, Namespaces};
-use crate::peers;
 use crate::process::{die_in_time, die_with_us};
 use crate::runner::Scope;
 use crate::skip::{is_skip, skip};
 use crate::sockmap::Sockmap;
-
-/// One alternative.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Way {
-    /// Plain TCP over loopback.
-    Tcp,
-    /// The shim on both ends.
-    Shim,
-    /// The shim on the end that connects.
-    ShimClient,
-    /// The shim on the end that accepts.
-    ShimServer,
-    /// The shim on both ends, and no ipcd that answers.
-    NoDaemon,
-    /// A Unix-domain socket from the start.
-    Unix,
-    /// The same with the buffer sizes of a stream that has moved.
-    UnixSized,
-    /// Two pipes.
-    Pipe,
-    /// TCP, short-circuited in the kernel by eBPF.
-    Sockmap,
-    /// Debian's libsocket_wrapper on both ends.
-    Wrapper,
-    /// Shared memory between two processes that spin.
-    Shm,
-}
-
-impl Way {
-    /// Its name in results.
-    pub fn name(self) -> &'static str {
-        match self {
-            Way::Tcp => "TCP",
-            Way::Shim => "shim",
-            Way::ShimClient => "shim, client only",
-            Way::ShimServer => "shim, server only",
-            Way::NoDaemon => "shim, no ipcd",
-            Way::Unix => "Unix socket",
-            Way::UnixSized => "Unix socket, shim's buffers",
-            Way::Pipe => "pipe",
-            Way::Sockmap => "sockmap",
-            Way::Wrapper => "socket_wrapper",
-            Way::Shm => "shared memory",
-        }
-    }
-
-    /// Whether its streams move to another transport after a while.
-    pub fn moves(self) -> bool {
-        self == Way::Shim
-    }
-}
-
-/// One of the two programs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Side {
-    /// The one that connects.
-    Client,
-    /// The one that accepts.
-    Server,
-}
+use crate::way::{Side, Way};
 
 /// What the ways need, set up when it is first asked for.
 pub struct Lab {
@@ -194,9 +133,9 @@ impl Lab {
         if across { namespaces::SERVER_ADDRESS } else { "127.0.0.1" }
     }
 
-    /// SO_SNDBUF and SO_RCVBUF of a stream that has moved, as setsockopt wants them.
-    pub fn buffers(&self) -> Result<[u32; 2]> {
-        shared(self.buffers.get_or_init(|| peers::buffers_of_a_final_stream(self)), "buffers").copied()
+    /// SO_SNDBUF and SO_RCVBUF of a stream that has moved, as setsockopt wants them; looked for with `ask` the first time.
+    pub fn buffers(&self, ask: impl FnOnce(&Lab) -> Result<[u32; 2]>) -> Result<[u32; 2]> {
+        shared(self.buffers.get_or_init(|| ask(self)), "buffers").copied()
     }
 }
 
@@ -206,16 +145,4 @@ fn shared<'a, T>(made: &'a Result<T>, what: &str) -> Result<&'a T> {
         true => skip(format!("{e}")),
         false => anyhow!("{what}: {e:#}"),
     })
-}
-
-/// A name that no other question uses, in this process or another.
-pub fn unique(prefix: &str) -> String {
-    static USED: AtomicU32 = AtomicU32::new(0);
-    format!("{prefix}{}_{}", std::process::id(), USED.fetch_add(1, Relaxed))
-}
-
-/// Whether we may do what only root may.
-pub fn is_root() -> bool {
-    // SAFETY: no arguments, and it cannot fail.
-    unsafe { libc::geteuid() == 0 }
 }

@@ -23,3 +23,4 @@ pub mod servers;
 pub mod skip;
 pub mod sockmap;
 pub mod statistics;
+pub mod way;

@@ -6,9 +6,10 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::artifacts;
-use crate::lab::{Lab, Side, Way};
+use crate::lab::Lab;
 use crate::process::Process;
 use crate::runner::Sample;
+use crate::way::{Side, Way};
 
 /// Who answers.
 pub enum Address<'a> {

@@ -8,9 +8,10 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::artifacts;
-use crate::lab::{Side, is_root, unique};
 use crate::process::output;
+use crate::process::{is_root, unique};
 use crate::skip::skip;
+use crate::way::Side;
 
 /// Where the server is found.
 pub const SERVER_ADDRESS: &str = "198.18.0.1";

@@ -5,11 +5,12 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::artifacts;
-use crate::lab::{Lab, Side, Way};
+use crate::lab::Lab;
 use crate::process::Process;
 use crate::record::Metric;
 use crate::runner::{Alternative, Load, Sample, Scope, median_of};
 use crate::skip::skip;
+use crate::way::{Side, Way};
 
 /// What goes over the stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -166,7 +167,7 @@ impl Spec {
             command.arg("-h");
         }
         if way == Way::UnixSized {
-            let [send, receive] = lab.buffers()?;
+            let [send, receive] = lab.buffers(buffers_of_a_final_stream)?;
             command.args(["-s", &send.to_string(), "-r", &receive.to_string()]);
         }
         lab.place(&mut command, self.across, side)?;
@@ -202,7 +203,7 @@ fn settle(lab: &Lab, way: Way, port: u16) -> Result<()> {
 }
 
 /// The buffers, to send and to receive, of a stream that has moved.
-pub fn buffers_of_a_final_stream(lab: &Lab) -> Result<[u32; 2]> {
+fn buffers_of_a_final_stream(lab: &Lab) -> Result<[u32; 2]> {
     let mut serve = lab.command(artifacts::PEERS, Way::Shim, Side::Server)?;
     let mut server = Process::start(serve.args(["serve", "tcp", "127.0.0.1", "pingpong", "64", "1", "-h"]))?;
     let address = format!("127.0.0.1:{}", server.line()?);

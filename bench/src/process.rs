@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -180,4 +181,16 @@ impl Drop for Server {
     fn drop(&mut self) {
         end(&mut self.child, self.ends_with);
     }
+}
+
+/// A name that no other question uses, in this process or another.
+pub fn unique(prefix: &str) -> String {
+    static USED: AtomicU32 = AtomicU32::new(0);
+    format!("{prefix}{}_{}", std::process::id(), USED.fetch_add(1, Relaxed))
+}
+
+/// Whether we may do what only root may.
+pub fn is_root() -> bool {
+    // SAFETY: no arguments, and it cannot fail.
+    unsafe { libc::geteuid() == 0 }
 }

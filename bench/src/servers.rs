@@ -7,8 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::lab::is_root;
 use crate::process::Server;
+use crate::process::is_root;
 use crate::skip::skip;
 
 /// A port that is free now.

@@ -9,8 +9,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::artifacts;
-use crate::lab::{is_root, unique};
 use crate::process::output;
+use crate::process::{is_root, unique};
 use crate::skip::skip;
 
 /// Attached while it lives: TCP over 127.0.0.0/8 between processes of its cgroup is short-circuited.

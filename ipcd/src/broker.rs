@@ -1,6 +1,12 @@
 //! Everything that ipcd knows, and what it does with a message. Nothing here waits: sockets are read and written without
 //! blocking, and the matcher is a state machine.
 
+mod claims;
+pub mod endpoint;
+mod grant;
+mod handover;
+mod watch;
+
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -11,19 +17,19 @@ use matcher::reason::Reason;
 use matcher::wire::{Direction, ErrorCode, Role, ToDaemon, ToShim, VERSION};
 use tracing::{debug, info, warn};
 
+use crate::broker::endpoint::{Endpoint, State};
+use crate::broker::watch::Watch;
 use crate::config::Config;
-use crate::endpoint::{Endpoint, Owner, State};
-use crate::fault::{self, Fault};
-use crate::metrics::Metrics;
-use crate::page::Page;
-use crate::report::Row;
-use crate::session::{self, Link, Sent, Session};
-use crate::verify::Verifier;
-use crate::watch::{self, Watch};
-use crate::{grant, kernel, record};
-
-/// Names a session; never used twice.
-pub type SessionId = u64;
+use crate::fault::Fault;
+use crate::kernel::closing;
+use crate::kernel::verify::Verifier;
+use crate::serve::owner::{Owner, SessionId};
+use crate::serve::page::Page;
+use crate::serve::record;
+use crate::serve::session::{Link, Sent, Session};
+use crate::view::metrics::Metrics;
+use crate::view::rows::Row;
+use crate::{fault, kernel};
 
 /// The state of one ipcd.
 pub struct Broker {
@@ -142,7 +148,7 @@ impl Broker {
         let fair = match self.sessions.get(&id) {
             Some(session) => session.bury(fds, self.config.closing),
             None => {
-                session::bury(fds, || {});
+                closing::bury(fds, || {});
                 true
             }
         };

@@ -47,7 +47,7 @@ struct SocketArg {
 
 impl SocketArg {
     fn path(&self) -> PathBuf {
-        crate::path::socket_path(self.socket.as_deref())
+        crate::serve::place::socket_path(self.socket.as_deref())
     }
 }
 

@@ -11,7 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::record::{self, Received};
+use crate::serve::record;
+use crate::serve::record::Received;
 
 /// Asks the ipcd at this place, and gives its answer in JSON.
 pub fn ask(path: &Path, query: Query, patience: Duration) -> io::Result<Vec<u8>> {

@@ -1,5 +1,10 @@
 //! The questions to a socket that rustix has no function for. Nothing here waits.
 
+pub mod closing;
+pub mod diag;
+pub mod proof;
+pub mod verify;
+
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 

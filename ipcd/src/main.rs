@@ -1,37 +1,22 @@
 //! ipcd pairs the two ends of local TCP streams and hands each a Unix-domain socket.
 //!
 //! ```text
-//!   cli::serve ── server ── session          one task per client, nobody is waited for
-//!                   │          │
-//!                   └─ broker ─┴─ claims      what is known, and what is done with a message
-//!                        │
-//!                        ├── verify           asks the kernel through the passed socket
-//!                        ├── matcher          decides (a crate of its own: no clock, no descriptor)
-//!                        └── grant            makes the new transport
+//!   cli ── serve ──> broker ──> view             one task per client, nobody is waited for
+//!                     │
+//!                     ├── kernel             asks the kernel about sockets
+//!                     ├── matcher            decides (a crate of its own: no clock, no descriptor)
+//!                     └── broker::grant      makes the new transport
 //! ```
 
 mod broker;
-mod claims;
 mod cli;
 mod client;
 mod config;
-mod diag;
-mod endpoint;
 mod fault;
-mod grant;
-mod handover;
 mod kernel;
-mod metrics;
-mod page;
-mod path;
 mod policy;
-mod proof;
-mod record;
-mod report;
-mod server;
-mod session;
-mod verify;
-mod watch;
+mod serve;
+mod view;
 
 fn main() -> std::process::ExitCode {
     cli::main()

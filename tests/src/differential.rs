@@ -1,6 +1,6 @@
 //! The differential tester: programs of socket calls for the two ends of a connection, made from a seed, carried out in
 //! lock-step natively and under the shim. Every result, error, byte and readiness must be the same, but for the
-//! differences that `compare` names.
+//! differences that `rules` names.
 //!
 //! The calls are made by the victim (`tests/victims/differential*.c`), one or two processes of it. A call that would
 //! block is left in progress: that it blocks is its result, and what comes of it is looked at after each further call.
@@ -17,6 +17,8 @@ pub mod execute;
 pub mod generate;
 pub mod interpreter;
 pub mod program;
+pub mod result;
+pub mod rules;
 pub mod shrink;
 
 use crate::{Daemon, Mode};

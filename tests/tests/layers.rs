@@ -1,5 +1,5 @@
-//! The floors of libipc (docs/architecture.md): a module uses what is on its own floor or below, and no two use each other in a
-//! circle.
+//! The floors of libipc and ipcd (docs/architecture.md): a module uses what is on its own floor or below, and no two use each
+//! other in a circle, in any crate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,7 +18,7 @@ fn modules(dir: &Path, prefix: &str, into: &mut BTreeMap<String, PathBuf>) {
         let (path, name) = (entry.path(), entry.file_name().into_string().expect("a name in ASCII"));
         if path.is_dir() {
             modules(&path, &format!("{prefix}{name}::"), into);
-        } else if let Some(name) = name.strip_suffix(".rs").filter(|name| *name != "lib") {
+        } else if let Some(name) = name.strip_suffix(".rs").filter(|name| !matches!(*name, "lib" | "main")) {
             into.insert(format!("{prefix}{name}"), path);
         }
     }
@@ -101,10 +101,10 @@ fn uses(all: &BTreeMap<String, PathBuf>) -> BTreeMap<String, BTreeSet<String>> {
     all.iter().map(used).collect()
 }
 
-/// The table of floors, the highest first: the modules and folders on each.
-fn floors() -> Vec<Vec<String>> {
+/// The table of a crate's floors, the highest first: the modules and folders on each.
+fn floors(of: &str) -> Vec<Vec<String>> {
     let text = fs::read_to_string(root().join("docs/architecture.md")).expect("docs/architecture.md");
-    let table = text.split_once("## Floors").expect("a chapter about the floors").1;
+    let table = text.split_once(&format!("### {of}\n")).expect("a chapter about the crate's floors").1;
     let rows = table.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
     let names = |row: &str| {
         row.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2).map(str::to_owned).collect()
@@ -133,26 +133,37 @@ fn circle(mut uses: BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
     }
 }
 
+fn modules_of(of: &str) -> BTreeMap<String, PathBuf> {
+    let mut all = BTreeMap::new();
+    modules(&root().join(of).join("src"), "", &mut all);
+    all
+}
+
 #[test]
 fn no_module_uses_one_above_it() {
-    let (mut all, floors) = (BTreeMap::new(), floors());
-    modules(&root().join("libipc/src"), "", &mut all);
-    assert!(all.len() > 50 && floors.len() > 5, "{} modules, {} floors", all.len(), floors.len());
-    for name in floors.iter().flatten() {
-        let is_there = all.keys().any(|module| module == name || module.starts_with(&format!("{name}::")));
-        assert!(is_there, "docs/architecture.md names {name}, which is not there");
+    for of in ["libipc", "ipcd"] {
+        let (all, floors) = (modules_of(of), floors(of));
+        assert!(all.len() > 20 && floors.len() > 5, "{of}: {} modules, {} floors", all.len(), floors.len());
+        for name in floors.iter().flatten() {
+            let is_there = all.keys().any(|module| module == name || module.starts_with(&format!("{name}::")));
+            assert!(is_there, "docs/architecture.md names {name} in {of}, which is not there");
+        }
+        let floor = |name: &String| floor_of(name, &floors).unwrap_or_else(|| panic!("{of}: {name} is on no floor"));
+        let mut upward = Vec::new();
+        for (module, used) in &uses(&all) {
+            let above = used.iter().filter(|other| floor(other) < floor(module));
+            upward.extend(above.map(|other| format!("{module} → {other}")));
+        }
+        assert!(upward.is_empty(), "{of}: these use what is above them: {upward:#?}");
     }
-    let floor = |name: &String| floor_of(name, &floors).unwrap_or_else(|| panic!("{name} is on no floor"));
-    let mut upward = Vec::new();
-    let all_uses = uses(&all);
-    for (module, used) in &all_uses {
-        upward.extend(
-            used.iter().filter(|other| floor(other) < floor(module)).map(|other| format!("{module} → {other}")),
-        );
+}
+
+#[test]
+fn no_modules_use_each_other_in_a_circle() {
+    for of in ["libipc", "ipcd", "matcher", "bench", "tests"] {
+        let circle = circle(uses(&modules_of(of)));
+        assert!(circle.is_empty(), "{of}: among these are circles: {circle:?}");
     }
-    assert!(upward.is_empty(), "these use what is above them: {upward:#?}");
-    let circle = circle(all_uses);
-    assert!(circle.is_empty(), "among these are circles: {circle:?}");
 }
 
 #[test]

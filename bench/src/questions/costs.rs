@@ -4,10 +4,11 @@ use anyhow::{Context, Result};
 
 use super::Question;
 use crate::artifacts;
-use crate::lab::{Lab, Side, Way};
+use crate::lab::Lab;
 use crate::process::Process;
 use crate::record::Metric;
 use crate::runner::{Alternative, Head, Load, Recorder, Sample};
+use crate::way::{Side, Way};
 
 /// The question.
 pub const QUESTION: Question = Question {

@@ -6,10 +6,11 @@ use anyhow::{Context, Result, ensure};
 
 use super::Question;
 use crate::artifacts;
-use crate::lab::{Lab, Side, Way};
+use crate::lab::Lab;
 use crate::process::Process;
 use crate::record::Metric;
 use crate::runner::{Alternative, Head, Load, Recorder, Sample, median_of};
+use crate::way::{Side, Way};
 
 /// The question.
 pub const QUESTION: Question = Question {

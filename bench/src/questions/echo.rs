@@ -7,10 +7,11 @@ use anyhow::Result;
 
 use super::Question;
 use crate::artifacts;
-use crate::lab::{Lab, Side, Way};
+use crate::lab::Lab;
 use crate::process::{Process, output};
 use crate::record::Metric;
 use crate::runner::{Alternative, Load, Recorder, Sample};
+use crate::way::{Side, Way};
 
 /// The question.
 pub const QUESTION: Question = Question {

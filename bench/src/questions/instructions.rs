@@ -8,10 +8,11 @@ use anyhow::{Context, Result, bail};
 
 use super::Question;
 use crate::artifacts;
-use crate::lab::{Lab, Side, Way};
+use crate::lab::Lab;
 use crate::process::{Process, output};
 use crate::record::Metric;
 use crate::runner::{Alternative, Load, Recorder, Scope};
+use crate::way::{Side, Way};
 
 /// The question.
 pub const QUESTION: Question = Question {

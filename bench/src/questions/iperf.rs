@@ -7,11 +7,12 @@ use serde_json::Value;
 
 use super::Question;
 use crate::artifacts;
-use crate::lab::{Lab, Side, Way};
+use crate::lab::Lab;
 use crate::process::output;
 use crate::record::Metric;
 use crate::runner::{Alternative, Load, Recorder, Sample};
 use crate::servers::{free_port, serve};
+use crate::way::{Side, Way};
 
 /// The question.
 pub const QUESTION: Question =

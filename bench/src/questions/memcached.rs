@@ -6,13 +6,14 @@ use anyhow::Result;
 
 use super::Question;
 use crate::artifacts;
-use crate::lab::{Lab, Side, Way};
+use crate::lab::Lab;
 use crate::load::{Address, Ask};
 use crate::pool::Pool;
 use crate::process::Server;
 use crate::record::Metric;
 use crate::runner::{Alternative, Load, Recorder, Sample};
 use crate::servers::{free_port, serve, serve_at};
+use crate::way::{Side, Way};
 
 /// The question.
 pub const QUESTION: Question = Question {

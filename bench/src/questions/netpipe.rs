@@ -8,11 +8,12 @@ use anyhow::{Context, Result};
 use super::Question;
 use super::echo::java_classes;
 use crate::artifacts;
-use crate::lab::{Lab, Side, Way};
+use crate::lab::Lab;
 use crate::process::{Process, output};
 use crate::record::Metric;
 use crate::runner::{Alternative, Head, Load, Recorder, Sample, Scope};
 use crate::servers::{free_port, serve};
+use crate::way::{Side, Way};
 
 /// The question.
 pub const QUESTION: Question = Question {

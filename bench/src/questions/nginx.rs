@@ -7,12 +7,13 @@ use anyhow::{Context, Result};
 
 use super::Question;
 use crate::artifacts;
-use crate::lab::{Lab, Side, Way};
+use crate::lab::Lab;
 use crate::pool::Pool;
 use crate::process::{Server, output};
 use crate::record::Metric;
 use crate::runner::{Alternative, Load, Recorder, Sample};
 use crate::servers::{free_port, serve};
+use crate::way::{Side, Way};
 
 /// The question.
 pub const QUESTION: Question = Question {
@@ -40,7 +41,7 @@ impl Nginx {
         fs::create_dir(&dir)?;
         let scratch = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
         let scratch: String = scratch.iter().map(|s| format!("{s}_temp_path {}/{s};\n", dir.display())).collect();
-        let user = if crate::lab::is_root() { "user www-data;\n" } else { "" };
+        let user = if crate::process::is_root() { "user www-data;\n" } else { "" };
         let config = format!(
             "daemon off;\n{user}worker_processes 1;\npid {0}/pid;\nerror_log {0}/error.log;\n\
              events {{ worker_connections 1024; }}\n\

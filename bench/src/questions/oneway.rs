@@ -4,9 +4,10 @@ use anyhow::Result;
 
 use super::Question;
 use super::pingpong::WAYS;
-use crate::lab::{Lab, Way};
+use crate::lab::Lab;
 use crate::peers::{Kind, Place, Spec};
 use crate::runner::{Load, Recorder};
+use crate::way::Way;
 
 /// The question.
 pub const QUESTION: Question = Question {

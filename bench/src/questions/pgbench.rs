@@ -6,13 +6,14 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::Question;
-use crate::lab::{Lab, Side, Way};
+use crate::lab::Lab;
 use crate::pool::Pool;
 use crate::process::{Server, output};
 use crate::record::Metric;
 use crate::runner::{Alternative, Load, Recorder, Sample};
 use crate::servers::{free_port, give, run_as, serve_until, user};
 use crate::skip::skip;
+use crate::way::{Side, Way};
 
 /// The question.
 pub const QUESTION: Question =

@@ -9,10 +9,11 @@ use sha2::{Digest, Sha256};
 
 use super::distinct;
 use crate::artifacts;
-use crate::lab::{Lab, Side, Way};
+use crate::lab::Lab;
 use crate::process::Process;
 use crate::runner::Scope;
 use crate::statistics::median;
+use crate::way::{Side, Way};
 
 /// How to measure.
 #[derive(clap::Args, Clone, Debug)]

@@ -7,12 +7,13 @@ use anyhow::{Context, Result, bail};
 
 use super::Question;
 use crate::artifacts;
-use crate::lab::{Lab, Side, Way};
+use crate::lab::Lab;
 use crate::pool::Pool;
 use crate::process::{Server, output};
 use crate::record::Metric;
 use crate::runner::{Alternative, Load, Recorder, Sample};
 use crate::servers::{free_port, serve};
+use crate::way::{Side, Way};
 
 /// The question.
 pub const QUESTION: Question =

@@ -5,10 +5,11 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::Question;
-use crate::lab::{Lab, Way};
+use crate::lab::Lab;
 use crate::load::{Address, Ask, echo};
 use crate::record::Metric;
 use crate::runner::{Alternative, Load, Recorder, Sample};
+use crate::way::Way;
 
 /// The question.
 pub const QUESTION: Question = Question {

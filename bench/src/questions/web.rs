@@ -9,13 +9,15 @@ use anyhow::Result;
 use super::Question;
 use super::nginx::Nginx;
 use crate::artifacts;
-use crate::lab::{Lab, Side, Way, is_root};
+use crate::lab::Lab;
 use crate::pool::Pool;
+use crate::process::is_root;
 use crate::process::{Server, output};
 use crate::record::Metric;
 use crate::runner::{Alternative, Load, Recorder};
 use crate::servers::{free_port, give, run_as, serve, serve_at, user};
 use crate::skip::skip;
+use crate::way::{Side, Way};
 
 /// The question.
 pub const QUESTION: Question = Question {

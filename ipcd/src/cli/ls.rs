@@ -7,7 +7,7 @@ use matcher::reason::Reason;
 use matcher::wire::Query;
 
 use super::SocketArg;
-use crate::report::{End, Row};
+use crate::view::rows::{End, Row};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use matcher::wire::Query;
 
 use super::SocketArg;
-use crate::{client, path};
+use crate::client;
+use crate::serve::place;
 
 const STARTING: Duration = Duration::from_secs(2);
 
@@ -88,7 +89,7 @@ fn ensure_daemon(socket: &Path) -> Result<(), String> {
     if answers(socket, STARTING) {
         return Ok(());
     }
-    let dir = path::prepare_directory(socket, false).map_err(|e| e.to_string())?;
+    let dir = place::prepare_directory(socket, false).map_err(|e| e.to_string())?;
     let log = dir.join("ipcd.log");
     let open = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&log);
     let open = open.map_err(|e| format!("cannot open {}: {e}", log.display()))?;

@@ -11,9 +11,10 @@ use tracing::info;
 
 use super::SocketArg;
 use crate::config::{Config, DEFAULT_BUFFER, DEFAULT_PATIENCE, DEFAULT_PREFIX, DEFAULT_WAIT_PEER};
-use crate::path::Place;
-use crate::proof::Proof;
-use crate::{policy, server};
+use crate::kernel::proof::Proof;
+use crate::policy;
+use crate::serve::place::Place;
+use crate::serve::server;
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {

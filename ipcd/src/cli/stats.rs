@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use matcher::wire::Query;
 
 use super::SocketArg;
-use crate::metrics::Times;
-use crate::report::Stats;
+use crate::view::metrics::Times;
+use crate::view::report::Stats;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {

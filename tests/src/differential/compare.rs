@@ -1,36 +1,8 @@
-//! Which results are the same, and the differences that have a name.
+//! Which results are the same.
 
-use std::collections::BTreeSet;
-
-use super::events::{self, Events};
-use super::execute::{BLOCKED, LATE};
-use super::program::{End, Program, Step, verb};
-
-/// One result beside the native one.
-pub struct Case<'a> {
-    /// The program.
-    pub program: &'a Program,
-    /// The step that was made last; the call may be an earlier one that it ended.
-    pub at: usize,
-    /// The end that made the call.
-    pub end: End,
-    /// The call.
-    pub words: Vec<&'a str>,
-    /// Its result natively.
-    pub native: &'a str,
-    /// What came of it so far.
-    pub shim: &'a str,
-    /// Whether it is the call of the step.
-    pub own: bool,
-    /// Whether a number was closed or replaced while this call, or one of the peer's, was in poll or select.
-    pub left: bool,
-    /// Whether the peer has closed or replaced a number while another of its threads was in a call.
-    pub closed_beside_a_call: bool,
-    /// Whether a stream may be between the transports.
-    pub between: bool,
-    /// The steps that were calls which natively did what they were to.
-    pub made: &'a BTreeSet<usize>,
-}
+use super::program::{End, Program, is_one_of};
+use super::result::{BLOCKED, LATE, number};
+use super::rules::{Case, RULES};
 
 /// What a result is, beside the native one.
 pub enum Judgement {
@@ -44,351 +16,10 @@ pub enum Judgement {
     Other,
 }
 
-/// A difference that has a name. Nothing that follows it can be compared.
-struct Rule {
-    name: &'static str,
-    holds: fn(&Case) -> bool,
-}
-
-/// What docs/limits.md says of streams that move.
-const RULES: &[Rule] = &[
-    Rule {
-        name: "a write after the peer has closed fails at once",
-        holds: |c| {
-            let wrote = c.is("send") && number(c.native) > Some(0) && says(c.shim, "EPIPE");
-            c.peer_closed() && (wrote || !c.own && c.step_is(c.end, &["send", "fill", "bulk"]))
-        },
-    },
-    Rule {
-        name: "how much fits",
-        holds: |c| {
-            let blocks = c.is("send") && (c.native == BLOCKED) != (c.shim == BLOCKED);
-            let full = c.is("fill") && c.peer_closed() && says(c.native, "EAGAIN") != says(c.shim, "EAGAIN");
-            let all = c.is("drain") && c.before(c.end.peer(), &["fill"]);
-            let waiting = c.is("inq") && c.before(c.end.peer(), &["fill"]);
-            full || all || waiting || c.before(c.end, &["fill", "bulk"]) && (blocks || c.differs_in_room_only())
-        },
-    },
-    Rule {
-        name: "the end of the stream is seen before TCP would have sent it",
-        holds: |c| {
-            let seen = c.events().is_some_and(|(native, shim)| events::hold(&shim, &native));
-            c.peer_ended() && c.looks() && says(c.shim, "RDHUP") && !says(c.native, "RDHUP") && seen
-        },
-    },
-    Rule {
-        name: "the end of the stream is there before TCP would have sent it, and a writer is told of it",
-        holds: |c| {
-            let told = says(c.native, "ECONNRESET") && says(c.shim, "EPIPE");
-            c.peer_closed() && told && c.step_is(c.end, &["send", "fill"]) && c.before(c.end.peer(), &["fill", "bulk"])
-        },
-    },
-    Rule {
-        name: "an edge more than TCP has",
-        holds: |c| c.is("epwait") && c.events().is_some_and(|(native, shim)| c.has_more_edges(&native, &shim)),
-    },
-    Rule {
-        name: "a blocked reader may wake in the middle of what is sent",
-        holds: |c| {
-            let read = !c.own && c.is("recv");
-            // It has closed its number meanwhile, and the stream ends with its call: between two messages or after both.
-            let cut = c.how("sendmmsg") && c.peer_closed();
-            (read || cut) && number(c.native) > Some(0) && number(c.shim) > Some(0)
-        },
-    },
-    Rule {
-        name: "an edge that only TCP has: the answer to a write after the peer has closed",
-        holds: |c| {
-            let over = says(c.native, "ERR") || says(c.native, "HUP");
-            let written = over && c.peer_closed() && c.before(c.end, &["send", "bulk"]);
-            written && c.is("epwait") && c.events().is_some_and(|(native, shim)| c.has_more_edges(&shim, &native))
-        },
-    },
-    Rule {
-        name: "a registration that outlives its number, which was closed, has other events or none",
-        holds: |c| c.is("epwait") && c.events().is_some_and(|(native, shim)| c.differs_in_outlived(&native, &shim)),
-    },
-    Rule {
-        name: "which of several that are ready come first, where there is no room for all",
-        holds: |c| c.has_no_room() && c.events().is_some_and(|(_, shim)| shim.keys().all(|name| c.is_in_force(name))),
-    },
-    Rule {
-        name: "one of several signals comes when the wait for them is over",
-        holds: |c| c.before(c.end, &["sigwait"]) && c.has_more_signals(|flags| flags == "IN|RDNORM"),
-    },
-    Rule {
-        name: "a wait past the C library between the transports",
-        holds: |c| c.between && c.words[0].starts_with("raw") && c.events().is_some(),
-    },
-    Rule {
-        name: "a wait past the C library after the move sees the HUP of AF_UNIX",
-        holds: |c| {
-            let more = c.events().is_some_and(|(native, shim)| events::hold(&shim, &native));
-            c.words[0].starts_with("raw") && more && says(c.shim, "HUP") && c.peer_ended()
-        },
-    },
-    Rule {
-        name: "a registration past the C library beside one that was made through it",
-        holds: |c| {
-            let less = c.events().is_some_and(|(native, shim)| events::hold(&native, &shim));
-            let lost = c.is("epctl") && (says(c.native, "EEXIST") || says(c.shim, "ENOENT"));
-            let both = c.has_controlled("rawepctl", "add") && c.has_controlled("epctl", "add");
-            (c.is("epwait") && less || lost) && both
-        },
-    },
-    Rule {
-        name: "a registration past the C library that outlives its number until ipcd has looked at the socket",
-        holds: |c| {
-            let more = c.events().is_some_and(|(native, shim)| c.has_more_of_what_is_closed(&native, &shim));
-            c.is("epwait") && more
-        },
-    },
-    Rule {
-        name: "a change past the C library of a registration that was made through it",
-        holds: |c| {
-            let changed = ["mod", "del"].iter().any(|op| c.has_controlled("rawepctl", op));
-            c.is("epwait") && changed && c.has_controlled("epctl", "add")
-        },
-    },
-    Rule { name: "a signal of room that TCP does not send", holds: |c| c.has_more_signals_of_room() },
-    Rule {
-        name: "a signal of bytes that a thread waits for in a reading call",
-        holds: |c| {
-            let waits = c.program.threads > 0 && c.before(c.end, &["recv", "take"]) || c.has_spliced();
-            waits && c.has_more_signals(|flags| flags == "IN|RDNORM")
-        },
-    },
-    Rule {
-        name: "a number is closed while recvmmsg waits: it ends with the message that was under way",
-        holds: |c| {
-            let waited = c.how("recvmmsg") && !c.own && c.before(c.end, &["close", "dup2"]);
-            waited && number(c.native).is_some() && number(c.native) == number(c.shim)
-        },
-    },
-    Rule {
-        name: "signals come from TCP alone between the transports",
-        holds: |c| c.between && (c.is("signals") || c.is("sigwait")),
-    },
-    Rule {
-        name: "a program without the shim was given a stream between the transports, with bytes that its parent left unread",
-        holds: |c| {
-            let ends = c.is("recv") && number(c.shim).is_none_or(|n| n <= 0);
-            c.peer_closed() && c.before(c.end.peer(), &["child"]) && (c.between || ends)
-        },
-    },
-    Rule {
-        name: "a reset by a program without the shim, which is the last that has the stream",
-        holds: |c| {
-            let reset = ["ERR", "HUP", "ECONNRESET", "EPIPE", "ENOTCONN"].iter().any(|word| says(c.native, word));
-            let released = End::BOTH.iter().any(|end| c.before(*end, &["release"]));
-            reset && c.peer_closed() && c.before(c.end.peer(), &["child"]) && released
-        },
-    },
-    Rule {
-        name: "a reset at the close, while another thread of the closer is in a call",
-        holds: |c| c.closed_beside_a_call && says(c.shim, "ECONNRESET"),
-    },
-    Rule {
-        name: "the end of a stream is signalled as AF_UNIX has it",
-        holds: |c| {
-            let more = c.has_more_signals(|flags| flags == "IN|RDNORM");
-            (c.is("signals") || c.is("sigwait")) && c.peer_ended() && (says(c.shim, "ERR") || more)
-        },
-    },
-    Rule {
-        name: "the time of recvmmsg was over in one of the runs",
-        holds: |c| {
-            c.how("recvmmsg") && says(c.native, "some") != says(c.shim, "some") && number(c.native) == number(c.shim)
-        },
-    },
-    Rule { name: "a number is closed or replaced while another thread polls it", holds: |c| c.left },
-];
-
 /// Looks that are right when they are repeated.
 const LET_GO: &str = "an end that a program without the shim leaves waits for ipcd";
 /// Reads that are complete in two parts.
 const IN_PARTS: &str = "a read ends where the stream moves";
-
-impl Case<'_> {
-    fn is(&self, call: &str) -> bool {
-        verb(self.words[0]) == call
-    }
-
-    fn how(&self, how: &str) -> bool {
-        self.words.get(1) == Some(&how)
-    }
-
-    /// A look at readiness, without waiting.
-    fn looks(&self) -> bool {
-        looks(self.words[0]) && self.shim != BLOCKED
-    }
-
-    /// What was reported natively and here, if the call reports readiness.
-    fn events(&self) -> Option<(Events, Events)> {
-        let read = |result| events::read(verb(self.words[0]), result);
-        Some((read(self.native)?, read(self.shim)?))
-    }
-
-    /// Whether this end has made or changed a registration, through the library (`epctl`) or past it (`rawepctl`).
-    fn has_controlled(&self, call: &str, op: &str) -> bool {
-        let is = |step: &Step| step.words().first() == Some(&call) && step.words().get(2) == Some(&op);
-        self.program.steps[..=self.at].iter().any(|step| is_one_of(step, self.end, &["epctl"]) && is(step))
-    }
-
-    /// Whether everything natively reported is reported here, and what there is beyond that is of numbers that were closed, and
-    /// registered past the library.
-    fn has_more_of_what_is_closed(&self, native: &Events, shim: &Events) -> bool {
-        let step = |name: &str| self.program.steps.get(name.split_once('@')?.1.parse::<usize>().ok()?.checked_sub(1)?);
-        let past = |name: &str| step(name).is_some_and(|step| step.words().first() == Some(&"rawepctl"));
-        let closed = |name: &String| !self.is_in_force(name) && past(name);
-        events::hold(shim, native) && shim.keys().filter(|name| !native.contains_key(*name)).all(closed)
-    }
-
-    /// Whether the two differ only in whether something can be written.
-    fn differs_in_room_only(&self) -> bool {
-        self.events().is_some_and(|(native, shim)| events::without_room(&native) == events::without_room(&shim))
-    }
-
-    /// Whether everything in `few` is in `many`, and what `many` has beyond that is of edge-triggered registrations that
-    /// are in force.
-    fn has_more_edges(&self, few: &Events, many: &Events) -> bool {
-        let is_edge = |name: &str| self.mask_in_force(name).is_some_and(|mask| mask >> 31 != 0);
-        events::hold(many, few) && many.iter().all(|(name, flags)| few.get(name) == Some(flags) || is_edge(name))
-    }
-
-    fn is_in_force(&self, name: &str) -> bool {
-        self.mask_in_force(name).is_some()
-    }
-
-    /// Whether the two differ in nothing but registrations that TCP reports although their number was closed: a duplicate
-    /// keeps the file (epoll(7), question 6). One that only the shim reports is stale.
-    fn differs_in_outlived(&self, native: &Events, shim: &Events) -> bool {
-        let mut others = native.keys().chain(shim.keys()).filter(|name| native.get(*name) != shim.get(*name));
-        others.all(|name| native.contains_key(name) && !self.is_in_force(name))
-    }
-
-    /// Whether as many events came as there was room for, natively and here.
-    fn has_no_room(&self) -> bool {
-        let most = self.words.get(3).and_then(|most| most.parse().ok());
-        self.is("epwait") && most.is_some() && number(self.native) == most && number(self.shim) == most
-    }
-
-    /// The mask of an event's registration, if its data is still the registration's and its descriptor was not closed
-    /// since.
-    fn mask_in_force(&self, name: &str) -> Option<u32> {
-        let (slot, turn) = name.split_once('@')?;
-        let at: usize = turn.parse::<usize>().ok()?.checked_sub(1)?;
-        let words = self.program.steps.get(at)?.words();
-        let mask: u32 = words.get(4)?.parse().ok()?;
-        let steps = self.program.steps.get(..self.at)?.iter().enumerate();
-        let mut since =
-            steps.filter(|(later, _)| *later > at && self.made.contains(later)).map(|(_, step)| step.words());
-        let changes = |later: &Vec<&str>| match *later.first().unwrap_or(&"") {
-            "close" => later.get(1) == Some(&slot),
-            "dup2" => later.get(2) == Some(&slot),
-            call => verb(call) == "epctl" && later.get(1) == words.get(1) && later.get(3) == Some(&slot),
-        };
-        (!since.any(|later| changes(&later))).then_some(mask)
-    }
-
-    /// Whether the call reads without taking.
-    fn peeks(&self) -> bool {
-        let flags = self.words.get(4).and_then(|word| word.parse::<i32>().ok()).unwrap_or_default();
-        self.is("recv") && self.words[1].starts_with("recv") && flags & libc::MSG_PEEK != 0
-    }
-
-    /// Whether everything that TCP signals was signalled, and what there was beyond that is room, or does not say what.
-    fn has_more_signals_of_room(&self) -> bool {
-        self.has_more_signals(|what| !what.contains(|c: char| c.is_ascii_uppercase()) || events::is_room(what))
-    }
-
-    /// Whether everything that TCP signals was signalled, and whether what there was beyond that may be.
-    fn has_more_signals(&self, may_be: impl Fn(&str) -> bool) -> bool {
-        let signals = |result: &str| match result {
-            BLOCKED => BTreeSet::new(),
-            _ => result.split(' ').skip(1).map(str::to_owned).collect(),
-        };
-        let (native, shim): (BTreeSet<String>, BTreeSet<String>) = (signals(self.native), signals(self.shim));
-        (self.is("signals") || self.is("sigwait"))
-            && shim.is_superset(&native)
-            && shim.difference(&native).all(|signal| may_be(signal.rsplit(':').next().unwrap_or_default()))
-    }
-
-    fn step_is(&self, end: End, calls: &[&str]) -> bool {
-        is_one_of(&self.program.steps[self.at], end, calls)
-    }
-
-    /// Whether an end has made one of these calls by now.
-    fn before(&self, end: End, calls: &[&str]) -> bool {
-        self.program.steps[..=self.at].iter().any(|step| is_one_of(step, end, calls))
-    }
-
-    fn peer_closed(&self) -> bool {
-        self.before(self.end.peer(), &["close"])
-    }
-
-    /// Whether this end has read by splice.
-    fn has_spliced(&self) -> bool {
-        let splices = |step: &Step| matches!(step.words()[..], ["recv", "splice", ..]);
-        self.program.steps[..=self.at].iter().any(|step| is_one_of(step, self.end, &["recv"]) && splices(step))
-    }
-
-    /// Whether the peer has closed, or shut a half.
-    fn peer_ended(&self) -> bool {
-        self.before(self.end.peer(), &["close", "shutdown"])
-    }
-
-    /// The call that completes a result which may only be early.
-    fn again(&self) -> Option<String> {
-        match self.words[0] {
-            "drain" => Some(self.words.join(" ")),
-            // The last that held the connection was another program, which has ended, or ipcd, that lets go of it now.
-            "poll" | "select" if self.words[1] == "0" && self.before(self.end.peer(), &["release"]) => {
-                Some(self.words.join(" "))
-            }
-            "recv" if !self.peeks() => {
-                let (wanted, has) = (number(self.native)?, number(self.shim)?);
-                let [_, how, slot, _, flags, ..] = self.words[..] else { return None };
-                (has > 0 && has < wanted).then(|| format!("recv {how} {slot} {} {flags}", wanted - has))
-            }
-            _ => None,
-        }
-    }
-}
-
-fn is_one_of(step: &Step, end: End, calls: &[&str]) -> bool {
-    let call = match step {
-        Step::Call { end: e, call, .. } if *e == end => verb(call),
-        Step::Bulk { end: e, .. } if *e == end => "bulk",
-        _ => return false,
-    };
-    calls.contains(&call)
-}
-
-/// Whether a call asks for readiness.
-pub fn looks(call: &str) -> bool {
-    matches!(verb(call), "poll" | "select" | "epwait")
-}
-
-/// The part of a result that is compared.
-pub fn compared(result: &str) -> &str {
-    result.split(" | ").next().unwrap_or_default()
-}
-
-/// The number at `index` of the part that is not.
-pub fn told(result: &str, index: usize) -> Option<u64> {
-    result.split(" | ").nth(1)?.split(' ').nth(index)?.parse().ok()
-}
-
-/// The number that a result has: what the call returned.
-fn number(result: &str) -> Option<i64> {
-    result.split("= ").nth(1)?.split(' ').next()?.parse().ok()
-}
-
-/// Whether a result has a word.
-fn says(result: &str, word: &str) -> bool {
-    result.split([' ', '|', ':']).any(|w| w == word)
-}
 
 /// What two results of one call are together: bytes that came in parts, events that were reported one after the other.
 pub fn join(call: &str, so_far: &str, next: &str) -> String {
@@ -443,4 +74,23 @@ pub fn name_of_composed(program: &Program, at: usize, native: &str, shim: &str) 
     let closed = End::BOTH.iter().any(|end| program.steps[..=at].iter().any(|step| is_one_of(step, *end, &["close"])));
     (closed && !shim.contains(BLOCKED) && !native.contains(BLOCKED))
         .then_some("what is written after an end has closed")
+}
+
+impl Case<'_> {
+    /// The call that completes a result which may only be early.
+    fn again(&self) -> Option<String> {
+        match self.words[0] {
+            "drain" => Some(self.words.join(" ")),
+            // The last that held the connection was another program, which has ended, or ipcd, that lets go of it now.
+            "poll" | "select" if self.words[1] == "0" && self.before(self.end.peer(), &["release"]) => {
+                Some(self.words.join(" "))
+            }
+            "recv" if !self.peeks() => {
+                let (wanted, has) = (number(self.native)?, number(self.shim)?);
+                let [_, how, slot, _, flags, ..] = self.words[..] else { return None };
+                (has > 0 && has < wanted).then(|| format!("recv {how} {slot} {} {flags}", wanted - has))
+            }
+            _ => None,
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::execute::BLOCKED;
+use super::result::BLOCKED;
 
 /// The flags by name: the place of an entry of poll and select, the slot and turn of a registration.
 pub type Events = BTreeMap<String, BTreeSet<String>>;

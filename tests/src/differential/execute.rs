@@ -7,18 +7,17 @@ use std::time::{Duration, Instant};
 
 use super::Difference;
 use super::arrival::Arrivals;
-use super::compare::{self, Case, Judgement, compared};
+use super::compare::{self, Judgement};
 use super::interpreter::{Interpreter, Progress};
 use super::program::{End, Program, Step, verb};
+use super::result::{BLOCKED, compared};
+use super::rules::{self, Case};
 use crate::Mode;
 
 /// How long a call may take that is over natively.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a call may take while ipcd is stopped, if natively it is over at once.
 const AT_ONCE: Duration = Duration::from_millis(700);
-pub(super) const BLOCKED: &str = "blocked";
-/// Before the result of a call that was over only when nothing lay unread any more.
-pub(super) const LATE: &str = "late ";
 /// How long ipcd may need to let go of its copy of a socket, in parts.
 const LETTING_GO: Duration = Duration::from_millis(50);
 /// How many parts a read may come in.
@@ -333,7 +332,7 @@ impl Machine<'_> {
                 }
                 Judgement::Again(again) if shim != BLOCKED && parts < PARTS => {
                     parts += 1;
-                    if compare::looks(call) {
+                    if rules::looks(call) {
                         std::thread::sleep(LETTING_GO);
                     }
                     let result = self.call(end, thread, &again, Some(PATIENCE));

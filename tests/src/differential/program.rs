@@ -197,6 +197,16 @@ impl FromStr for Program {
     }
 }
 
+/// Whether a step is one of these calls, by this end.
+pub fn is_one_of(step: &Step, end: End, calls: &[&str]) -> bool {
+    let call = match step {
+        Step::Call { end: e, call, .. } if *e == end => verb(call),
+        Step::Bulk { end: e, .. } if *e == end => "bulk",
+        _ => return false,
+    };
+    calls.contains(&call)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{BLOCKED, LATE, Machine, PATIENCE};
-use crate::differential::compare::{compared, told};
+use super::{Machine, PATIENCE};
 use crate::differential::program::End;
+use crate::differential::result::{BLOCKED, LATE, compared, told};
 use crate::{Mode, streams};
 
 /// How long a settling waits for ipcd.

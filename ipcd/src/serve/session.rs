@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use matcher::wire::{Terms, ToShim};
 use rustix::io::Errno;
-use rustix::net::{ipproto, sockopt};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
-use crate::endpoint::Owner;
-use crate::page::Page;
-use crate::record;
+use crate::kernel::closing;
+use crate::serve::owner::Owner;
+use crate::serve::page::Page;
+use crate::serve::record;
 
 /// The control socket, shared by the task that waits for it and the broker that reads and writes it.
 pub struct Link {
@@ -140,39 +140,16 @@ impl Session {
     /// Closes descriptors that the client passed. Closing can wait for as long as who made the descriptor likes
     /// (SO_LINGER, a FUSE file), so it happens on a thread of its own. False if this client has too many under way.
     pub fn bury(&self, mut fds: Vec<OwnedFd>, limit: usize) -> bool {
-        fds.retain(|fd| !closes_at_once(fd));
+        fds.retain(|fd| !closing::closes_at_once(fd));
         if fds.is_empty() {
             return true;
         }
         let closing = Arc::clone(&self.closing);
         let under_way = closing.fetch_add(1, Ordering::Relaxed);
-        bury(fds, move || {
+        closing::bury(fds, move || {
             closing.fetch_sub(1, Ordering::Relaxed);
         });
         under_way < limit
-    }
-}
-
-/// Whether closing the descriptor cannot wait: a TCP socket that does not linger, which is all that honest clients pass.
-pub fn closes_at_once(fd: impl AsFd + Copy) -> bool {
-    let tcp = sockopt::socket_protocol(fd).is_ok_and(|p| p == Some(ipproto::TCP));
-    tcp && sockopt::socket_linger(fd).is_ok_and(|linger| linger.is_none())
-}
-
-/// Closes a descriptor, elsewhere if that may take its time.
-pub fn dispose(fd: OwnedFd) {
-    if !closes_at_once(&fd) {
-        bury(vec![fd], || {});
-    }
-}
-
-/// Closes descriptors where nobody waits for it.
-pub fn bury(fds: Vec<OwnedFd>, after: impl FnOnce() + Send + 'static) {
-    if !fds.is_empty() {
-        tokio::task::spawn_blocking(move || {
-            drop(fds);
-            after();
-        });
     }
 }
 

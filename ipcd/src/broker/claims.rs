@@ -9,10 +9,11 @@ use matcher::reason::Reason;
 use matcher::wire::{Direction, Hash, Opened, ToShim};
 use tracing::debug;
 
-use crate::broker::{Broker, SessionId};
-use crate::endpoint::{Claim, Endpoint, State};
+use crate::broker::Broker;
+use crate::broker::endpoint::{Claim, Endpoint, State};
 use crate::kernel;
-use crate::report::Row;
+use crate::serve::owner::SessionId;
+use crate::view::rows::Row;
 
 /// How many endpoints are kept that everybody has left, and whose peer is gone.
 const DESERTED: usize = 256;

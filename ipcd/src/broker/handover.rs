@@ -17,9 +17,10 @@ use std::rc::Rc;
 use matcher::reason::Reason;
 use matcher::wire::{Opened, ToShim};
 
-use crate::broker::{Broker, SessionId};
-use crate::endpoint::{Claim, State};
+use crate::broker::Broker;
+use crate::broker::endpoint::{Claim, State};
 use crate::kernel;
+use crate::serve::owner::SessionId;
 
 /// How many receivers may wait for one deposit.
 const WAITING: usize = 16;

@@ -7,7 +7,7 @@ use matcher::addr::Tuple;
 use matcher::reason::Reason;
 use matcher::wire::{Direction, Opened, Role};
 
-use crate::broker::SessionId;
+use crate::serve::owner::{Owner, SessionId};
 
 /// How far an endpoint came.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -38,17 +38,6 @@ impl State {
             State::Stay => "stay",
         }
     }
-}
-
-/// Who a session is, as the kernel says (SO_PEERCRED), but for the name.
-#[derive(Debug)]
-pub struct Owner {
-    /// The program's name, as it says or as /proc says.
-    pub program: String,
-    /// Its process, 0 if it is in a place whose processes ipcd cannot see.
-    pub pid: i32,
-    /// Its user.
-    pub uid: u32,
 }
 
 /// One session's word that it has the endpoint.

@@ -9,9 +9,9 @@ use matcher::candidate::Offsets;
 use matcher::endpoint::Facts;
 use matcher::wire::{Opened, Role};
 
-use crate::diag::Diag;
 use crate::kernel;
-use crate::proof::Proof;
+use crate::kernel::diag::Diag;
+use crate::kernel::proof::Proof;
 
 /// Offsets in `struct tcp_info` (linux/tcp.h): they never change, the structure only grows.
 const TCPI_STATE: usize = 0;

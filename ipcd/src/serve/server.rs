@@ -15,15 +15,18 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use crate::broker::{Broker, SessionId, refuse_client};
+use crate::broker::{Broker, refuse_client};
 use crate::config::Config;
-use crate::endpoint::Owner;
-use crate::path::Place;
-use crate::proof::Proof;
-use crate::record::{self, Received};
-use crate::session::{self, Link};
-use crate::verify::Verifier;
-use crate::{kernel, report};
+use crate::kernel;
+use crate::kernel::closing;
+use crate::kernel::proof::Proof;
+use crate::kernel::verify::Verifier;
+use crate::serve::owner::{Owner, SessionId};
+use crate::serve::place::Place;
+use crate::serve::record::Received;
+use crate::serve::session::Link;
+use crate::serve::{record, session};
+use crate::view::report;
 
 /// Records that one client may have read before another has its turn.
 const TURN: usize = 64;
@@ -134,7 +137,7 @@ async fn greet(server: &Server, id: SessionId, ready: &AsyncFd<Rc<Link>>) -> boo
             Err(_) => return false,
         };
         let unexpected = !fds.is_empty();
-        session::bury(fds, || {});
+        closing::bury(fds, || {});
         let code = match len.map(|len| ToDaemon::decode(&buffer[..len])) {
             Some(Ok(ToDaemon::Hello { version, name })) if !unexpected => {
                 let owner = owner(link, &name);
@@ -173,12 +176,12 @@ impl Server {
                 Ok(Received::Record(fds, len)) => match ToDaemon::decode(&buffer[..len]) {
                     Ok(message) => broker.message(id, &message, fds),
                     Err(_) => {
-                        session::bury(fds, || {});
+                        closing::bury(fds, || {});
                         broker.malformed(id, ErrorCode::Malformed);
                     }
                 },
                 Ok(Received::Oversized(fds)) => {
-                    session::bury(fds, || {});
+                    closing::bury(fds, || {});
                     broker.malformed(id, ErrorCode::Malformed);
                 }
                 Err(Errno::AGAIN) => {

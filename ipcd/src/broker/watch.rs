@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use matcher::candidate::{Offsets, in_step};
 use matcher::wire::Role;
 
-use crate::{session, verify};
+use crate::kernel::{closing, verify};
 
 /// How many are kept at most. Without a copy nothing is asked, and the rest of the evidence decides.
 const LIMIT: usize = 4096;
@@ -37,7 +37,7 @@ impl Watch {
             self.oldest = now;
         }
         if self.sockets.len() < LIMIT
-            && session::closes_at_once(socket)
+            && closing::closes_at_once(socket)
             && let Ok(socket) = socket.try_clone_to_owned()
         {
             self.sockets.insert(cookie, Watched { socket, role, since: now });
@@ -47,7 +47,7 @@ impl Watch {
     /// Closes the copy.
     pub fn release(&mut self, cookie: u64) {
         if let Some(watched) = self.sockets.remove(&cookie) {
-            session::dispose(watched.socket);
+            closing::dispose(watched.socket);
         }
     }
 
@@ -57,7 +57,7 @@ impl Watch {
             return;
         }
         let old = self.sockets.extract_if(|_, w| now.saturating_sub(w.since) > KEPT);
-        old.for_each(|(_, w)| session::dispose(w.socket));
+        old.for_each(|(_, w)| closing::dispose(w.socket));
         self.oldest = self.sockets.values().map(|w| w.since).min().unwrap_or(now);
     }
 

@@ -1,0 +1,28 @@
+//! Closing descriptors that others have made: it may take as long as they like (SO_LINGER, a FUSE file).
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::net::{ipproto, sockopt};
+
+/// Whether closing the descriptor cannot wait: a TCP socket that does not linger, which is all that honest clients pass.
+pub fn closes_at_once(fd: impl AsFd + Copy) -> bool {
+    let tcp = sockopt::socket_protocol(fd).is_ok_and(|p| p == Some(ipproto::TCP));
+    tcp && sockopt::socket_linger(fd).is_ok_and(|linger| linger.is_none())
+}
+
+/// Closes a descriptor, elsewhere if that may take its time.
+pub fn dispose(fd: OwnedFd) {
+    if !closes_at_once(&fd) {
+        bury(vec![fd], || {});
+    }
+}
+
+/// Closes descriptors where nobody waits for it.
+pub fn bury(fds: Vec<OwnedFd>, after: impl FnOnce() + Send + 'static) {
+    if !fds.is_empty() {
+        tokio::task::spawn_blocking(move || {
+            drop(fds);
+            after();
+        });
+    }
+}

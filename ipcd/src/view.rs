@@ -1,0 +1,5 @@
+//! What is shown of ipcd's state.
+
+pub mod metrics;
+pub mod report;
+pub mod rows;

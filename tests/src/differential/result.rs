@@ -1,0 +1,26 @@
+//! The words of a result.
+
+/// Of a call that waits.
+pub const BLOCKED: &str = "blocked";
+/// Before the result of a call that was over only when nothing lay unread any more.
+pub const LATE: &str = "late ";
+
+/// The part of a result that is compared.
+pub fn compared(result: &str) -> &str {
+    result.split(" | ").next().unwrap_or_default()
+}
+
+/// The number at `index` of the part that is not.
+pub fn told(result: &str, index: usize) -> Option<u64> {
+    result.split(" | ").nth(1)?.split(' ').nth(index)?.parse().ok()
+}
+
+/// The number that a result has: what the call returned.
+pub fn number(result: &str) -> Option<i64> {
+    result.split("= ").nth(1)?.split(' ').next()?.parse().ok()
+}
+
+/// Whether a result has a word.
+pub fn says(result: &str, word: &str) -> bool {
+    result.split([' ', '|', ':']).any(|w| w == word)
+}
