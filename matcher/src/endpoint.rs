@@ -68,9 +68,9 @@ pub struct Endpoint {
     pub role: Role,
     /// The claimed tuple until the kernel was asked, then the kernel's.
     pub tuple: Tuple,
-    /// When the connect or accept call began, in nanoseconds.
+    /// When connect was first called, in nanoseconds; of an accepted endpoint the same as `opened`.
     pub began: u64,
-    /// When it returned.
+    /// When accept returned; of a connected endpoint the same as `began`.
     pub opened: u64,
     /// The kernel's network namespace cookie, 0 while unknown.
     pub netns: u64,

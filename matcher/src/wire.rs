@@ -85,9 +85,9 @@ pub struct Opened {
     pub role: Role,
     /// The four-tuple.
     pub tuple: Tuple,
-    /// CLOCK_MONOTONIC nanoseconds when the connect or accept call began.
+    /// CLOCK_MONOTONIC nanoseconds when connect was first called; of an accepted endpoint the same as `opened`.
     pub began: u64,
-    /// CLOCK_MONOTONIC nanoseconds when it returned (for a non-blocking connect: when it was seen to be complete).
+    /// CLOCK_MONOTONIC nanoseconds when accept returned; of a connected endpoint the same as `began`.
     pub opened: u64,
 }
 
@@ -249,7 +249,7 @@ pub enum ToShim {
         cookie: u64,
         /// Who connected.
         role: Role,
-        /// CLOCK_MONOTONIC nanoseconds when the connect or accept call began.
+        /// CLOCK_MONOTONIC nanoseconds when connect was first called, or when accept returned.
         began: u64,
     },
     /// Answers Query; carries a memfd that holds the JSON answer from offset 0.

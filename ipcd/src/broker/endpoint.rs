@@ -77,7 +77,7 @@ pub struct Endpoint {
     pub tuple: Tuple,
     /// The network namespace, 0 while unknown.
     pub netns: u64,
-    /// When connect or accept was called.
+    /// When connect was first called, or when accept returned.
     pub began: u64,
     /// When the first prefix came.
     pub prefixed: Option<u64>,

@@ -25,7 +25,7 @@ pub fn tell(fd: c_int, msg: &mut msghdr, n: isize) {
         if is_set(tcp, libc::SOL_SOCKET, *number) {
             // When the bytes came nobody has noted: it was a moment ago.
             let now = sys::realtime();
-            let time = [now / SECOND, now % SECOND / unit].map(u64::to_ne_bytes);
+            let time = [now / SECOND, now % SECOND / *unit].map(u64::to_ne_bytes);
             out.put(libc::SOL_SOCKET, *number, time.as_flattened());
         }
     }

@@ -83,9 +83,12 @@ impl Batch<'_> {
         match kept.find(|event| is_more && event.u64 == data) {
             Some(known) => known.events |= events,
             None => {
-                self.events.swap(self.kept, at);
-                if let Some(kept) = self.events.get_mut(self.kept) {
-                    kept.events = events;
+                let other = self.events.get(self.kept).copied();
+                let new = epoll_event { events, u64: data };
+                for (place, event) in [(at, other), (self.kept, Some(new))] {
+                    if let (Some(place), Some(event)) = (self.events.get_mut(place), event) {
+                        *place = event;
+                    }
                 }
                 self.kept += 1;
             }

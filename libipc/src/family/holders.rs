@@ -12,7 +12,8 @@ pub struct Holders([AtomicU64; WORDS]);
 
 impl Holders {
     pub fn word(&self, slot: usize) -> (&AtomicU64, u64) {
-        (&self.0[slot / 64 % WORDS], 1 << (slot % 64))
+        let [first, ..] = &self.0;
+        (self.0.get(slot / 64 % WORDS).unwrap_or(first), 1 << (slot % 64))
     }
 
     /// Takes free memory for `slot`; false if it is not free.

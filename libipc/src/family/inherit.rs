@@ -31,11 +31,10 @@ const VARIABLE: &[u8] = b"IPCD_STATE=";
 /// A shim of another build does not touch memory of this one.
 const LAYOUT: u32 = {
     let mut sum = size_of::<family::Family>() as u32;
-    let version = env!("CARGO_PKG_VERSION").as_bytes();
-    let mut at = 0;
-    while at < version.len() {
-        sum = sum.wrapping_mul(31).wrapping_add(version[at] as u32);
-        at += 1;
+    let mut version = env!("CARGO_PKG_VERSION").as_bytes();
+    while let [byte, rest @ ..] = version {
+        sum = sum.wrapping_mul(31).wrapping_add(*byte as u32);
+        version = rest;
     }
     sum
 };

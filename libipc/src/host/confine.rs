@@ -37,19 +37,24 @@ pub const fn looks_after_itself(hook: &str) -> bool {
         "dup3",
         "syscall",
     ];
-    let (hook, mut at) = (hook.as_bytes(), 0);
-    while at < NAMES.len() {
-        let name = NAMES[at].as_bytes();
-        let mut same = if name.len() == hook.len() { 0 } else { usize::MAX };
-        while same < name.len() && name[same] == hook[same] {
-            same += 1;
-        }
-        if same == name.len() {
+    let mut names: &[&str] = NAMES;
+    while let [name, rest @ ..] = names {
+        if is_same(hook.as_bytes(), name.as_bytes()) {
             return true;
         }
-        at += 1;
+        names = rest;
     }
     false
+}
+
+const fn is_same(mut a: &[u8], mut b: &[u8]) -> bool {
+    while let ([x, after @ ..], [y, behind @ ..]) = (a, b) {
+        if *x != *y {
+            return false;
+        }
+        (a, b) = (after, behind);
+    }
+    a.is_empty() && b.is_empty()
 }
 
 /// The process confines itself, or after all does not.

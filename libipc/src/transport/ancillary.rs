@@ -1,6 +1,7 @@
 //! The control messages that the program has asked its TCP socket for, and the new socket does not have (`SO_TIMESTAMP` and its
 //! kin, `TCP_INQ`).
 
+use core::num::NonZeroU64;
 use core::sync::atomic::Ordering::*;
 
 use libc::c_int;
@@ -10,9 +11,11 @@ use crate::sys;
 
 /// `TCP_INQ`, and the kind of its message, `TCP_CM_INQ`.
 pub const TCP_INQ: c_int = 36;
-/// `SO_TIMESTAMP`, `SO_TIMESTAMPNS`, and their forms that outlive 2038, each with the nanoseconds of its smaller unit. The
-/// message is of the same number.
-pub const TIMES: [(c_int, u64); 4] = [(29, 1000), (35, 1), (63, 1000), (64, 1)];
+const MICROSECOND: NonZeroU64 = NonZeroU64::new(1000).unwrap();
+const NANOSECOND: NonZeroU64 = NonZeroU64::new(1).unwrap();
+/// `SO_TIMESTAMP`, `SO_TIMESTAMPNS`, and their forms that outlive 2038, each with its smaller unit in nanoseconds. The message
+/// is of the same number.
+pub const TIMES: [(c_int, NonZeroU64); 4] = [(29, MICROSECOND), (35, NANOSECOND), (63, MICROSECOND), (64, NANOSECOND)];
 
 pub fn is_set(tcp: c_int, level: c_int, number: c_int) -> bool {
     sys::getsockopt::<c_int>(tcp, level, number).is_ok_and(|value| value != 0)
