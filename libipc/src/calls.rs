@@ -1,5 +1,6 @@
 //! What the interposed calls do when the descriptor is ours, a module per group of calls.
 
+pub mod arguments;
 pub mod arrivals;
 pub mod block;
 pub mod connect;
@@ -8,10 +9,10 @@ pub mod descriptors;
 pub mod epoll;
 pub mod exec;
 pub mod glimpse;
-pub mod io;
 pub mod native;
 pub mod options;
 pub mod process;
+pub mod read;
 pub mod read_final;
 pub mod receive;
 pub mod reset;
@@ -23,4 +24,5 @@ pub mod spawn;
 pub mod stdio;
 pub mod syscall;
 pub mod wait;
+pub mod write;
 pub mod zero_copy;

@@ -166,6 +166,42 @@ fn no_modules_use_each_other_in_a_circle() {
     }
 }
 
+/// The lengths of functions.
+struct Lengths(Vec<(String, usize)>);
+
+impl Lengths {
+    fn note(&mut self, name: &syn::Ident, block: &syn::Block) {
+        let span = block.brace_token.span;
+        self.0.push((name.to_string(), span.close().end().line - span.open().start().line + 1));
+    }
+}
+
+impl Visit<'_> for Lengths {
+    fn visit_item_fn(&mut self, item: &syn::ItemFn) {
+        self.note(&item.sig.ident, &item.block);
+        visit::visit_item_fn(self, item);
+    }
+
+    fn visit_impl_item_fn(&mut self, item: &syn::ImplItemFn) {
+        self.note(&item.sig.ident, &item.block);
+        visit::visit_impl_item_fn(self, item);
+    }
+}
+
+#[test]
+fn no_file_and_no_function_is_too_long_to_read() {
+    for of in ["libipc", "ipcd", "matcher", "bench", "tests"] {
+        for (module, path) in modules_of(of) {
+            let text = fs::read_to_string(&path).expect("a file");
+            assert!(text.lines().count() <= 400, "{of}: {module} has {} lines", text.lines().count());
+            let mut lengths = Lengths(Vec::new());
+            lengths.visit_file(&syn::parse_file(&text).expect("code"));
+            let long: Vec<_> = lengths.0.iter().filter(|(_, lines)| *lines > 60).collect();
+            assert!(long.is_empty(), "{of}: {module}: {long:?}");
+        }
+    }
+}
+
 #[test]
 fn circles_and_paths_are_found() {
     let of = |pairs: &[(&str, &[&str])]| {

@@ -22,8 +22,20 @@ pub fn native(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
 }
 
 /// The only buffer of a header that asks for nothing but bytes.
-pub fn only_buffer(msg: &msghdr) -> Option<iovec> {
+fn only_buffer(msg: &msghdr) -> Option<iovec> {
     let plain = msg.msg_iovlen == 1 && msg.msg_control.is_null() && msg.msg_name.is_null();
     // SAFETY: null or the header's list.
     unsafe { msg.msg_iov.as_ref() }.copied().filter(|_| plain)
+}
+
+/// A read into all of the program's buffers. Of one buffer by the shorter call, which filters of system calls allow sooner.
+pub fn whole(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
+    match only_buffer(msg) {
+        Some(iov) => {
+            msg.msg_flags = 0;
+            let (at, len) = (iov.iov_base as usize, iov.iov_len);
+            sys::forward(libc::SYS_recvfrom, [fd as usize, at, len, flags as usize, 0, 0])
+        }
+        _ => sys::recvmsg(fd, msg, flags),
+    }
 }

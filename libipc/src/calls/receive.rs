@@ -6,7 +6,7 @@ use matcher::wire::Direction;
 
 use super::arrivals::Arrivals;
 use super::block::{await_settled, block, deadline, settled_socket};
-use super::native::{native, only_buffer};
+use super::native::{native, whole};
 use super::options::ioctl::unread;
 use super::read_final::{count, discard, finished, without_control};
 use super::reset::{end_of_stream, has_error, read_reset};
@@ -387,18 +387,6 @@ impl Call<'_> {
             self.account(&mut rx, r as usize);
         }
         if r > 0 { r + self.cursor.done as sys::Ret } else { self.or_progress(r) }
-    }
-}
-
-/// A read into all of the program's buffers. Of one buffer by the shorter call, which filters of system calls allow sooner.
-fn whole(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
-    match only_buffer(msg) {
-        Some(iov) => {
-            msg.msg_flags = 0;
-            let (at, len) = (iov.iov_base as usize, iov.iov_len);
-            sys::forward(libc::SYS_recvfrom, [fd as usize, at, len, flags as usize, 0, 0])
-        }
-        _ => sys::recvmsg(fd, msg, flags),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use libc::{c_int, c_long};
 
-use super::{descriptors, epoll, io, process, wait};
+use super::{descriptors, epoll, process, read, wait, write};
 use crate::endpoint::numbers;
 use crate::fds::{self, Kind};
 use crate::host::guard::as_libc;
@@ -21,8 +21,8 @@ pub unsafe fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e:
             libc::SYS_seccomp if matches!(a as u32, libc::SECCOMP_SET_MODE_STRICT | libc::SECCOMP_SET_MODE_FILTER) => {
                 process::confining(|| as_libc(sys::forward(number, [a, b, c, d, e, f])) as c_long)
             }
-            libc::SYS_read if fds::needs_us(a as c_int) => io::read(a as c_int, b as _, c) as c_long,
-            libc::SYS_write if fds::is_ours(a as c_int) => io::write(a as c_int, b as _, c) as c_long,
+            libc::SYS_read if fds::needs_us(a as c_int) => read::read(a as c_int, b as _, c) as c_long,
+            libc::SYS_write if fds::is_ours(a as c_int) => write::write(a as c_int, b as _, c) as c_long,
             libc::SYS_epoll_ctl => {
                 c_long::from(epoll::epoll_ctl(a as c_int, b as c_int, c as c_int, d as *mut libc::epoll_event))
             }

@@ -186,6 +186,12 @@ pub fn still_socket(fd: c_int) -> bool {
     }
 }
 
+/// Whether a call on an endpoint failed because its number is no socket any more (closed unseen).
+pub fn is_no_socket(fd: c_int, r: isize) -> bool {
+    // SAFETY: libc's errno of this thread, just set.
+    r == -1 && unsafe { *libc::__errno_location() } == libc::ENOTSOCK && !still_socket(fd)
+}
+
 /// Whether a final number is the endpoint's new socket still. If not, its entry is forgotten.
 pub fn still_final(fd: c_int, id: Id) -> bool {
     let is = is_final_now(fd, id);

@@ -3,7 +3,7 @@
 use super::real;
 use super::table::*;
 use crate::calls::{
-    connect, descriptors, epoll, exec, io, options, process, select, spawn, stdio, syscall, wait, zero_copy,
+    connect, descriptors, epoll, exec, options, process, read, select, spawn, stdio, syscall, wait, write, zero_copy,
 };
 use crate::host::confine;
 

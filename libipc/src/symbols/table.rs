@@ -56,28 +56,28 @@ macro_rules! for_each_symbol {
             ioctl(fd: c_int, request: c_ulong, arg: usize) -> c_int => options::ioctl::ioctl;
 
             // read
-            read(fd: c_int, buf: Buf, len: size_t) -> ssize_t => io::read;
-            __read(fd: c_int, buf: Buf, len: size_t) -> ssize_t => io::read;
-            __read_chk(fd: c_int, buf: Buf, len: size_t, room: size_t) -> ssize_t => io::read_chk;
-            readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t => io::readv;
-            recv(fd: c_int, buf: Buf, len: size_t, flags: c_int) -> ssize_t => io::recv;
-            __recv_chk(fd: c_int, buf: Buf, len: size_t, room: size_t, flags: c_int) -> ssize_t => io::recv_chk;
-            recvfrom(fd: c_int, buf: Buf, len: size_t, flags: c_int, addr: AddrOut, n: LenOut) -> ssize_t => io::recvfrom;
+            read(fd: c_int, buf: Buf, len: size_t) -> ssize_t => read::read;
+            __read(fd: c_int, buf: Buf, len: size_t) -> ssize_t => read::read;
+            __read_chk(fd: c_int, buf: Buf, len: size_t, room: size_t) -> ssize_t => read::read_chk;
+            readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t => read::readv;
+            recv(fd: c_int, buf: Buf, len: size_t, flags: c_int) -> ssize_t => read::recv;
+            __recv_chk(fd: c_int, buf: Buf, len: size_t, room: size_t, flags: c_int) -> ssize_t => read::recv_chk;
+            recvfrom(fd: c_int, buf: Buf, len: size_t, flags: c_int, addr: AddrOut, n: LenOut) -> ssize_t => read::recvfrom;
             __recvfrom_chk(fd: c_int, buf: Buf, len: size_t, room: size_t, flags: c_int, addr: AddrOut, n: LenOut) -> ssize_t
-                => io::recvfrom_chk;
-            recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t => io::recvmsg;
+                => read::recvfrom_chk;
+            recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t => read::recvmsg;
             recvmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_int, timeout: *mut timespec) -> c_int
-                => io::recvmmsg;
+                => read::recvmmsg;
 
             // write
-            write(fd: c_int, buf: Bytes, len: size_t) -> ssize_t => io::write;
-            __write(fd: c_int, buf: Bytes, len: size_t) -> ssize_t => io::write;
-            writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t => io::writev;
-            send(fd: c_int, buf: Bytes, len: size_t, flags: c_int) -> ssize_t => io::send;
-            __send(fd: c_int, buf: Bytes, len: size_t, flags: c_int) -> ssize_t => io::send;
-            sendto(fd: c_int, buf: Bytes, len: size_t, flags: c_int, addr: Addr, n: socklen_t) -> ssize_t => io::sendto;
-            sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t => io::sendmsg;
-            sendmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int => io::sendmmsg;
+            write(fd: c_int, buf: Bytes, len: size_t) -> ssize_t => write::write;
+            __write(fd: c_int, buf: Bytes, len: size_t) -> ssize_t => write::write;
+            writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t => write::writev;
+            send(fd: c_int, buf: Bytes, len: size_t, flags: c_int) -> ssize_t => write::send;
+            __send(fd: c_int, buf: Bytes, len: size_t, flags: c_int) -> ssize_t => write::send;
+            sendto(fd: c_int, buf: Bytes, len: size_t, flags: c_int, addr: Addr, n: socklen_t) -> ssize_t => write::sendto;
+            sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t => write::sendmsg;
+            sendmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int => write::sendmmsg;
 
             // zero copy
             sendfile(out: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t => zero_copy::sendfile;

@@ -1,0 +1,63 @@
+//! The arguments of reading and writing calls.
+
+use core::ptr::null_mut;
+
+use libc::{c_int, iovec, msghdr};
+
+/// Ignored by recv and send, refused by recvmsg and sendmsg, which are what becomes of them here.
+pub const COMPAT: c_int = c_int::MIN;
+
+/// A header that asks for nothing but bytes.
+pub fn header(iov: *mut iovec, count: usize) -> msghdr {
+    msghdr {
+        msg_name: null_mut(),
+        msg_namelen: 0,
+        msg_iov: iov,
+        msg_iovlen: count as _,
+        msg_control: null_mut(),
+        msg_controllen: 0,
+        msg_flags: 0,
+    }
+}
+
+/// Whether a pointer can be one: where nothing is ever mapped, the kernel has to refuse it.
+pub fn is_place<T>(at: *const T) -> bool {
+    const PAGE: usize = 4096;
+    const END: usize = 1 << 47;
+    (PAGE..END).contains(&(at as usize))
+}
+
+/// A list that the kernel would refuse is the kernel's to refuse.
+pub fn is_list(iov: *const iovec, count: usize) -> bool {
+    is_place(iov) && count <= libc::UIO_MAXIOV as usize
+}
+
+/// The buffers of the program's header, empty if it is none that the kernel takes.
+pub unsafe fn list_of<'a>(msg: *const msghdr) -> &'a [iovec] {
+    // SAFETY: null, or the program's header and its list.
+    unsafe {
+        match msg.as_ref().filter(|m| is_place(*m) && is_list(m.msg_iov, m.msg_iovlen)) {
+            Some(m) => core::slice::from_raw_parts(m.msg_iov, m.msg_iovlen),
+            None => &[],
+        }
+    }
+}
+
+/// The shortest path of a call: if the descriptor is none of ours, a jump to the real function; anything else out of
+/// line, so that this stays a look-up (`bench instructions` counts).
+macro_rules! short {
+    ($name:ident, $slow:ident($fd:ident $(, $arg:ident: $ty:ty)*)) => {
+        pub unsafe fn $name($fd: c_int $(, $arg: $ty)*) -> ssize_t {
+            if !is_ours($fd)
+                && let Some(real) = known::$name()
+            {
+                // SAFETY: the program's own call.
+                return unsafe { real($fd $(, $arg)*) };
+            }
+            // SAFETY: as above.
+            unsafe { $slow($fd $(, $arg)*) }
+        }
+    };
+}
+
+pub(super) use short;
