@@ -9,7 +9,7 @@ mod memory;
 mod slot;
 mod slots;
 
-pub use carried::{Carried, Entry, MOST, is_settling};
+pub use carried::{Carried, Entry, MOST, was_just_executed};
 pub use holders::{Holders, SLOTS};
 pub use memory::{Family, MAX_ENDPOINTS, Room, family, file, slot};
 pub use slots::{child_is, expect_child, found, free, is_dead, join, leave, nonce, occupy, reclaim_dead};

@@ -4,10 +4,10 @@
 #[cfg(all(test, loom))]
 pub mod loom;
 #[cfg(all(test, loom))]
-pub use self::loom::{AtomicI32, AtomicU8, AtomicU32, fence, futex_wait, futex_wake, nap, thread};
+pub use self::loom::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, fence, futex_wait, futex_wake, thread};
 
 #[cfg(not(all(test, loom)))]
-pub use core::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, fence};
+pub use core::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, fence};
 
 #[cfg(not(all(test, loom)))]
-pub use crate::sys::{futex_wait, futex_wake, nap, thread};
+pub use crate::sys::{futex_wait, futex_wake, thread};

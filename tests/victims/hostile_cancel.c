@@ -1,6 +1,7 @@
 /* pthread_cancel of a thread that is blocked in a call on a stream, in each call that may block. */
 #include "victim.h"
 
+#include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -15,20 +16,22 @@
 #include <time.h>
 
 enum way {
-    READ, READV, RECV, RECVFROM, RECVMSG, RECVMMSG, /* nothing to read */
+    READ, READV, RECV, RECVFROM, RECVMSG, RECVMMSG, SPLICE_IN, /* nothing to read */
     POLL, PPOLL, SELECT, PSELECT, EPOLL_WAIT, EPOLL_PWAIT,
-    WRITE, WRITEV, SEND, SENDTO, SENDMSG, SENDMMSG, /* no room */
+    WRITE, WRITEV, SEND, SENDTO, SENDMSG, SENDMMSG, SPLICE_OUT, /* no room */
+    SPLICE_EMPTY, /* room, and nothing in the pipe */
     CONNECT, ACCEPT, /* another socket, beside the stream */
     WAYS,
 };
 static const char *const names[WAYS] = {
-    "read", "readv", "recv", "recvfrom", "recvmsg", "recvmmsg", "poll", "ppoll", "select", "pselect", "epoll_wait",
-    "epoll_pwait", "write", "writev", "send", "sendto", "sendmsg", "sendmmsg", "connect", "accept",
+    "read", "readv", "recv", "recvfrom", "recvmsg", "recvmmsg", "splice from", "poll", "ppoll", "select", "pselect",
+    "epoll_wait", "epoll_pwait", "write", "writev", "send", "sendto", "sendmsg", "sendmmsg", "splice to",
+    "splice to from an empty pipe", "connect", "accept",
 };
 
 struct blocked {
     enum way way;
-    int fd, epfd, port;
+    int fd, epfd, port, pipe[2];
     bool disabled;
     atomic_int tid, cleaned;
 };
@@ -50,6 +53,7 @@ static void call(struct blocked *b) {
     case RECVFROM: recvfrom(b->fd, byte, 1, MSG_WAITALL, NULL, NULL); break;
     case RECVMSG: recvmsg(b->fd, &list.msg_hdr, 0); break;
     case RECVMMSG: recvmmsg(b->fd, &list, 1, 0, NULL); break;
+    case SPLICE_IN: splice(b->fd, NULL, b->pipe[1], NULL, 4096, 0); break;
     case POLL: poll(&p, 1, -1); break;
     case PPOLL: ppoll(&p, 1, NULL, NULL); break;
     case SELECT: select(b->fd + 1, &r, NULL, NULL, NULL); break;
@@ -62,6 +66,11 @@ static void call(struct blocked *b) {
     case SENDTO: sendto(b->fd, byte, sizeof byte, MSG_NOSIGNAL, NULL, 0); break;
     case SENDMSG: sendmsg(b->fd, &list.msg_hdr, 0); break;
     case SENDMMSG: sendmmsg(b->fd, &list, 1, 0); break;
+    case SPLICE_OUT: /* there may be room once more, on the other transport; a byte goes or does not */
+        while (write(b->pipe[1], byte, 1) == 1 && splice(b->pipe[0], NULL, b->fd, NULL, 1, 0) > 0)
+            ;
+        break;
+    case SPLICE_EMPTY: splice(b->pipe[0], NULL, b->fd, NULL, 4096, 0); break;
     case CONNECT: connect(b->fd, (struct sockaddr *)&to, loopback(AF_INET, b->port, &to)); break;
     case ACCEPT: accept(b->fd, NULL, NULL); break;
     case WAYS: break;
@@ -120,8 +129,9 @@ static void cancel_in(struct stream *s, enum way way) {
         b.epfd = (int)must(epoll_create1(EPOLL_CLOEXEC));
         must(epoll_ctl(b.epfd, EPOLL_CTL_ADD, s->fd, &e));
     }
-    if (way >= WRITE && way <= SENDMMSG)
+    if (way >= WRITE && way <= SPLICE_OUT)
         fill(s);
+    must(pipe2(b.pipe, O_CLOEXEC));
     if (way == CONNECT) {
         b.port = crowded_port(&listener, queued);
         b.fd = tcp_socket(AF_INET);
@@ -145,6 +155,8 @@ static void cancel_in(struct stream *s, enum way way) {
         drain(s, s->tx - before);
     if (b.epfd > 0)
         close(b.epfd);
+    close(b.pipe[0]);
+    close(b.pipe[1]);
     if (way == CONNECT) {
         close(b.fd);
         close(listener);

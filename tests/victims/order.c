@@ -135,15 +135,20 @@ static bool leaves_out(int way) {
     return seen != ALL;
 }
 
-/* Everything comes, one after the other: one that is seen, and one before it that is not, are wrong. */
+static bool has_gap(int seen) {
+    return (seen & (seen + 1)) != 0;
+}
+
+/* Everything comes, one after the other: one that is seen, and one before it that is not, are wrong. poll and select look at
+ * one after the other, so that one may come behind their back, before another that they find: the next look finds both. */
 static bool swaps(int way) {
     int seen = 0;
-    bool wrong = false;
-    while (seen != ALL && !wrong) {
+    while (seen != ALL && !has_gap(seen)) {
         seen |= look(way);
-        wrong = (seen & (seen + 1)) != 0;
+        if (has_gap(seen) && way >= POLL)
+            seen |= look(way);
     }
-    return wrong;
+    return has_gap(seen);
 }
 
 static void arm(int op, int way) {

@@ -17,12 +17,26 @@ const EINTR: sys::Ret = -(libc::EINTR as sys::Ret);
 /// Waits as a blocking call would, with nothing held but the pin, until another attempt makes sense. `Err` is how the call
 /// ends. One that `has_moved` bytes is ended by every handled signal, and returns them.
 pub fn block(id: Id, fd: c_int, events: i16, deadline: Option<u64>, has_moved: bool) -> Result<(), sys::Ret> {
+    sleep(id, has_moved, |parked| wait(parked, id, fd, events, deadline))
+}
+
+/// The same for a pipe, which the call waits for, too.
+pub fn block_on_pipe(id: Id, pipe: c_int, events: i16) -> Result<(), sys::Ret> {
+    let watched = [pollfd { fd: pipe, events, revents: 0 }];
+    sleep(id, false, |parked| match parked {
+        Some(parked) => parked.wait(&watched, None),
+        None => park::doze(&watched, None),
+    })
+}
+
+/// Announces the thread, which may be cancelled here, and lets it wait.
+fn sleep(id: Id, has_moved: bool, wait: impl FnOnce(Option<&Parked>) -> Woken) -> Result<(), sys::Ret> {
     let known = Cancellations::heed(left, id.index as *mut c_void);
     let parked = park::announce(Some(id));
     if !known.are_all() {
         return Ok(());
     }
-    outcome(wait(parked.as_ref(), id, fd, events, deadline), has_moved)
+    outcome(wait(parked.as_ref()), has_moved)
 }
 
 /// What a call makes of the end of a wait.

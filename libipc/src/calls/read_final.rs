@@ -61,7 +61,7 @@ pub fn pending_error(fd: c_int) -> Option<c_int> {
 }
 
 /// A reading call on a descriptor that is the new socket.
-pub fn finished(id: Id, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
+pub fn receive_final(id: Id, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
     if flags & libc::MSG_ERRQUEUE != 0 {
         return native(tcp_fd(id, fd), msg, flags);
     }

@@ -8,7 +8,7 @@ use super::arrivals::Arrivals;
 use super::block::{await_settled, block, deadline, settled_socket};
 use super::native::{native, whole};
 use super::options::ioctl::unread;
-use super::read_final::{count, discard, finished, without_control};
+use super::read_final::{count, discard, receive_final, without_control};
 use super::reset::{end_of_stream, has_error, read_reset};
 use crate::cursor::Cursor;
 use crate::endpoint::{Guard, Id, Pinned, numbers, tcp_fd};
@@ -28,7 +28,7 @@ const ECONNRESET: sys::Ret = -(libc::ECONNRESET as sys::Ret);
 pub fn receive(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
     match numbers::lookup(fd) {
         Some((id, Kind::Active)) => active(id, fd, msg, flags),
-        Some((id, Kind::Final)) => finished(*id, fd, msg, flags),
+        Some((id, Kind::Final)) => receive_final(*id, fd, msg, flags),
         _ => native(fd, msg, flags),
     }
 }
@@ -167,7 +167,7 @@ impl Call<'_> {
             let mut r = match kind {
                 // It is for the next call: this one has something to return.
                 _ if self.cursor.done > 0 && has_error(fd) => 0,
-                Kind::Final => finished(self.id, fd, &mut header, self.flags),
+                Kind::Final => receive_final(self.id, fd, &mut header, self.flags),
                 _ => native(fd, &mut header, self.flags),
             };
             if r == EAGAIN && self.nonblocking == Some(false) {
@@ -275,7 +275,11 @@ impl Call<'_> {
                 if self.flags & libc::MSG_PEEK == 0 {
                     self.account(rx, r as usize);
                 }
-                if moves { r + self.beyond(r as usize) } else { r }
+                let more = if moves { self.beyond(r as usize) } else { 0 };
+                if self.flags & libc::MSG_PEEK == 0 {
+                    drive::took(self.id, &mut rx.state, more as u64);
+                }
+                r + more
             }
         }
     }

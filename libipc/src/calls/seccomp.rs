@@ -28,7 +28,7 @@ pub fn begin() {
         drive::land_all(|_| true, Reason::Confined);
         for id in endpoint::held() {
             match id.endpoint().phase() {
-                Phase::Tracking | Phase::Waiting => numbers::settle(id, Kind::Counted),
+                Phase::Tracking | Phase::Waiting => numbers::turn(id, Kind::Active, Kind::Counted),
                 Phase::Connecting => drop(stay(id, Reason::Confined)),
                 _ => {}
             }
@@ -41,7 +41,7 @@ pub fn begin() {
 pub fn failed() {
     set_confined(false);
     for id in endpoint::held() {
-        numbers::unsettle(id, Kind::Counted);
+        numbers::turn(id, Kind::Counted, Kind::Active);
     }
 }
 

@@ -53,7 +53,7 @@ pub fn send(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
 
 /// A write of one buffer to a descriptor that was the new socket a moment ago, by the kernel's shortest call; flags are
 /// [`PLAIN`]. `None` if it is no socket any more (closed unseen).
-pub fn finished(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> Option<ssize_t> {
+pub fn send_final(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> Option<ssize_t> {
     // SAFETY: the program's own arguments.
     let r = unsafe { real::send()(fd, buf, len, flags | libc::MSG_NOSIGNAL) };
     if r >= 0 {

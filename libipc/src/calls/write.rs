@@ -4,7 +4,7 @@ use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, sock
 
 use super::arguments::{COMPAT, header, is_list, is_place, list_of, short};
 use super::seccomp;
-use super::send::{PLAIN, finished, on_final, send as send_message};
+use super::send::{PLAIN, on_final, send as send_message, send_final};
 use crate::cursor::Cursor;
 use crate::endpoint::numbers::{is_callable, is_no_socket};
 use crate::fds::{is_ours, needs_us};
@@ -35,7 +35,7 @@ fn counted_write(fd: c_int, pieces: &[iovec], real: impl FnOnce() -> ssize_t) ->
 
 /// A write where the descriptor is the new socket and its flags mean the same there: the kernel's own call.
 fn on_new_socket(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> Option<ssize_t> {
-    if is_ours(fd) && !needs_us(fd) && flags & !PLAIN == 0 { finished(fd, buf, len, flags) } else { None }
+    if is_ours(fd) && !needs_us(fd) && flags & !PLAIN == 0 { send_final(fd, buf, len, flags) } else { None }
 }
 
 #[cold]

@@ -3,17 +3,20 @@
 
 use core::sync::atomic::Ordering::*;
 
-use libc::{c_int, c_uint, loff_t, off_t, pollfd, size_t, ssize_t};
+use libc::{c_int, c_uint, c_void, loff_t, off_t, size_t, ssize_t};
+use matcher::reason::Reason;
 use matcher::wire::Direction;
 
-use super::block::{block, deadline, settled_socket};
+use super::block::{block, block_on_pipe, deadline, settled_socket};
 use super::glimpse::{Glimpse, look_at_file, look_at_pipe};
 use super::reset::{after_the_end, end_of_stream, read_reset, taker, takes_nothing, writes_after_the_end};
 use crate::endpoint::{Id, Pinned, numbers, tcp_fd};
 use crate::fds::Kind;
 use crate::host::confine;
-use crate::host::guard::as_libc;
+use crate::host::guard::{NoSignals, as_libc};
+use crate::host::threads;
 use crate::readiness::waits;
+use crate::switch::stay::stay;
 use crate::switch::{Phase, Transport, adopt, drive};
 use crate::symbols::real;
 use crate::sys;
@@ -55,8 +58,24 @@ enum Source {
     Pipe(c_int, bool),
 }
 
-/// Moves `len` bytes to the endpoint with `step(socket, bytes, waits)`, which is the real call; it waits for the source
-/// only where `waits` says so. `look` copies the first of the bytes without moving them.
+/// A step that may wait, in a thread that may be cancelled in it: then the pin of the call is let go.
+fn heeding_cancellation<R>(id: Id, step: impl FnOnce() -> R) -> R {
+    threads::cancellable(cancelled, id.index as *mut c_void, step)
+}
+
+extern "C" fn cancelled(index: *mut c_void) {
+    Id { index: index as usize as u32 }.unpin();
+}
+
+/// The same where the call also keeps its direction on TCP.
+extern "C" fn cancelled_on_tcp(index: *mut c_void) {
+    let id = Id { index: index as usize as u32 };
+    id.endpoint().deaf_writers.fetch_sub(1, SeqCst);
+    id.unpin();
+}
+
+/// Moves `len` bytes to the endpoint with `step(socket, bytes, waits)`, which is the real call where it `waits` for the source,
+/// and otherwise one in which no thread is cancelled. `look` copies the first of the bytes without moving them.
 fn outward(
     id: &Pinned,
     fd: c_int,
@@ -69,19 +88,31 @@ fn outward(
     let until = deadline(tcp_fd(**id, fd), libc::SO_SNDTIMEO);
     let (mut done, mut nonblocking) = (0, None);
     loop {
-        if prepare(**id, fd) > Phase::Dual {
-            return after(done, settled(**id, fd).map_or_else(|r| r, |fd| step(fd, len - done, done == 0)));
+        let phase = prepare(**id, fd);
+        if phase > Phase::Dual {
+            let last = |fd| heeding_cancellation(**id, || step(fd, len - done, done == 0));
+            return after(done, settled(**id, fd).map_or_else(|r| r, last));
         }
-        let Some(tx) = e.lock_tx() else { return after(done, step(fd, len - done, done == 0)) };
-        if e.phase() > Phase::Dual {
+        let no_signals = (phase == Phase::Dual).then(NoSignals::hold);
+        let Some(mut tx) = e.lock_tx() else {
+            // A handler interrupted a call on this half and now writes, too: no hash can be trusted any more.
+            match stay(**id, Reason::Reentered) || e.phase() > Phase::Dual {
+                true => continue,
+                false => return after(done, EINTR),
+            }
+        };
+        if e.phase() > phase {
             continue;
         }
+        drive::mend(**id, fd, None, Some(&mut tx));
         if tx.state.on == Transport::Tcp {
             let glimpse = Glimpse::of(&tx.prefix, &look);
             // The direction cannot leave TCP until the call is back.
             e.deaf_writers.fetch_add(1, SeqCst);
-            drop(tx);
-            let r = step(tcp_fd(**id, fd), len - done, done == 0);
+            drop((tx, no_signals));
+            let tcp = tcp_fd(**id, fd);
+            let step = || step(tcp, len - done, done == 0);
+            let r = threads::cancellable(cancelled_on_tcp, id.index as *mut c_void, step);
             if let Some(mut tx) = e.lock_tx()
                 && r > 0
             {
@@ -93,7 +124,6 @@ fn outward(
             e.deaf_writers.fetch_sub(1, SeqCst);
             return after(done, r);
         }
-        let mut tx = tx;
         let unix = id.local().unix.load(Acquire);
         if takes_nothing(unix) {
             // The step would raise SIGPIPE.
@@ -104,7 +134,7 @@ fn outward(
         }
         let r = step(unix, len - done, false);
         tx.state.wrote(r.max(0) as u64);
-        drop(tx);
+        drop((tx, no_signals));
         done += r.max(0) as usize;
         if r == 0 || (r < 0 && r != EAGAIN) || done >= len {
             return after(done, r.min(0));
@@ -140,21 +170,12 @@ fn wait_to_go_on(
         // What the pipe had has moved: that is all that splice(2) moves.
         return match done > 0 || !waits || sys::is_nonblocking(pipe) {
             true => Err(EAGAIN),
-            false => await_pipe(pipe, libc::POLLIN),
+            false => block_on_pipe(id, pipe, libc::POLLIN),
         };
     }
     match *nonblocking.get_or_insert_with(|| sys::is_nonblocking(tcp_fd(id, fd))) {
         true => Err(EAGAIN),
         false => block(id, fd, libc::POLLOUT, until, done > 0),
-    }
-}
-
-/// Waits for a pipe, nothing locked.
-fn await_pipe(pipe: c_int, events: i16) -> Result<(), sys::Ret> {
-    let mut set = [pollfd { fd: pipe, events, revents: 0 }];
-    match sys::ppoll(&mut set, None, None) {
-        EINTR => Err(EINTR),
-        _ => Ok(()),
     }
 }
 
@@ -190,7 +211,7 @@ fn inward(
         if readable {
             waits::found(**id);
             match take(**id, fd, len, &step) {
-                Some(EAGAIN) if waits && !sys::is_nonblocking(pipe) => match await_pipe(pipe, libc::POLLOUT) {
+                Some(EAGAIN) if waits && !sys::is_nonblocking(pipe) => match block_on_pipe(**id, pipe, libc::POLLOUT) {
                     Ok(()) => continue,
                     Err(r) => return r,
                 },
@@ -212,10 +233,17 @@ fn inward(
 /// One step of [`inward`], on the transport that has the next bytes. `None`: to be looked at anew.
 fn take(id: Id, fd: c_int, len: usize, step: impl Fn(c_int, usize) -> sys::Ret) -> Option<sys::Ret> {
     let e = id.endpoint();
-    let Some(mut rx) = e.lock_rx() else { return Some(step(fd, len)) };
-    if e.phase() > Phase::Dual {
+    let phase = e.phase();
+    let _no_signals = (phase == Phase::Dual).then(NoSignals::hold);
+    let Some(mut rx) = e.lock_rx() else {
+        // As in `outward`.
+        let settled = stay(id, Reason::Reentered) || e.phase() > Phase::Dual;
+        return (!settled).then_some(EINTR);
+    };
+    if e.phase() > phase || phase > Phase::Dual {
         return None;
     }
+    drive::mend(id, fd, Some(&mut rx), None);
     let (from, limit) = match rx.state.on {
         Transport::Tcp => (tcp_fd(id, fd), rx.state.left_on_tcp().map_or(len, |n| len.min(n as usize))),
         Transport::Unix => (id.local().unix.load(Acquire), len),
@@ -271,9 +299,10 @@ pub unsafe fn sendfile(out: c_int, from: c_int, offset: *mut off_t, count: size_
 /// What a call does that moves bytes to a descriptor which is the new socket. A reset that comes while it waits is told as
 /// TCP tells it.
 fn to_final(id: Id, fd: c_int, step: impl Fn(c_int) -> sys::Ret) -> ssize_t {
+    let step = |to| heeding_cancellation(id, || step(to));
     let r = match taker(id, fd) {
         Ok(to) => match step(to) {
-            ECONNRESET if to == fd => after_the_end(id, fd, true).map_or_else(|r| r, &step),
+            ECONNRESET if to == fd => after_the_end(id, fd, true).map_or_else(|r| r, step),
             r => r,
         },
         Err(r) => r,
@@ -298,13 +327,18 @@ pub unsafe fn splice(
     let with = |from, to, n, flags| unsafe { real::splice()(from, from_offset, to, to_offset, n, flags) };
     let step = |from, to, n| with(from, to, n, flags);
     let again = |from, flags| kernel(with(from, to, len, flags));
+    // The same past libc, in which a thread is not cancelled.
+    let at_once = |from: c_int, to: c_int, n| {
+        let (offsets, flags) = ([from_offset, to_offset].map(|at| at as usize), flags | libc::SPLICE_F_NONBLOCK);
+        let [of_from, of_to] = offsets;
+        sys::forward(libc::SYS_splice, [from as usize, of_from, to as usize, of_to, n, flags as usize])
+    };
     let waits = flags & libc::SPLICE_F_NONBLOCK == 0;
     match numbers::lookup(to) {
         Some((id, Kind::Active)) => {
             let look = |room: &mut [u8]| look_at_pipe(from, room);
             let source = Source::Pipe(from, waits);
-            let step =
-                |fd, n, waits| kernel(with(from, fd, n, if waits { flags } else { flags | libc::SPLICE_F_NONBLOCK }));
+            let step = |fd, n, waits| if waits { kernel(with(from, fd, n, flags)) } else { at_once(from, fd, n) };
             return as_libc(outward(&id, to, len, source, look, step));
         }
         Some((id, Kind::Final)) => {
@@ -315,10 +349,10 @@ pub unsafe fn splice(
     match numbers::lookup(from) {
         Some((id, Kind::Active)) => {
             // Never a wait for the pipe with the endpoint locked.
-            let take = |fd, n| kernel(with(fd, to, n, flags | libc::SPLICE_F_NONBLOCK));
+            let take = |fd, n| at_once(fd, to, n);
             as_libc(inward(&id, from, len, waits, to, take, || match settled_socket(*id, from) {
                 (fd, Kind::Final) => from_final(*id, fd, len, flags, to, again),
-                (fd, _) => again(fd, flags),
+                (fd, _) => heeding_cancellation(*id, || again(fd, flags)),
             }))
         }
         Some((id, Kind::Final)) if !confine::is_confined() => as_libc(from_final(*id, from, len, flags, to, again)),
@@ -335,6 +369,7 @@ fn from_final(
     pipe: c_int,
     step: impl Fn(c_int, c_uint) -> sys::Ret,
 ) -> sys::Ret {
+    let step = |fd, flags| heeding_cancellation(id, || step(fd, flags));
     let mut r = step(fd, flags);
     if r == EAGAIN && flags & libc::SPLICE_F_NONBLOCK != 0 && !sys::is_nonblocking(fd) && is_ready(pipe, libc::POLLOUT)
     {

@@ -121,17 +121,10 @@ pub fn is_standard(id: Id) -> bool {
     numbers_of(id).any(|fd| fd <= libc::STDERR_FILENO)
 }
 
-/// Gives every number of the endpoint another kind.
-pub fn settle(id: Id, kind: Kind) {
+/// Gives every number of the endpoint that is of one kind another.
+pub fn turn(id: Id, from: Kind, to: Kind) {
     for fd in numbers_of(id) {
-        fds::change(fd, word(id, Kind::Active), word(id, kind));
-    }
-}
-
-/// Makes numbers of that kind active ones again.
-pub fn unsettle(id: Id, kind: Kind) {
-    for fd in numbers_of(id) {
-        fds::change(fd, word(id, kind), word(id, Kind::Active));
+        fds::change(fd, word(id, from), word(id, to));
     }
 }
 

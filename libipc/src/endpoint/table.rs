@@ -10,8 +10,8 @@ use crate::pins::Pins;
 use crate::symbols::real;
 use crate::{fds, sys};
 
-/// See [`Local::patience`].
-const PATIENCE: i32 = 64;
+/// See [`Local::tries`].
+const TRIES: i32 = 64;
 /// How much of the table is used at first.
 const FEW: u32 = 256;
 
@@ -29,7 +29,7 @@ pub struct Local {
     pub unix: AtomicI32,
     pub tcp: AtomicI32,
     /// How many more calls put off the step to final, if ipcd has no room for the report of it.
-    pub patience: AtomicI32,
+    pub tries: AtomicI32,
     /// Calls that wait on TCP alone, to read, and cannot be woken by us. Nobody else's matter: who adopts is the only holder.
     pub deaf_readers: AtomicU32,
     /// The connection on which this process told ipcd of it; 0: none.
@@ -257,7 +257,7 @@ fn begin_local(id: Id) {
     l.slept.store(0, Relaxed);
     l.named.store(false, Relaxed);
     l.told_more.store(false, Relaxed);
-    l.patience.store(PATIENCE, Relaxed);
+    l.tries.store(TRIES, Relaxed);
     l.unix_cookie.store(0, Relaxed);
     l.claimed.store(0, Relaxed);
     l.deaf_readers.store(0, Relaxed);

@@ -42,7 +42,7 @@ pub fn note_resumed() {
 }
 
 /// Whether what was opened at that time (CLOCK_MONOTONIC nanoseconds) came along through exec a moment ago.
-pub fn is_settling(opened: u64) -> bool {
+pub fn was_just_executed(opened: u64) -> bool {
     let resumed = RESUMED.load(Relaxed);
     resumed > opened && sys::now() < resumed + SETTLING_NS
 }

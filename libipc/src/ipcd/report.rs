@@ -118,7 +118,7 @@ pub fn switching(id: Id, tx: &Sender, rx: &Receiver) {
 }
 
 /// Tells ipcd that both directions have. False if ipcd is there but has no room for it now.
-pub fn finished(id: Id, sent: u64, received: u64) -> bool {
+pub fn became_final(id: Id, sent: u64, received: u64) -> bool {
     let cookie = id.endpoint().birth().cookie;
     progress(id, &ToDaemon::Final { cookie, at: sys::now(), sent, received }) || link::is_gone()
 }

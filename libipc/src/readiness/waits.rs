@@ -160,7 +160,7 @@ pub fn promised(id: Id) {
 }
 
 /// The endpoint is between the transports no more, or not this process's.
-pub fn settled(id: Id) {
+pub fn left_between(id: Id) {
     if id.local().between.swap(false, Relaxed) {
         BETWEEN.fetch_sub(1, Relaxed);
     }

@@ -115,7 +115,7 @@ fn take_up(id: Id, fd: c_int) {
     if id.local().deaf_readers.load(SeqCst) > 0
         || !process::is_announced()
         || !id.holders().is_sole()
-        || family::is_settling(e.birth().at)
+        || family::was_just_executed(e.birth().at)
         || !waits::are_to_be_looked_at(id)
     {
         return;

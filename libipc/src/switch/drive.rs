@@ -191,8 +191,8 @@ fn settle(id: Id) {
     if switch::is_final(&tx.state, &rx.state) {
         // The last report must not be lost: afterwards no call comes by here. An ipcd that never has room for it only
         // delays the step for so many calls.
-        let patience = id.local().patience.fetch_sub(1, Relaxed);
-        if report::finished(id, tx.state.written, rx.state.read) || patience <= 0 {
+        let tries = id.local().tries.fetch_sub(1, Relaxed);
+        if report::became_final(id, tx.state.written, rx.state.read) || tries <= 0 {
             moves::leave_dual(id, Phase::Final);
         }
     } else if switch::may_fall_back(&tx.state, &rx.state) && moves::leave_dual(id, Phase::Stay) {
@@ -212,10 +212,10 @@ pub fn land(id: Id, reason: Reason) {
 /// Only where bytes are under way on the new transport there is nothing but to wait, for as long as can be answered for.
 pub fn land_all(concerned: impl Fn(Id) -> bool, reason: Reason) {
     let began = sys::now();
-    for patience in [ANSWER_NS, LANDING_NS] {
+    for time in [ANSWER_NS, LANDING_NS] {
         let between = |id: &Id| id.endpoint().phase() == Phase::Dual && concerned(*id);
         for id in endpoint::held().filter(between) {
-            while await_answer(id, began + patience) {}
+            while await_answer(id, began + time) {}
             if id.endpoint().phase() == Phase::Dual {
                 retract(id, reason);
             }
@@ -270,7 +270,7 @@ fn retract(id: Id, reason: Reason) -> bool {
 
 /// What follows the step back to Stay.
 fn stays(id: Id, reason: Reason) {
-    waits::settled(id);
+    waits::left_between(id);
     give_up(id);
     stayed(id, reason, Phase::Dual);
     park::kick(id);

@@ -29,7 +29,7 @@ pub fn replace_descriptors(id: Id) {
         return;
     }
     waits::before_replacement(id);
-    waits::settled(id);
+    waits::left_between(id);
     let tcp = id.local().tcp.load(Acquire);
     copy_settings(tcp, unix);
     e.wrote.fetch_or(tx.state.used, Relaxed);
@@ -102,7 +102,7 @@ pub fn released(id: Id) {
         sys::setsockopt(l.tcp.load(Acquire), libc::SOL_SOCKET, libc::SO_LINGER, &[0 as c_int; 2]);
     }
     moves::drop_registrations(id, last);
-    waits::settled(id);
+    waits::left_between(id);
     if last && e.sides() & sides::CONTROL != 0 {
         for slot in [&l.unix, &l.grant] {
             discard_control(slot.load(Acquire));

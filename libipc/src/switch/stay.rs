@@ -33,7 +33,7 @@ pub fn stayed(id: Id, reason: Reason, was: Phase) {
     if grant >= 0 {
         fds::close_hidden(grant);
     }
-    numbers::settle(id, Kind::Stay);
+    numbers::turn(id, Kind::Active, Kind::Stay);
     if was > Phase::Connecting {
         report::stayed(id, reason);
     }

@@ -81,7 +81,8 @@ macro_rules! atomic {
             }
 
             pub fn compare_exchange(&self, old: $int, new: $int, o: Ordering, failed: Ordering) -> Result<$int, $int> {
-                let top: $int = 1 << (<$int>::BITS - 1);
+                // Of a word that a futex has half of, that half's.
+                let top: $int = 1 << (if <$int>::BITS == 64 { 31 } else { <$int>::BITS - 1 });
                 let new = if old == 0 && is_broken(Broken::Mark) { new & !top } else { new };
                 self.atomic().compare_exchange(old, new, order(o), order(failed))
             }
@@ -138,6 +139,7 @@ macro_rules! atomic {
 
 atomic!(AtomicU8, u8);
 atomic!(AtomicU32, u32);
+atomic!(AtomicU64, u64);
 atomic!(AtomicI32, i32);
 
 fn load_order(order: Ordering) -> Ordering {
@@ -158,8 +160,8 @@ pub fn fence(order: Ordering) {
 /// one of its own things is touched. The kernel reads the word itself, not what a thread may still take it for.
 ///
 /// Never in vain: it has no timeout.
-pub fn futex_wait(word: &AtomicU32, expected: u32) -> bool {
-    if word.atomic().fetch_or(0, Ordering::AcqRel) == expected || is_broken(Broken::Compare) {
+pub fn futex_wait(word: &AtomicU64, expected: u32) -> bool {
+    if word.atomic().fetch_or(0, Ordering::AcqRel) as u32 == expected || is_broken(Broken::Compare) {
         word.sleepers.lock().unwrap().push_back(threads::current());
         threads::park();
     }
@@ -167,7 +169,7 @@ pub fn futex_wait(word: &AtomicU32, expected: u32) -> bool {
 }
 
 /// Wakes one.
-pub fn futex_wake(word: &AtomicU32) {
+pub fn futex_wake(word: &AtomicU64) {
     let sleeper = word.sleepers.lock().unwrap().pop_front();
     if let Some(sleeper) = sleeper
         && !is_broken(Broken::Wake)
@@ -181,9 +183,4 @@ pub fn thread() -> usize {
     let mut hasher = DefaultHasher::new();
     threads::current().id().hash(&mut hasher);
     hasher.finish() as usize
-}
-
-/// Lets another thread go on.
-pub fn nap() {
-    ::loom::thread::yield_now();
 }

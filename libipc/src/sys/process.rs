@@ -32,11 +32,6 @@ fn clock(which: c_int) -> u64 {
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 
-/// Lets others go on, for a millisecond.
-pub fn nap() {
-    ppoll(&mut [], Some(1_000_000), None);
-}
-
 pub fn yield_now() {
     call!(libc::SYS_sched_yield);
 }
@@ -68,12 +63,12 @@ pub fn sleeps_of_thread() -> u32 {
 }
 
 /// Sleeps while the word is `expected`; true if nobody woke it for 20 ms.
-pub fn futex_wait(word: &core::sync::atomic::AtomicU32, expected: u32) -> bool {
+pub fn futex_wait(word: &core::sync::atomic::AtomicU64, expected: u32) -> bool {
     let t = timespec { tv_sec: 0, tv_nsec: 20_000_000 };
     call!(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, &raw const t) == -(libc::ETIMEDOUT as Ret)
 }
 
-pub fn futex_wake(word: &core::sync::atomic::AtomicU32) {
+pub fn futex_wake(word: &core::sync::atomic::AtomicU64) {
     call!(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1);
 }
 

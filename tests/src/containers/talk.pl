@@ -45,9 +45,11 @@ sub put {
     }
 }
 
+# Waits where it is seen to: on a busy machine the answer may always be there before it is read.
 sub get {
     my ($s, $n) = @_;
     my $data = '';
+    IO::Select->new($s)->can_read;
     while (length $data < $n) {
         my $got = sysread($s, $data, $n - length $data, length $data) // fail("read: $!");
         fail("end of stream") if $got == 0;

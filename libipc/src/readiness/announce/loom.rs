@@ -13,14 +13,14 @@ use crate::endpoint::Id;
 use crate::endpoint::phase::PhaseCell;
 use crate::switch::Phase;
 use crate::sync::loom::{Broken, explore};
-use crate::sync::{AtomicU32, futex_wait, futex_wake};
+use crate::sync::{AtomicU64, futex_wait, futex_wake};
 
 /// eventfd(2), of a word that threads can sleep on.
-struct Event(AtomicU32);
+struct Event(AtomicU64);
 
 impl Event {
     fn new() -> Event {
-        let count = AtomicU32::new(0);
+        let count = AtomicU64::new(0);
         count.load(Relaxed);
         Event(count)
     }
