@@ -1,8 +1,8 @@
 //! libipc: preloaded into a program, it moves the program's TCP streams to other programs of the same host onto
 //! Unix-domain sockets, in mid-stream, at an exact byte.
 //!
-//! The modules stand in the order of the data flow: a call enters through [`hooks`], finds its endpoint through
-//! [`fds`], does what it is for in [`calls`], and on the way drives the [`switch`]. docs/architecture.md has the floors,
+//! A call enters through [`symbols`], finds out in [`fds`] whether its descriptor is ours, does in [`calls`] what it is for,
+//! and on the way drives the [`switch`]. `docs/architecture.md` shows the floors that the modules are on,
 //! `docs/switch.md` explains the protocol, `docs/signal-safety.md` the rules of the house.
 #![cfg_attr(not(test), no_std)]
 // Under test nothing is exported, so much of the table looks unused.

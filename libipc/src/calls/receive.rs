@@ -187,7 +187,11 @@ impl Call<'_> {
     fn attempt(&mut self, phase: Phase) -> Attempt {
         let _no_signals = (phase == Phase::Dual).then(NoSignals::hold);
         let e = self.id.endpoint();
-        let Some(mut rx) = e.lock_rx() else { return self.reentered() };
+        let Some(mut rx) = e.lock_rx() else {
+            // A handler interrupted a call on this half and now reads, too: no hash can be trusted any more.
+            stay(self.id, Reason::Reentered);
+            return Attempt::Settled;
+        };
         if self.flags & libc::MSG_OOB != 0 && phase < Phase::Adopting {
             drop(rx);
             stay(self.id, Reason::Urgent);
@@ -219,12 +223,6 @@ impl Call<'_> {
         }
         drop(rx);
         self.judge(r)
-    }
-
-    /// A handler interrupted a call on this half and now reads, too: no hash can be trusted any more.
-    fn reentered(&self) -> Attempt {
-        stay(self.id, Reason::Reentered);
-        Attempt::Settled
     }
 
     /// Not known to be connected yet: whatever the kernel says, counted.

@@ -7,7 +7,7 @@ use libc::{c_int, c_uint, c_void, loff_t, off_t, size_t, ssize_t};
 use matcher::reason::Reason;
 use matcher::wire::Direction;
 
-use super::block::{block, block_on_pipe, deadline, settled_socket};
+use super::block::{block, block_on_pipe, deadline, left, settled_socket};
 use super::glimpse::{Glimpse, look_at_file, look_at_pipe};
 use super::reset::{after_the_end, end_of_stream, read_reset, taker, takes_nothing, writes_after_the_end};
 use crate::endpoint::{Id, Pinned, numbers, tcp_fd};
@@ -60,18 +60,14 @@ enum Source {
 
 /// A step that may wait, in a thread that may be cancelled in it: then the pin of the call is let go.
 fn heeding_cancellation<R>(id: Id, step: impl FnOnce() -> R) -> R {
-    threads::cancellable(cancelled, id.index as *mut c_void, step)
+    threads::cancellable(left, id.index as *mut c_void, step)
 }
 
-extern "C" fn cancelled(index: *mut c_void) {
-    Id { index: index as usize as u32 }.unpin();
-}
-
-/// The same where the call also keeps its direction on TCP.
+/// The thread was cancelled in a step that keeps its direction on TCP.
 extern "C" fn cancelled_on_tcp(index: *mut c_void) {
     let id = Id { index: index as usize as u32 };
     id.endpoint().deaf_writers.fetch_sub(1, SeqCst);
-    id.unpin();
+    left(index);
 }
 
 /// Moves `len` bytes to the endpoint with `step(socket, bytes, waits)`, which is the real call where it `waits` for the source,
