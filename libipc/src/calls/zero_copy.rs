@@ -107,18 +107,7 @@ fn outward(
             e.deaf_writers.fetch_add(1, SeqCst);
             drop((tx, no_signals));
             let tcp = tcp_fd(**id, fd);
-            let step = || step(tcp, len - done, done == 0);
-            let r = threads::cancellable(cancelled_on_tcp, id.index as *mut c_void, step);
-            if let Some(mut tx) = e.lock_tx()
-                && r > 0
-            {
-                tx.state.wrote(r as u64);
-                e.moved(Direction::Sent, r as u64);
-                glimpse.tell(&mut tx.prefix, r as usize);
-                e.prefix_moved(Direction::Sent, &tx.prefix);
-            }
-            e.deaf_writers.fetch_sub(1, SeqCst);
-            return after(done, r);
+            return after(done, deaf(**id, &glimpse, || step(tcp, len - done, done == 0)));
         }
         let unix = id.local().unix.load(Acquire);
         if takes_nothing(unix) {
@@ -139,6 +128,22 @@ fn outward(
             return after(done, r);
         }
     }
+}
+
+/// The step on TCP, which may wait. What it moved is counted after it.
+fn deaf(id: Id, glimpse: &Glimpse, step: impl FnOnce() -> sys::Ret) -> sys::Ret {
+    let e = id.endpoint();
+    let r = threads::cancellable(cancelled_on_tcp, id.index as *mut c_void, step);
+    if let Some(mut tx) = e.lock_tx()
+        && r > 0
+    {
+        tx.state.wrote(r as u64);
+        e.moved(Direction::Sent, r as u64);
+        glimpse.tell(&mut tx.prefix, r as usize);
+        e.prefix_moved(Direction::Sent, &tx.prefix);
+    }
+    e.deaf_writers.fetch_sub(1, SeqCst);
+    r
 }
 
 /// Where the rest goes once the endpoint is settled. `Err` is how the call ends.
