@@ -174,7 +174,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "a reset at the close, while another thread of the closer is in a call",
-        holds: |c| c.closed_beside_a_call && says(c.shim, "ECONNRESET"),
+        holds: |c| c.closed_beside_a_call && ["ECONNRESET", "ENOTCONN", "EPIPE"].iter().any(|word| says(c.shim, word)),
     },
     Rule {
         name: "the end of a stream is signalled as AF_UNIX has it",
