@@ -72,20 +72,20 @@ impl Verifier {
         let netns = kernel::u64_option(fd, libc::SOL_SOCKET, kernel::SO_NETNS_COOKIE).unwrap_or(0);
         let confirmed =
             cookie == claim.cookie && self.diag.as_ref().is_some_and(|diag| diag.confirms(netns, claim.tuple, cookie));
-        let (tuple, device) = if confirmed { (claim.tuple, 0) } else { ask(fd, claim)? };
+        let (tuple, device) = if confirmed { (claim.tuple, 0) } else { ask(fd, cookie == claim.cookie)? };
         let (sequence, flow) = self.proof.as_ref().and_then(|p| p.ask(fd, claim.role).ok()).unzip();
         Ok(Facts { netns, device, tuple, sequence, flow: flow.unwrap_or_default() })
     }
 }
 
 /// Asks the socket itself: its tuple, and which device it is bound to.
-fn ask(fd: BorrowedFd<'_>, claim: &Opened) -> Result<(Tuple, u32), Doubt> {
+fn ask(fd: BorrowedFd<'_>, is_claimed: bool) -> Result<(Tuple, u32), Doubt> {
     let is = |name, value| kernel::int_option(fd, libc::SOL_SOCKET, name).map(|v| v == value);
     let inet = is(libc::SO_DOMAIN, libc::AF_INET)? || is(libc::SO_DOMAIN, libc::AF_INET6)?;
     if !inet || !is(libc::SO_TYPE, libc::SOCK_STREAM)? || !is(libc::SO_PROTOCOL, libc::IPPROTO_TCP)? {
         return Err(Doubt::NotTcp);
     }
-    if kernel::u64_option(fd, libc::SOL_SOCKET, libc::SO_COOKIE)? != claim.cookie {
+    if !is_claimed {
         return Err(Doubt::OtherCookie);
     }
     let local = SocketAddr::try_from(rustix::net::getsockname(fd)?)?;

@@ -300,10 +300,9 @@ pub unsafe fn sendfile(out: c_int, from: c_int, offset: *mut off_t, count: size_
 /// What a call does that moves bytes to a descriptor which is the new socket. A reset that comes while it waits is told as
 /// TCP tells it.
 fn to_final(id: Id, fd: c_int, step: impl Fn(c_int) -> sys::Ret) -> ssize_t {
-    let step = |to| heeding_cancellation(id, || step(to));
     let r = match taker(id, fd) {
         Ok(to) => match step(to) {
-            ECONNRESET if to == fd => after_the_end(id, fd, true).map_or_else(|r| r, step),
+            ECONNRESET if to == fd => after_the_end(id, fd, true).map_or_else(|r| r, &step),
             r => r,
         },
         Err(r) => r,
@@ -343,7 +342,7 @@ pub unsafe fn splice(
             return as_libc(outward(&id, to, len, source, look, step));
         }
         Some((id, Kind::Final)) => {
-            return to_final(*id, to, |to| kernel(step(from, to, len)));
+            return to_final(*id, to, |to| heeding_cancellation(*id, || kernel(step(from, to, len))));
         }
         _ => {}
     }

@@ -86,7 +86,6 @@ fn released(id: Id) {
 /// Makes the tables if they are not there; false if there is no memory for them. `on_release` is called with each
 /// endpoint that this process has no more.
 pub fn prepare(on_release: fn(Id)) -> bool {
-    RELEASED.store(on_release as *mut (), Release);
     if !TABLE.load(Acquire).is_null() {
         return true;
     }
@@ -97,6 +96,7 @@ pub fn prepare(on_release: fn(Id)) -> bool {
     }
     // Two threads may come here at once: the table of the one that loses stays mapped, untouched.
     let _ = LOCALS.compare_exchange(core::ptr::null_mut(), private, AcqRel, Acquire);
+    RELEASED.store(on_release as *mut (), Release);
     // SAFETY: just mapped.
     HOLDERS.store(unsafe { &raw mut (*shared).holders }.cast(), Release);
     // SAFETY: as above.
