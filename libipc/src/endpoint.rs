@@ -14,5 +14,5 @@ pub mod phase;
 mod state;
 mod table;
 
-pub use state::{Birth, Guard, Half, sides};
-pub use table::{Id, Pinned, abandon, adopt_in_child, allocate, held, prepare, resume, tcp_fd};
+pub use state::{Birth, Endpoint, Guard, Half, sides};
+pub use table::{Id, Pinned, abandon, adopt_in_child, allocate, close_tcp, held, prepare, resume, tcp_fd};

@@ -10,7 +10,6 @@
 #![allow(missing_docs, reason = "nothing of this is a Rust API; what needs words has them")]
 
 mod calls;
-mod cursor;
 mod endpoint;
 mod family;
 mod fds;
@@ -22,6 +21,7 @@ mod pins;
 mod prefix;
 mod readiness;
 mod scratch;
+mod stream;
 mod switch;
 mod symbols;
 mod sync;

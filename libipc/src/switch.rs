@@ -3,6 +3,7 @@
 pub mod adopt;
 pub mod drive;
 pub mod land;
+pub mod open;
 mod state;
 pub mod stay;
 

@@ -8,7 +8,7 @@ mod memory;
 mod process;
 mod signals;
 
-pub use self::call::{Ret, forward};
+pub use self::call::{EAGAIN, ECONNRESET, EINTR, EPIPE, Ret, forward};
 pub use self::files::*;
 pub use self::memory::*;
 pub use self::process::*;

@@ -2,18 +2,18 @@
 
 use core::sync::atomic::Ordering::*;
 
-use libc::{c_int, sockaddr, sockaddr_storage, socklen_t};
+use libc::{c_int, sockaddr, socklen_t};
 use matcher::reason::Reason;
 use matcher::wire::Role;
 
-use crate::endpoint::{self, Birth, Id, Pinned, numbers};
+use crate::endpoint::{self, Pinned, numbers};
 use crate::fds::{self, Kind};
 use crate::host::guard::{Errno, NoSignals, as_libc};
-use crate::ipcd::{link, report};
+use crate::ipcd::link;
 use crate::switch::stay::stay;
-use crate::switch::{Phase, Transport, drive, land};
+use crate::switch::{Phase, Transport, drive, land, open};
 use crate::symbols::real;
-use crate::{names, offsets, sys};
+use crate::{names, sys};
 
 const KIND_BITS: c_int = 0xf;
 
@@ -61,8 +61,8 @@ pub unsafe fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int
         let _errno = Errno::keep();
         match r {
             // SAFETY: the kernel has just read the program's address.
-            0 => drop(connected(*id, fd, unsafe { names::copied(addr, len) })),
-            _ => completed(*id, fd),
+            0 => open::connected(*id, fd, unsafe { names::copied(addr, len) }),
+            _ => open::completed(*id, fd),
         }
     }
     r
@@ -92,36 +92,6 @@ fn is_connected_error() -> bool {
     unsafe { *libc::__errno_location() == libc::EISCONN }
 }
 
-/// Records a connection that connect has made, now or some time ago.
-pub fn completed(id: Id, fd: c_int) {
-    if id.endpoint().phase() == Phase::Connecting && offsets::is_connected(fd) {
-        connected(id, fd, sys::name(fd, true).ok());
-    }
-}
-
-fn connected(id: Id, fd: c_int, peer: Option<sockaddr_storage>) -> bool {
-    let began = id.endpoint().connect_began.load(Relaxed);
-    open(id, fd, peer, Role::Connected, began)
-}
-
-/// Starts to track a connection. ipcd is told at once where other namespaces have to be reckoned with: what pairs across
-/// them must have been known before its first byte (docs/pairing.md). On the loopback its first N bytes are early enough,
-/// and a connection that is over before costs nothing.
-///
-/// `at` is when the connect call began, or accept returned.
-fn open(id: Id, fd: c_int, peer: Option<sockaddr_storage>, role: Role, at: u64) -> bool {
-    let cookie = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE);
-    let (Ok(cookie), Some(peer)) = (cookie, peer) else {
-        stay(id, Reason::Kernel);
-        return false;
-    };
-    let opened = id.endpoint().open(Birth { cookie, role, at });
-    if opened && !names::is_loopback(&peer) {
-        report::opened(id, fd);
-    }
-    opened
-}
-
 pub unsafe fn accept(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
     // SAFETY: the program's own call.
     accepted(unsafe { real::accept()(fd, addr, len) })
@@ -143,7 +113,7 @@ fn accepted(fd: c_int) -> c_int {
     if sys::getsockopt::<c_int>(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) == Ok(libc::IPPROTO_TCP)
         && let Some(id) = begin(fd)
     {
-        open(*id, fd, sys::name(fd, true).ok(), Role::Accepted, at);
+        open::open(*id, fd, sys::name(fd, true).ok(), Role::Accepted, at);
     }
     fd
 }
@@ -187,7 +157,7 @@ pub unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
         return unsafe { real::shutdown()(fd, how) };
     };
     let both = matches!(e.phase(), Phase::Dual | Phase::Final);
-    let (tcp, unix) = (id.local().tcp.load(Acquire), id.local().unix.load(Acquire));
+    let (tcp, unix) = (id.local().tcp.load(Acquire), &id.local().unix);
     let refused = if e.phase() == Phase::Final && tcp >= 0 { shut_tcp(tcp, fd, how) } else { 0 };
     // SAFETY: the program's own call: on TCP before final, on the new socket after.
     let r = match unsafe { real::shutdown()(fd, how) } {
@@ -197,14 +167,14 @@ pub unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
     if r == 0 && how != libc::SHUT_RD {
         tx.state.shut = true;
         e.note_tx(&tx.state);
-        if both && unix >= 0 && tx.state.on == Transport::Unix {
-            sys::shutdown(unix, libc::SHUT_WR);
+        if both && tx.state.on == Transport::Unix {
+            unix.shutdown(libc::SHUT_WR);
         }
     }
     drop(tx);
-    if let Some(mut rx) = rx.filter(|_| r == 0 && e.phase() == Phase::Dual && unix >= 0) {
+    if let Some(mut rx) = rx.filter(|_| r == 0 && e.phase() == Phase::Dual && unix.is_open()) {
         // What the peer writes from now on comes over TCP, which may be read still.
-        sys::shutdown(unix, libc::SHUT_RD);
+        unix.shutdown(libc::SHUT_RD);
         rx.state.closed = true;
         drive::note_rx(*id, &rx.state);
     }

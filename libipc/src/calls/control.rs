@@ -5,8 +5,8 @@ use core::sync::atomic::Ordering::*;
 
 use libc::{c_int, cmsghdr, msghdr};
 
-use super::options::ioctl::inquired;
 use crate::endpoint::{numbers, tcp_fd};
+use crate::stream::unread::inquired;
 use crate::sys;
 use crate::transport::ancillary::{TCP_INQ, TIMES, is_set};
 

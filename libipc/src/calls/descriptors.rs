@@ -49,20 +49,20 @@ fn leaving(fd: c_int) {
     if used || l.fds.load(SeqCst) != 1 || e.handed.load(Relaxed) || !id.holders().is_sole() {
         return;
     }
-    let unix = l.unix.load(Acquire);
+    let unix = &l.unix;
     let (tcp, unread) = match (kind, e.phase()) {
         // ipcd may still have a copy of the socket: the end must not wait for ipcd.
         (Kind::Active, Phase::Waiting) | (Kind::Stay, _) if l.lent.load(Relaxed) => {
             moves::withdraw(*id, fd);
-            (fd, land::has_unread(fd))
+            (fd, sys::unread(fd) > 0)
         }
-        (Kind::Active, Phase::Dual) if unix >= 0 => {
+        (Kind::Active, Phase::Dual) if unix.is_open() => {
             if e.sides() & sides::CONTROL != 0 {
-                land::discard_control(unix);
+                unix.discard_control();
             }
-            (fd, land::has_unread(unix) || land::has_unread(fd))
+            (fd, unix.unread() > 0 || sys::unread(fd) > 0)
         }
-        (Kind::Final, _) => (l.tcp.load(Acquire), land::has_unread(fd)),
+        (Kind::Final, _) => (l.tcp.load(Acquire), sys::unread(fd) > 0),
         _ => return,
     };
     // Done before the new transport ends, so that a peer which sees that finds TCP's verdict beside it.

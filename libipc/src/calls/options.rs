@@ -7,12 +7,12 @@ use libc::{c_int, c_void, socklen_t};
 use matcher::reason::Reason;
 
 use super::connect::asked;
-use super::reset::{is_news, take_error};
 use crate::endpoint::{Id, numbers, tcp_fd};
 use crate::fds::{self, Kind};
 use crate::host::guard::{Errno, NoSignals, set_errno};
-use crate::switch::Phase;
+use crate::stream::ending::is_news;
 use crate::switch::stay::stay;
+use crate::switch::{Phase, open};
 use crate::symbols::real;
 use crate::sys;
 use crate::transport::ancillary;
@@ -101,16 +101,14 @@ fn follow(id: Id, fd: c_int, tcp: c_int, after: After, set: impl Fn(c_int) -> c_
     // No step of the move comes between; one that is under way has carried over what was set before.
     let _no_signals = NoSignals::hold();
     let Some(_tx) = e.lock_tx() else { return };
-    let new = match fds::kind(fd) {
-        Kind::Final => fd,
-        _ => l.unix.load(Acquire),
-    };
-    if new < 0 {
-        return;
-    }
-    match after {
+    let act = |new| match after {
         After::Room => make_room(l.tcp.load(Acquire), new),
         _ => drop(set(new)),
+    };
+    match fds::kind(fd) {
+        Kind::Final => act(fd),
+        _ if l.unix.is_open() => l.unix.by_number(act),
+        _ => {}
     }
 }
 
@@ -136,7 +134,7 @@ pub unsafe fn getsockopt(fd: c_int, level: c_int, number: c_int, value: *mut c_v
         let r = get(tcp_fd(*id, fd));
         // A program that asks after a non-blocking connect (connect(2)) has learnt that it is complete.
         if r == 0 && pending && id.endpoint().phase() == Phase::Connecting {
-            super::connect::completed(*id, fd);
+            open::completed(*id, fd);
         }
         return r;
     }
@@ -147,7 +145,7 @@ pub unsafe fn getsockopt(fd: c_int, level: c_int, number: c_int, value: *mut c_v
     let r = get(tcp);
     if r == 0 && pending {
         // An error of the new socket counts as well, and goes with TCP's: it is told once.
-        let own = take_error(fd);
+        let own = sys::take_error(fd);
         let reset = || numbers::lookup(fd).is_some_and(|(id, _)| is_news(*id));
         if own != 0 && is_zero(value, len) && (own != libc::ECONNRESET || reset()) {
             // SAFETY: where the kernel has just put an int.

@@ -5,8 +5,6 @@ use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, sock
 use super::arguments::{COMPAT, header, is_list, is_place, list_of, short};
 use super::control;
 use super::epoll::timespec_of;
-use super::read_final::{failed, nothing_read, pending_error};
-use super::receive::receive;
 use super::seccomp;
 use super::wait::nanoseconds;
 use crate::endpoint::numbers::{is_callable, is_no_socket};
@@ -14,6 +12,9 @@ use crate::fds::{is_ours, needs_us};
 use crate::host::confine::is_confined;
 use crate::host::guard::as_libc;
 use crate::readiness::park;
+use crate::stream::ending::{End, has_error};
+use crate::stream::read_final::{failed, nothing_read, pending_error};
+use crate::stream::receive::receive;
 use crate::symbols::real::{self, known};
 use crate::sys;
 
@@ -70,8 +71,8 @@ fn ours_read(fd: c_int, len: usize, active: impl Fn() -> ssize_t, real: impl FnO
 fn ended(fd: c_int, len: usize, r: ssize_t, again: impl FnOnce() -> ssize_t) -> ssize_t {
     match r {
         0 if len > 0 => match nothing_read(fd) {
-            1 => again(),
-            r => r,
+            End::GoesOn => again(),
+            end => as_libc(end.told()),
         },
         -1 => failed(fd),
         r => r,
@@ -223,7 +224,7 @@ pub unsafe fn recvmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_in
     let mut flags = flags;
     let mut done = 0;
     while done < count {
-        if done > 0 && super::reset::has_error(fd) {
+        if done > 0 && has_error(fd) {
             // It is for the next call: this one has something to return.
             break;
         }

@@ -6,15 +6,14 @@
 
 use libc::{c_int, iovec};
 use matcher::reason::Reason;
-use matcher::wire::Direction;
 
-use crate::endpoint::{self, numbers};
+use crate::endpoint::{self, Half, Id, numbers};
 use crate::fds::Kind;
 use crate::host::confine::{is_confined, set_confined};
 use crate::host::guard::Errno;
 use crate::host::process::is_announced;
-use crate::ipcd::terms;
-use crate::prefix::Prefix;
+use crate::stream::buffers::Buffers;
+use crate::stream::tally::{Side, tally};
 use crate::switch::stay::stay;
 use crate::switch::{Phase, drive};
 
@@ -49,12 +48,7 @@ pub fn failed() {
 pub fn took(fd: c_int, pieces: &[iovec], n: isize, flags: c_int) {
     let Some(id) = numbers::counted(fd).filter(|_| n > 0 && flags & libc::MSG_PEEK == 0) else { return };
     match id.endpoint().lock_rx() {
-        Some(mut rx) => {
-            rx.state.took(n as u64);
-            id.endpoint().moved(Direction::Received, n as u64);
-            feed(&mut rx.prefix, pieces, n as usize);
-            id.endpoint().prefix_moved(Direction::Received, &rx.prefix);
-        }
+        Some(mut rx) => counted(id, &mut rx, pieces, n as usize),
         None => id.endpoint().spoil(),
     }
 }
@@ -63,27 +57,11 @@ pub fn took(fd: c_int, pieces: &[iovec], n: isize, flags: c_int) {
 pub fn gave(fd: c_int, pieces: &[iovec], n: isize) {
     let Some(id) = numbers::counted(fd).filter(|_| n > 0) else { return };
     match id.endpoint().lock_tx() {
-        Some(mut tx) => {
-            tx.state.wrote(n as u64);
-            id.endpoint().moved(Direction::Sent, n as u64);
-            feed(&mut tx.prefix, pieces, n as usize);
-            id.endpoint().prefix_moved(Direction::Sent, &tx.prefix);
-        }
+        Some(mut tx) => counted(id, &mut tx, pieces, n as usize),
         None => id.endpoint().spoil(),
     }
 }
 
-fn feed(prefix: &mut Prefix, pieces: &[iovec], n: usize) {
-    let mut left = n;
-    for piece in pieces {
-        if !prefix.wants() {
-            return;
-        }
-        let len = piece.iov_len.min(left);
-        left -= len;
-        if len > 0 {
-            // SAFETY: the kernel has just read or written exactly these bytes of the program's buffer.
-            prefix.feed(unsafe { core::slice::from_raw_parts(piece.iov_base.cast(), len) }, terms::prefix_bytes());
-        }
-    }
+fn counted<S: Side>(id: Id, half: &mut Half<S>, pieces: &[iovec], n: usize) {
+    tally(id, half, n, |prefix, of| Buffers(pieces).each_piece(0, n, |bytes| prefix.feed(bytes, of)));
 }

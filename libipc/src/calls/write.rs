@@ -1,15 +1,15 @@
-//! The writing hooks: arguments to a message header, and on to [`send`](super::send::send).
+//! The writing hooks: arguments to a message header, and on to [`stream::send`](crate::stream::send).
 
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 
 use super::arguments::{COMPAT, header, is_list, is_place, list_of, short};
 use super::seccomp;
-use super::send::{PLAIN, on_final, send as send_message, send_final};
-use crate::cursor::Cursor;
 use crate::endpoint::numbers::{is_callable, is_no_socket};
 use crate::fds::{is_ours, needs_us};
 use crate::host::confine::is_confined;
 use crate::host::guard::as_libc;
+use crate::stream::buffers::Buffers;
+use crate::stream::send::{PLAIN, on_final, send as send_message, send_final};
 use crate::symbols::real::{self, known};
 use crate::sys;
 
@@ -166,7 +166,7 @@ pub unsafe fn sendmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_in
         }
         entry.msg_len = r as c_uint;
         // SAFETY: a header of the program's list.
-        if (r as usize) < unsafe { Cursor::of(&entry.msg_hdr) }.len() {
+        if (r as usize) < unsafe { Buffers::of(&entry.msg_hdr) }.len() {
             // What comes after a message that did not fit whole must not overtake its rest.
             return done as c_int + 1;
         }

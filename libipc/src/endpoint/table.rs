@@ -8,6 +8,7 @@ use super::state::{Birth, Endpoint};
 use crate::family::{self, Family, Holders, MAX_ENDPOINTS, Room, family};
 use crate::pins::Pins;
 use crate::symbols::real;
+use crate::transport::unix::NewSocket;
 use crate::{fds, sys};
 
 /// See [`Local::tries`].
@@ -24,9 +25,10 @@ pub struct Local {
     /// One of them.
     pub fd: AtomicI32,
     /// The granted socket, not adopted yet.
-    pub grant: AtomicI32,
-    /// Above the program's numbers: the new transport (until final), and the TCP socket (once adopted).
-    pub unix: AtomicI32,
+    pub grant: NewSocket,
+    /// The new transport, until final.
+    pub unix: NewSocket,
+    /// The TCP socket above the program's numbers, once adopted.
     pub tcp: AtomicI32,
     /// How many more calls put off the step to final, if ipcd has no room for the report of it.
     pub tries: AtomicI32,
@@ -243,8 +245,11 @@ fn reset(id: Id) {
 /// This process begins to hold the endpoint, with no descriptor yet.
 fn begin_local(id: Id) {
     let l = id.local();
-    for fd in [&l.fd, &l.grant, &l.unix, &l.tcp] {
+    for fd in [&l.fd, &l.tcp] {
         fd.store(-1, Relaxed);
+    }
+    for socket in [&l.grant, &l.unix] {
+        socket.reset();
     }
     l.fds.store(0, Relaxed);
     l.registrations.store(0, Relaxed);
@@ -292,6 +297,14 @@ pub fn tcp_fd(id: Id, fd: c_int) -> c_int {
     match id.local().tcp.load(Acquire) {
         -1 => fd,
         hidden => hidden,
+    }
+}
+
+/// Closes the hidden TCP socket.
+pub fn close_tcp(id: Id) {
+    let tcp = id.local().tcp.swap(-1, SeqCst);
+    if tcp >= 0 {
+        fds::close_hidden(tcp);
     }
 }
 

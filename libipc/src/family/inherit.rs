@@ -136,9 +136,10 @@ impl Entry {
         self.unix_cookie.store(l.unix_cookie.load(Relaxed), Relaxed);
         let single = l.fds.load(SeqCst) == 1;
         self.number.store(if single { l.fd.load(SeqCst) } else { -1 }, Relaxed);
-        for (to, from) in [(&self.tcp, &l.tcp), (&self.unix, &l.unix)] {
-            to.store(from.load(Acquire), Relaxed);
-            keep_over_exec(from.load(Acquire), true);
+        self.tcp.store(l.tcp.load(Acquire), Relaxed);
+        l.unix.leave_to(&self.unix);
+        for number in [&self.tcp, &self.unix] {
+            keep_over_exec(number.load(Relaxed), true);
         }
         self.endpoint.store(id.index + 1, Release);
     }
@@ -148,12 +149,13 @@ impl Entry {
         let index = self.endpoint.swap(0, AcqRel).checked_sub(1)?;
         let id = endpoint::resume(index, self.generation.load(Relaxed))?;
         id.local().unix_cookie.store(self.unix_cookie.load(Relaxed), Relaxed);
-        for (to, from) in [(&id.local().tcp, &self.tcp), (&id.local().unix, &self.unix)] {
-            let fd = from.load(Relaxed);
-            if fd >= 0 && keep_over_exec(fd, false) {
-                fds::mark(fd, Kind::Hidden);
-                to.store(fd, SeqCst);
-            }
+        let [tcp, unix] = [&self.tcp, &self.unix].map(|number| number.load(Relaxed));
+        if keep_over_exec(tcp, false) {
+            fds::mark(tcp, Kind::Hidden);
+            id.local().tcp.store(tcp, SeqCst);
+        }
+        if keep_over_exec(unix, false) {
+            id.local().unix.resume(unix);
         }
         ancillary::note(*id, id.local().tcp.load(Acquire));
         Some(id)

@@ -47,12 +47,7 @@ fn granted(cookie: u64, token: u64, fd: c_int) {
         return;
     }
     match fds::hide(fd) {
-        Some(hidden) => {
-            let old = id.local().grant.swap(hidden, SeqCst);
-            if old >= 0 {
-                fds::close_hidden(old);
-            }
-        }
+        Some(hidden) => id.local().grant.keep(hidden),
         None => drop(stay(*id, Reason::NoDescriptors)),
     }
 }

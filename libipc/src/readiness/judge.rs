@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU32, Ordering::*};
 use libc::{c_int, epoll_event};
 
 use super::masks::to_poll;
-use super::moves::{modify, rearm};
+use super::moves::rearm;
 use super::registrations::{MODE, ONESHOT, Registration, Table, low_of_tag, table};
 use crate::endpoint::{Id, numbers};
 use crate::host::fdinfo;
@@ -83,7 +83,7 @@ fn judge_dual(low: u32, batch: u32) -> Verdict {
         match id.endpoint().phase() {
             Phase::Dual => drop(rearm(id.endpoint().sides(), &r, tag)),
             // Made anew as one that has fired.
-            _ if armed => drop(modify(r.epfd, r.fd, r.events, r.data)),
+            _ if armed => drop(sys::epoll_modify(r.epfd, r.fd, r.events, r.data)),
             _ => {}
         }
     }

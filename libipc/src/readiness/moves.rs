@@ -16,15 +16,6 @@ use crate::host::fdinfo;
 use crate::switch::Phase;
 use crate::{fds, sys};
 
-/// EPOLL_CTL_MOD, also for exclusive registrations, which the kernel does not modify.
-pub fn modify(epfd: c_int, fd: c_int, events: u32, data: u64) -> sys::Ret {
-    if events & libc::EPOLLEXCLUSIVE as u32 == 0 {
-        return sys::epoll_ctl(epfd, libc::EPOLL_CTL_MOD, fd, events, data);
-    }
-    let r = sys::epoll_ctl(epfd, libc::EPOLL_CTL_DEL, fd, 0, 0);
-    if r < 0 { r } else { sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, fd, events, data) }
-}
-
 /// Adopting → Dual: `promise` makes the new transport known and promises, then every registration becomes two. False,
 /// and nothing changed here, if the promise was not given or one registration cannot.
 pub fn enter_dual(id: Id, promise: impl FnOnce() -> bool) -> bool {
@@ -32,7 +23,7 @@ pub fn enter_dual(id: Id, promise: impl FnOnce() -> bool) -> bool {
     if !promise() {
         return false;
     }
-    let (unix, side) = (id.local().unix.load(Acquire), id.endpoint().sides());
+    let side = id.endpoint().sides();
     for i in t.of(id) {
         t.begin_moves();
         let Some(r) = t.at(i).copied() else { continue };
@@ -53,10 +44,10 @@ pub fn enter_dual(id: Id, promise: impl FnOnce() -> bool) -> bool {
         }
         let (Some(r), tag) = (t.at(i).copied(), t.tag(i)) else { continue };
         let (on_tcp, on_unix) = split(side, &r);
-        if modify(r.epfd, r.fd, on_tcp, tag) < 0 {
+        if sys::epoll_modify(r.epfd, r.fd, on_tcp, tag) < 0 {
             // The program removed it where we did not see it (it closed the epoll instance, say).
             t.remove(id, i);
-        } else if !t.add_unix(i, unix, on_unix, tag) {
+        } else if !t.add_unix(i, id, on_unix) {
             restore_tcp(&mut t, id);
             return false;
         }
@@ -112,8 +103,8 @@ pub fn take_over(id: Id, epfd: c_int, fd: c_int, entry: fdinfo::Entry) -> bool {
     let Some(index) = t.insert(id, new) else { return false };
     if id.endpoint().phase() == Phase::Dual {
         t.begin_moves();
-        let (unix, side, tag) = (id.local().unix.load(Acquire), id.endpoint().sides(), t.tag(index));
-        if !t.watch_foreign(index) || !t.add_unix(index, unix, 0, tag) {
+        let (side, tag) = (id.endpoint().sides(), t.tag(index));
+        if !t.watch_foreign(index) || !t.add_unix(index, id, 0) {
             t.remove(id, index);
             return false;
         }
@@ -133,20 +124,19 @@ pub fn follow_foreign(epfd: c_int) -> bool {
         let Some(r) = t.at(i).copied().filter(|r| r.used && r.epfd == epfd) else { continue };
         any = true;
         let id = Id { index: r.endpoint };
-        let (unix, tag) = (id.local().unix.load(Acquire), t.tag(i));
         if !refresh(&mut t, i) {
             // It may come back.
-            t.remove_unix(i, unix);
+            t.remove_unix(i, id);
             continue;
         }
-        let Some(now) = t.at(i).copied() else { continue };
-        if r.unix == 0 {
+        let came_back = !r.unix.is_there();
+        if came_back {
             t.begin_moves();
-            t.add_unix(i, unix, 0, tag);
+            t.add_unix(i, id, 0);
         }
-        if r.unix == 0 || (now.events, now.data, now.armed) != (r.events, r.data, r.armed) {
+        let (Some(now), tag) = (t.at(i).copied(), t.tag(i)) else { continue };
+        if came_back || (now.events, now.data, now.armed) != (r.events, r.data, r.armed) {
             t.begin_moves();
-            let now = Registration { unix: if r.unix == 0 { unix } else { r.unix }, ..now };
             rearm(id.endpoint().sides(), &now, tag);
         }
     }
@@ -160,18 +150,17 @@ pub fn await_promises() {
 }
 
 fn restore_tcp(t: &mut Table, id: Id) {
-    let unix = id.local().unix.load(Acquire);
     for i in t.of(id) {
         t.begin_moves();
         t.unwatch_foreign(i);
-        t.remove_unix(i, unix);
+        t.remove_unix(i, id);
         let Some(r) = t.at(i).copied() else { continue };
         if r.foreign && !refresh(t, i) {
             t.remove(id, i);
             continue;
         }
         let Some(r) = t.at(i).copied() else { continue };
-        modify(r.epfd, r.fd, r.program_mask(), r.data);
+        sys::epoll_modify(r.epfd, r.fd, r.program_mask(), r.data);
     }
 }
 
@@ -187,17 +176,15 @@ pub fn update_dual(id: Id) {
         rearm(side, &r, tag);
         if side & sides::ENDED != 0 {
             // It would report HUP for ever.
-            t.remove_unix(i, id.local().unix.load(Acquire));
+            t.remove_unix(i, id);
         }
     }
 }
 
 pub fn rearm(side: u8, r: &Registration, tag: u64) -> sys::Ret {
     let (on_tcp, on_unix) = split(side, r);
-    let changed = modify(r.epfd, r.fd, on_tcp, tag);
-    if r.unix > 0 {
-        modify(r.epfd, r.unix, on_unix, tag);
-    }
+    let changed = sys::epoll_modify(r.epfd, r.fd, on_tcp, tag);
+    r.unix.modify(r.epfd, on_unix, tag);
     changed
 }
 
@@ -214,11 +201,11 @@ pub fn leave_dual(id: Id, next: Phase) -> bool {
 /// between. Nobody registers the endpoint meanwhile.
 ///
 /// False, and nothing done, in a signal handler that interrupted a change of the table.
-pub fn finish(id: Id, unix: c_int, replace: impl FnOnce(&mut Moving)) -> bool {
+pub fn finish(id: Id, replace: impl FnOnce(&mut Moving)) -> bool {
     let Some(t) = table() else { return false };
     let mut moving = Moving(t);
     replace(&mut moving);
-    moving.follow(id, unix);
+    moving.follow(id);
     true
 }
 
@@ -233,15 +220,14 @@ impl Moving {
             t.begin_moves();
             let Some(r) = t.at(i).copied().filter(|r| r.fd == fd) else { continue };
             if r.foreign && !refresh(t, i) || sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_DEL, fd, 0, 0) < 0 {
-                let unix = id.local().unix.load(Acquire);
-                t.remove_unix(i, unix);
+                t.remove_unix(i, id);
                 t.remove(id, i);
             }
         }
     }
 
     /// Registers the new socket, now that the program's numbers are it, as the program had registered the old one.
-    fn follow(&mut self, id: Id, unix: c_int) {
+    fn follow(&mut self, id: Id) {
         let t = &mut self.0;
         for i in t.of(id) {
             // Where the program has closed the number and a duplicate keeps the file, it may be anybody's.
@@ -249,7 +235,7 @@ impl Moving {
                 sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_ADD, r.fd, r.program_mask(), r.data);
             }
             // After that, so that a thread which looks meanwhile finds one of the two.
-            t.remove_unix(i, unix);
+            t.remove_unix(i, id);
             t.unwatch_foreign(i);
         }
     }
@@ -261,12 +247,11 @@ pub fn drop_registrations(id: Id, last: bool) {
         return;
     }
     let Some(mut t) = table() else { return };
-    let unix = id.local().unix.load(Acquire);
     for i in t.of(id) {
         if last {
-            t.remove_unix(i, unix);
+            t.remove_unix(i, id);
         } else {
-            t.forget_unix(i, unix);
+            t.forget_unix(i, id);
         }
         t.remove(id, i);
     }

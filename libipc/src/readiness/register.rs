@@ -1,7 +1,5 @@
 //! epoll_ctl(2) on an endpoint: the table follows what the program asks for.
 
-use core::sync::atomic::Ordering::*;
-
 use libc::{c_int, epoll_event};
 use matcher::reason::Reason;
 
@@ -23,7 +21,7 @@ pub fn control(id: Id, epfd: c_int, op: c_int, fd: c_int, event: Option<&epoll_e
         (libc::EPOLL_CTL_ADD, Some(_), Some(_)) if between && is_registered(epfd, fd) => -(libc::EEXIST as sys::Ret),
         (libc::EPOLL_CTL_ADD, stale, Some(event)) if between => {
             if let Some(stale) = stale {
-                t.remove_unix(stale, id.local().unix.load(Acquire));
+                t.remove_unix(stale, id);
                 t.remove(id, stale);
             }
             add_between(&mut t, id, (epfd, fd), event)
@@ -33,8 +31,7 @@ pub fn control(id: Id, epfd: c_int, op: c_int, fd: c_int, event: Option<&epoll_e
             // Made past the hooks.
             let new = Registration { epfd, fd, events: event.events, data: event.u64, armed: true, ..EMPTY };
             let Some(index) = t.insert(id, new) else { return pass_on(t, id, (epfd, op, fd), known, Some(event)) };
-            let (unix, tag) = (id.local().unix.load(Acquire), t.tag(index));
-            t.add_unix(index, unix, 0, tag);
+            t.add_unix(index, id, 0);
             change_between(&mut t, id, index, event)
         }
         _ => pass_on(t, id, (epfd, op, fd), known, event),
@@ -45,7 +42,7 @@ pub fn control(id: Id, epfd: c_int, op: c_int, fd: c_int, event: Option<&epoll_e
 fn add_between(t: &mut Table, id: Id, (epfd, fd): (c_int, c_int), event: &epoll_event) -> sys::Ret {
     let new = Registration { epfd, fd, events: event.events, data: event.u64, armed: true, ..EMPTY };
     let Some(index) = t.insert(id, new) else { return -(libc::ENOSPC as sys::Ret) };
-    let (unix, side, tag) = (id.local().unix.load(Acquire), id.endpoint().sides(), t.tag(index));
+    let (side, tag) = (id.endpoint().sides(), t.tag(index));
     let (on_tcp, on_unix) = split(side, &new);
     let r = sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, fd, on_tcp, tag);
     if r < 0 {
@@ -54,7 +51,7 @@ fn add_between(t: &mut Table, id: Id, (epfd, fd): (c_int, c_int), event: &epoll_
     }
     fds::note_registration(epfd);
     if side & sides::ENDED == 0 {
-        t.add_unix(index, unix, on_unix, tag);
+        t.add_unix(index, id, on_unix);
     }
     r
 }
@@ -83,7 +80,7 @@ fn pass_on(
     match (op, known) {
         _ if r < 0 => {}
         (libc::EPOLL_CTL_DEL, Some(i)) => {
-            t.remove_unix(i, id.local().unix.load(Acquire));
+            t.remove_unix(i, id);
             t.remove(id, i);
         }
         (libc::EPOLL_CTL_ADD, known) => {

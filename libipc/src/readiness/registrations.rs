@@ -8,7 +8,8 @@ use libc::c_int;
 use crate::endpoint::Id;
 use crate::family::lock::{Held, Lock};
 use crate::host::guard::NoSignals;
-use crate::{fds, sys};
+use crate::sys;
+use crate::transport::unix::Registered;
 
 const POOL: usize = 1 << 17;
 const BUCKETS: usize = 1 << 14;
@@ -23,9 +24,8 @@ pub const ONESHOT: u32 = libc::EPOLLONESHOT as u32;
 pub struct Registration {
     pub epfd: c_int,
     pub fd: c_int,
-    /// While Dual: the number under which the new transport is registered, one for each registration in an instance;
-    /// else 0.
-    pub unix: c_int,
+    /// While Dual: the new transport's registration beside this one.
+    pub unix: Registered,
     pub events: u32,
     pub data: u64,
     pub endpoint: u32,
@@ -70,7 +70,7 @@ unsafe impl Sync for Shared {}
 pub const EMPTY: Registration = Registration {
     epfd: 0,
     fd: 0,
-    unix: 0,
+    unix: Registered::NOT,
     events: 0,
     data: 0,
     endpoint: 0,
@@ -206,7 +206,7 @@ pub fn instance_closed(epfd: c_int) {
     for i in t.all() {
         if let Some(endpoint) = t.at(i).filter(|r| r.used && r.epfd == epfd).map(|r| r.endpoint) {
             let id = Id { index: endpoint };
-            t.forget_unix(i, id.local().unix.load(Acquire));
+            t.forget_unix(i, id);
             t.remove(id, i);
         }
     }
@@ -353,41 +353,24 @@ impl Table {
         Some(())
     }
 
-    /// Registers the new transport for a registration, under a number of its own if the instance has it already (the
-    /// program registered a duplicate, too).
-    pub fn add_unix(&mut self, index: u32, unix: c_int, events: u32, tag: u64) -> bool {
+    /// Registers the new transport beside a registration of the endpoint.
+    pub fn add_unix(&mut self, index: u32, id: Id, events: u32) -> bool {
+        let tag = self.tag(index);
         let Some(r) = self.at(index) else { return false };
-        let added = sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_ADD, unix, events, tag);
-        if added >= 0 {
-            r.unix = unix;
-        } else if added == -(libc::EEXIST as sys::Ret)
-            && let Some(other) = fds::duplicate_hidden(unix)
-        {
-            r.unix = other;
-            return sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_ADD, other, events, tag) >= 0;
-        }
-        added >= 0
+        r.unix = id.local().unix.register(r.epfd, events, tag);
+        r.unix.is_there()
     }
 
-    /// Forgets the new transport's number without touching the kernel's registration.
-    pub fn forget_unix(&mut self, index: u32, unix: c_int) {
+    /// Forgets that without touching the kernel's registration.
+    pub fn forget_unix(&mut self, index: u32, id: Id) {
         let Some(r) = self.at(index) else { return };
-        let number = core::mem::replace(&mut r.unix, 0);
-        if number > 0 && number != unix {
-            fds::close_hidden(number);
-        }
+        id.local().unix.forget(core::mem::replace(&mut r.unix, Registered::NOT));
     }
 
-    /// Takes the new transport's registration away again.
-    pub fn remove_unix(&mut self, index: u32, unix: c_int) {
+    /// Takes it away again.
+    pub fn remove_unix(&mut self, index: u32, id: Id) {
         let Some(r) = self.at(index) else { return };
-        let number = core::mem::replace(&mut r.unix, 0);
-        if number > 0 {
-            sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_DEL, number, 0, 0);
-            if number != unix {
-                fds::close_hidden(number);
-            }
-        }
+        id.local().unix.unregister(r.epfd, core::mem::replace(&mut r.unix, Registered::NOT));
     }
 
     /// What identifies a registration while its endpoint is Dual, below the upper half of every tag.

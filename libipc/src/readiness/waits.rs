@@ -63,7 +63,7 @@ pub fn found(id: Id) {
     if l.empty_reads.load(Relaxed) != 0 {
         l.empty_reads.store(0, Relaxed);
     }
-    if l.grant.load(Relaxed) >= 0 && !are_in_sight() {
+    if l.grant.is_open() && !are_in_sight() {
         let sleeps = sys::sleeps_of_thread();
         let flows = l.slept.swap(sleeps, Relaxed) == sleeps;
         l.flow.store(if flows { l.flow.load(Relaxed) + 1 } else { 0 }, Relaxed);
@@ -96,7 +96,7 @@ fn waited(id: Id) -> bool {
 /// Whether nothing would be learned from how the next read goes: the last one waited, or the program is known to wait in sight
 /// and there is no grant yet.
 pub fn are_known(id: Id) -> bool {
-    waited(id) || are_in_sight() && id.local().grant.load(Relaxed) < 0
+    waited(id) || are_in_sight() && !id.local().grant.is_open()
 }
 
 /// Whether registrations were seen, and nothing is to be looked for. One poll says nothing of the next wait.

@@ -38,7 +38,7 @@ pub fn attend(id: Id, fd: c_int) {
         }
         Phase::Waiting => {
             tell(id, fd);
-            let granted = || id.local().grant.load(Acquire) >= 0;
+            let granted = || id.local().grant.is_open();
             if !link::has_answered() && !granted() || is_cramped() {
                 return;
             }
@@ -208,12 +208,10 @@ fn say_hello(id: Id, fd: c_int) -> Option<Option<Reason>> {
         let Some(tcp) = fds::duplicate_hidden(fd) else { return Some(Some(Reason::NoDescriptors)) };
         l.tcp.store(tcp, SeqCst);
     }
-    let unix = l.grant.swap(-1, SeqCst);
-    l.unix.store(unix, SeqCst);
-    settings::carry_over(fd, unix);
+    l.unix.take_from(&l.grant);
+    settings::carry_over(fd, &l.unix);
     ancillary::note(id, fd);
-    let hello = Control::Hello.encode();
-    if sys::send(unix, &hello, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) != hello.len() as isize {
+    if !l.unix.say(Control::Hello) {
         give_up(id);
         return Some(Some(Reason::PeerDeclined));
     }

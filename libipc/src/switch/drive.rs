@@ -13,11 +13,9 @@ use crate::offsets::{self, Answer};
 use crate::readiness::masks::{WRITING, split_poll};
 use crate::readiness::{moves, park, waits};
 use crate::switch::stay::{give_up, stayed};
-use crate::switch::{self, CONTROL_LEN, Control, Phase, Receiver, Sender, Transport, land};
+use crate::switch::{self, Phase, Receiver, Sender, Transport, land};
 use crate::sys;
-
-const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
-const EINTR: sys::Ret = -(libc::EINTR as sys::Ret);
+use crate::transport::unix::Heard;
 
 /// How long a peer may take that is busy, but not idle.
 const ANSWER_NS: u64 = 100_000_000;
@@ -53,36 +51,28 @@ fn hear(id: Id) -> bool {
 /// The same with the receive lock held. Also what a reader does that finds TCP at its end: the peer may have switched,
 /// and what it wrote last is on the new transport.
 pub fn hear_locked(id: Id, rx: &mut Receiver) {
-    let unix = id.local().unix.load(Acquire);
-    while rx.expects_control() && unix >= 0 {
-        let mut bytes = [0u8; CONTROL_LEN];
-        match sys::recv(unix, &mut bytes, libc::MSG_DONTWAIT) {
-            n if n == CONTROL_LEN as isize => match Control::decode(&bytes).map(|message| rx.heard(message)) {
-                Some(Ok(())) => {}
-                _ => rx.lost(),
-            },
-            EAGAIN | EINTR => break,
+    let unix = &id.local().unix;
+    while rx.expects_control() && unix.is_open() {
+        match unix.hear() {
+            Heard::Message(message) if rx.heard(message).is_ok() => {}
+            Heard::Nothing => break,
             _ => rx.lost(),
         }
     }
     let tx = if id.endpoint().sides() & sides::TX_UNIX != 0 { Transport::Unix } else { Transport::Tcp };
     // Asked in this order: the answer is no nearly always, and costs nothing.
-    if unix >= 0
+    if unix.is_open()
         && rx.is_taken_back(tx, || false)
-        && has_ended(unix)
-        && rx.is_taken_back(tx, || has_ended(id.local().tcp.load(Acquire)))
+        && unix.has_ended()
+        && rx.is_taken_back(tx, || sys::has_ended(id.local().tcp.load(Acquire)))
     {
         rx.lost();
     }
     note_rx(id, rx);
 }
 
-/// Whether the next thing to read is the end of the stream, or an error. Not read: an error would be taken from the program.
-pub fn has_ended(socket: c_int) -> bool {
-    sys::poll_now(socket, libc::POLLRDHUP) != 0 && !sys::ioctl_int(socket, libc::FIONREAD as u32).is_ok_and(|n| n > 0)
-}
-
-/// Counts anew what a call left uncounted whose process died in it. `fd` is the program's descriptor.
+/// Recounts the given directions, as the kernel counts, if a process of the family died in the middle of a call on them. `fd` is
+/// the program's descriptor.
 pub fn mend(id: Id, fd: c_int, rx: Option<&mut Half<Receiver>>, tx: Option<&mut Half<Sender>>) {
     if !rx.as_ref().is_some_and(|rx| rx.damaged) && !tx.as_ref().is_some_and(|tx| tx.damaged) {
         return;
@@ -136,7 +126,7 @@ pub fn note_tx(id: Id, tx: &Sender) {
 fn leave(id: Id) {
     let e = id.endpoint();
     let Some(mut tx) = e.lock_tx() else { return };
-    let (unix, tcp) = (id.local().unix.load(Acquire), id.local().tcp.load(Acquire));
+    let (unix, tcp) = (&id.local().unix, id.local().tcp.load(Acquire));
     mend(id, tcp, None, Some(&mut tx));
     let tx = &mut tx.state;
     if tx.on != Transport::Tcp || tx.barred || e.deaf_writers.load(SeqCst) > 0 {
@@ -153,15 +143,14 @@ fn leave(id: Id) {
     }
     push(tcp);
     let Some(message) = tx.leave(true) else { return };
-    let record = message.encode();
-    if sys::send(unix, &record, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) != record.len() as isize {
+    if !unix.say(message) {
         // The peer has closed its end; the stream goes on over TCP.
         *tx = Sender { on: Transport::Tcp, ..*tx };
         return;
     }
     acknowledge(tcp);
     if tx.shut {
-        sys::shutdown(unix, libc::SHUT_WR);
+        unix.shutdown(libc::SHUT_WR);
     }
     note_tx(id, tx);
 }
@@ -230,7 +219,7 @@ fn await_answer(id: Id, deadline: u64) -> bool {
     if id.endpoint().phase() != Phase::Dual || id.endpoint().sides() & sides::CONTROL == 0 || left == 0 {
         return false;
     }
-    let mut control = [pollfd { fd: id.local().unix.load(Acquire), events: libc::POLLIN, revents: 0 }];
+    let mut control = [id.local().unix.pollfd(libc::POLLIN)];
     sys::ppoll(&mut control, Some(left), None);
     true
 }
@@ -241,27 +230,27 @@ fn retract(id: Id, reason: Reason) -> bool {
     let _no_signals = NoSignals::hold();
     let e = id.endpoint();
     let (Some(mut rx), Some(mut tx)) = (e.lock_rx(), e.lock_tx()) else { return false };
-    let unix = id.local().unix.load(Acquire);
-    if e.phase() != Phase::Dual || unix < 0 {
+    let unix = &id.local().unix;
+    if e.phase() != Phase::Dual || !unix.is_open() {
         return false;
     }
     let waiting = |rx: &mut Receiver| {
         hear_locked(id, rx);
-        !rx.expects_control() && sys::ioctl_int(unix, libc::FIONREAD as u32).is_ok_and(|n| n > 0)
+        !rx.expects_control() && unix.unread() > 0
     };
     let bytes = waiting(&mut rx.state);
     if !switch::may_retract(&tx.state, &rx.state, bytes) {
         return false;
     }
     // From here on the peer can say nothing more, and so it cannot leave TCP if it has not.
-    sys::shutdown(unix, libc::SHUT_RD);
+    unix.shutdown(libc::SHUT_RD);
     let bytes = waiting(&mut rx.state);
     let done = switch::retract(&mut tx.state, &mut rx.state, bytes);
     note_rx(id, &rx.state);
     note_tx(id, &tx.state);
     if done && moves::leave_dual(id, Phase::Stay) {
         // Other processes of the family have it open, too.
-        sys::shutdown(unix, libc::SHUT_RDWR);
+        unix.shutdown(libc::SHUT_RDWR);
         drop((rx, tx));
         stays(id, reason);
     }
@@ -282,9 +271,9 @@ pub fn watch(id: Id, events: i16) -> [pollfd; 2] {
     let side = id.endpoint().sides();
     // Both halves are shut, but only TCP knows: it says HUP.
     let over = side & sides::TX_SHUT != 0 && side & sides::TX_UNIX == 0;
-    let entry = |fd: c_int, events| pollfd { fd: if events == 0 { -1 } else { fd }, events, revents: 0 };
+    let wanted = |p: pollfd| if p.events == 0 { pollfd { fd: -1, ..p } } else { p };
     let on_tcp = pollfd { fd: id.local().tcp.load(Acquire), events: tcp, revents: 0 };
-    [if over { on_tcp } else { entry(on_tcp.fd, tcp) }, entry(id.local().unix.load(Acquire), unix)]
+    [if over { on_tcp } else { wanted(on_tcp) }, wanted(id.local().unix.pollfd(unix))]
 }
 
 /// Which of `events` hold now for the program, after the control messages were taken. `None` if the endpoint is not

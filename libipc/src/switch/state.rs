@@ -21,6 +21,16 @@ pub enum Transport {
     Unix,
 }
 
+impl Transport {
+    /// Whether a stream whose directions are both on it needs the kernel alone: the program's number is put over by it. Otherwise
+    /// the calls of a stream that is final still come by here.
+    pub fn is_native(self) -> bool {
+        match self {
+            Transport::Tcp | Transport::Unix => true,
+        }
+    }
+}
+
 /// The life of an endpoint. The order matters: everything below [`Phase::Dual`] may still [`Phase::Stay`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]

@@ -1,12 +1,10 @@
 //! Stay: the endpoint is on TCP for ever.
 
-use core::sync::atomic::Ordering::*;
-
 use matcher::reason::Reason;
 
 use super::state::Phase;
-use crate::endpoint::{Id, numbers};
-use crate::fds::{self, Kind};
+use crate::endpoint::{self, Id, numbers};
+use crate::fds::Kind;
 use crate::ipcd::report;
 
 /// Keeps an endpoint on TCP for ever, if it has not made its promise yet; false if it has.
@@ -29,10 +27,7 @@ pub fn stay(id: Id, reason: Reason) -> bool {
 /// What follows the step to Stay: the descriptor becomes transparent, the grant is given back, ipcd is told.
 pub fn stayed(id: Id, reason: Reason, was: Phase) {
     id.endpoint().note_reason(reason);
-    let grant = id.local().grant.swap(-1, SeqCst);
-    if grant >= 0 {
-        fds::close_hidden(grant);
-    }
+    id.local().grant.close();
     numbers::turn(id, Kind::Active, Kind::Stay);
     if was > Phase::Connecting {
         report::stayed(id, reason);
@@ -41,10 +36,6 @@ pub fn stayed(id: Id, reason: Reason, was: Phase) {
 
 /// Closes both hidden descriptors: the peer sees the new transport end.
 pub fn give_up(id: Id) {
-    for slot in [&id.local().unix, &id.local().tcp] {
-        let fd = slot.swap(-1, SeqCst);
-        if fd >= 0 {
-            fds::close_hidden(fd);
-        }
-    }
+    id.local().unix.close();
+    endpoint::close_tcp(id);
 }

@@ -3,9 +3,10 @@
 use super::real;
 use super::table::*;
 use crate::calls::{
-    connect, descriptors, epoll, exec, options, process, read, select, spawn, stdio, syscall, wait, write, zero_copy,
+    connect, descriptors, epoll, exec, options, process, read, select, spawn, stdio, syscall, wait, write,
 };
 use crate::host::confine;
+use crate::stream::splice;
 
 macro_rules! export {
     ($($name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? => $handler:path;)+) => {

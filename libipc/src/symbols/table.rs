@@ -80,10 +80,10 @@ macro_rules! for_each_symbol {
             sendmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int => write::sendmmsg;
 
             // zero copy
-            sendfile(out: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t => zero_copy::sendfile;
-            sendfile64(out: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t => zero_copy::sendfile64;
+            sendfile(out: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t => splice::sendfile;
+            sendfile64(out: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t => splice::sendfile64;
             splice(from: c_int, at: *mut loff_t, to: c_int, to_at: *mut loff_t, len: size_t, flags: c_uint) -> ssize_t
-                => zero_copy::splice;
+                => splice::splice;
 
             // waiting
             poll(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int => wait::poll;

@@ -5,6 +5,12 @@ use libc::c_long;
 /// What a system call returned: 0 or more, or a negated errno.
 pub type Ret = isize;
 
+/// Errors that decide what the shim does next, as a system call returns them.
+pub const EAGAIN: Ret = -(libc::EAGAIN as Ret);
+pub const EINTR: Ret = -(libc::EINTR as Ret);
+pub const EPIPE: Ret = -(libc::EPIPE as Ret);
+pub const ECONNRESET: Ret = -(libc::ECONNRESET as Ret);
+
 /// A system call: its number, and up to six arguments.
 macro_rules! call {
     ($nr:expr $(, $arg:expr)*) => { call!(@ $nr, [$($arg as usize),*]) };

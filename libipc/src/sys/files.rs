@@ -24,9 +24,13 @@ pub fn fcntl(fd: c_int, cmd: c_int, arg: usize) -> Ret {
     call!(libc::SYS_fcntl, fd, cmd, arg)
 }
 
+/// The flags of the open file; 0 where there is none.
+pub fn status_flags(fd: c_int) -> c_int {
+    fcntl(fd, libc::F_GETFL, 0).max(0) as c_int
+}
+
 pub fn is_nonblocking(fd: c_int) -> bool {
-    let flags = fcntl(fd, libc::F_GETFL, 0);
-    flags >= 0 && flags & libc::O_NONBLOCK as Ret != 0
+    status_flags(fd) & libc::O_NONBLOCK != 0
 }
 
 pub fn shutdown(fd: c_int, how: c_int) -> Ret {
@@ -93,6 +97,21 @@ pub fn ioctl_int(fd: c_int, request: u32) -> Result<c_int, Ret> {
     if r < 0 { Err(r) } else { Ok(value) }
 }
 
+/// How many bytes lie in a socket; 0 where that cannot be asked.
+pub fn unread(socket: c_int) -> usize {
+    ioctl_int(socket, libc::FIONREAD as u32).map_or(0, |n| n.max(0) as usize)
+}
+
+/// Whether the next thing to read from a socket is its end, or an error. Not read: an error would be taken from the program.
+pub fn has_ended(socket: c_int) -> bool {
+    poll_now(socket, libc::POLLRDHUP) != 0 && unread(socket) == 0
+}
+
+/// The error that waits at a socket, taken from it; 0: none.
+pub fn take_error(socket: c_int) -> c_int {
+    getsockopt(socket, libc::SOL_SOCKET, libc::SO_ERROR).unwrap_or(0)
+}
+
 /// poll with a relative timeout in nanoseconds (`None`: for ever) and, if given, a signal mask.
 pub fn ppoll(fds: &mut [pollfd], timeout: Option<u64>, mask: Option<&u64>) -> Ret {
     let mut t = timespec { tv_sec: 0, tv_nsec: 0 };
@@ -113,6 +132,15 @@ pub fn poll_now(fd: c_int, events: i16) -> i16 {
     let mut one = [pollfd { fd, events, revents: 0 }];
     ppoll(&mut one, Some(0), None);
     one[0].revents
+}
+
+/// EPOLL_CTL_MOD, also for exclusive registrations, which the kernel does not modify.
+pub fn epoll_modify(epfd: c_int, fd: c_int, events: u32, data: u64) -> Ret {
+    if events & libc::EPOLLEXCLUSIVE as u32 == 0 {
+        return epoll_ctl(epfd, libc::EPOLL_CTL_MOD, fd, events, data);
+    }
+    let r = epoll_ctl(epfd, libc::EPOLL_CTL_DEL, fd, 0, 0);
+    if r < 0 { r } else { epoll_ctl(epfd, libc::EPOLL_CTL_ADD, fd, events, data) }
 }
 
 pub fn eventfd() -> Ret {

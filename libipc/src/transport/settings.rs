@@ -2,6 +2,7 @@
 
 use libc::{c_int, socklen_t};
 
+use super::unix::NewSocket;
 use crate::sys;
 
 mod table;
@@ -11,6 +12,11 @@ pub use table::{After, Before, Usual, class};
 
 /// Which buffer sizes the program has chosen: bit 0 the sending one.
 const SO_BUF_LOCK: c_int = 72;
+/// fcntl(2): which signal tells of readiness, and whom: a kind (thread, process, group) and its number.
+const F_SETSIG: c_int = 10;
+const F_GETSIG: c_int = 11;
+const F_SETOWN_EX: c_int = 15;
+const F_GETOWN_EX: c_int = 16;
 /// The longest value of an option that is copied: a timeval.
 const VALUE: usize = 16;
 
@@ -77,8 +83,29 @@ pub fn keep_on_tcp(tcp: c_int) -> bool {
     table::special().any(set)
 }
 
-/// Adoption: what the program has set on its TCP socket, as far as it acts on the new one.
-pub fn carry_over(tcp: c_int, unix: c_int) {
+/// Adoption: the new socket gets what the program has set on its TCP socket, as far as it acts there.
+pub fn carry_over(tcp: c_int, unix: &NewSocket) {
+    unix.by_number(|unix| copy_options(tcp, unix));
+}
+
+/// Final: the same with what belongs to the open file and not to the socket.
+pub fn complete(tcp: c_int, unix: &NewSocket) {
+    unix.by_number(|unix| copy_file(tcp, unix));
+}
+
+fn copy_file(tcp: c_int, unix: c_int) {
+    sys::fcntl(unix, libc::F_SETFL, (sys::status_flags(tcp) & !libc::O_ASYNC) as usize);
+    let (mut owner, signal) = ([0 as c_int; 2], sys::fcntl(tcp, F_GETSIG, 0));
+    let place = owner.as_mut_ptr() as usize;
+    if sys::fcntl(tcp, F_GETOWN_EX, place) == 0 && owner[1] != 0 {
+        sys::fcntl(unix, F_SETOWN_EX, place);
+    }
+    if signal > 0 {
+        sys::fcntl(unix, F_SETSIG, signal as usize);
+    }
+}
+
+fn copy_options(tcp: c_int, unix: c_int) {
     for row in table::special() {
         match row.after {
             After::Both | After::New => {

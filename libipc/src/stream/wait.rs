@@ -1,7 +1,5 @@
 //! Waiting on behalf of a call, and going on where the endpoint has settled meanwhile, on the new transport or on TCP.
 
-use core::sync::atomic::Ordering::*;
-
 use libc::{c_int, c_void, pollfd, timeval};
 
 use crate::endpoint::{Id, numbers, tcp_fd};
@@ -9,10 +7,7 @@ use crate::fds::{self, Kind};
 use crate::host::threads::Cancellations;
 use crate::readiness::park::{self, Parked, Woken};
 use crate::switch::{Phase, drive};
-use crate::sys;
-
-const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
-const EINTR: sys::Ret = -(libc::EINTR as sys::Ret);
+use crate::sys::{self, EAGAIN, EINTR};
 
 /// Waits as a blocking call would, with nothing held but the pin, until another attempt makes sense. `Err` is how the call
 /// ends. One that `has_moved` bytes is ended by every handled signal, and returns them.
@@ -79,10 +74,10 @@ pub fn deadline(fd: c_int, option: c_int) -> Option<u64> {
 /// The socket that a call goes on with once the endpoint is settled: the program's number, or, if that has been closed or
 /// replaced since, another number of the endpoint, or what was kept of it.
 pub fn settled_socket(id: Id, fd: c_int) -> (c_int, Kind) {
-    let unix = id.local().unix.load(Acquire);
+    let unix = &id.local().unix;
     match numbers::is_number_of(fd, id).then_some(fd).or_else(|| numbers::numbers_of(id).next()) {
         Some(number) => (number, fds::kind(number)),
-        None if unix >= 0 && id.endpoint().phase() == Phase::Final => (unix, Kind::Final),
+        None if unix.is_open() && id.endpoint().phase() == Phase::Final => unix.by_number(|unix| (unix, Kind::Final)),
         None => (tcp_fd(id, fd), Kind::Stay),
     }
 }

@@ -3,31 +3,29 @@
 use libc::{c_int, msghdr};
 
 use super::arrivals::Arrivals;
-use super::block::deadline;
-use super::native::native;
-use super::reset::{end_of_stream, is_news, read_reset, take_error};
-use crate::cursor::Cursor;
+use super::buffers::Buffers;
+use super::ending::{End, end_of_stream, is_news, read_reset};
+use super::native::{self, kernel};
+use super::wait::deadline;
 use crate::endpoint::{Id, numbers, tcp_fd};
 use crate::fds::Kind;
 use crate::host::confine;
 use crate::host::guard::{Errno, as_libc};
 use crate::symbols::real;
-use crate::sys;
+use crate::sys::{self, ECONNRESET};
 
 /// Bytes that are thrown away at a time: they lie on the program's stack, which may be small.
 const VOID: usize = 512;
-const ECONNRESET: sys::Ret = -(libc::ECONNRESET as sys::Ret);
 
-/// What a reading call that gave 0 bytes means, on a descriptor that may be the new socket. 1: it is to be made anew, by way
-/// of [`receive`](super::receive::receive).
+/// What a reading call that gave 0 bytes means, on a descriptor that may be the new socket.
 #[cold]
-pub fn nothing_read(fd: c_int) -> isize {
+pub fn nothing_read(fd: c_int) -> End {
     if confine::is_confined() {
-        return 0;
+        return End::OfStream;
     }
     match numbers::lookup(fd) {
-        Some((id, Kind::Final)) if numbers::still_final(fd, *id) => as_libc(end_of_stream(*id)),
-        _ => 0,
+        Some((id, Kind::Final)) if numbers::still_final(fd, *id) => end_of_stream(*id),
+        _ => End::OfStream,
     }
 }
 
@@ -50,9 +48,9 @@ pub fn failed(fd: c_int) -> isize {
 pub fn pending_error(fd: c_int) -> Option<c_int> {
     let (id, kind) = numbers::lookup(fd)?;
     let tcp = tcp_fd(*id, fd);
-    let error = take_error(tcp);
+    let error = sys::take_error(tcp);
     // Both are taken: a reset is told once.
-    let own = if kind == Kind::Final && tcp != fd { take_error(fd) } else { 0 };
+    let own = if kind == Kind::Final && tcp != fd { sys::take_error(fd) } else { 0 };
     match error {
         0 if own == libc::ECONNRESET && !is_news(*id) => None,
         0 => Some(own).filter(|own| *own != 0),
@@ -63,32 +61,41 @@ pub fn pending_error(fd: c_int) -> Option<c_int> {
 /// A reading call on a descriptor that is the new socket.
 pub fn receive_final(id: Id, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
     if flags & libc::MSG_ERRQUEUE != 0 {
-        return native(tcp_fd(id, fd), msg, flags);
+        return native::receive(tcp_fd(id, fd), msg, flags);
     }
     // SAFETY: the program's header.
-    let len = unsafe { Cursor::of(msg) }.len();
+    let len = unsafe { Buffers::of(msg) }.len();
     *msg = without_control(msg);
-    let r = match (flags & libc::MSG_TRUNC != 0, flags & libc::MSG_PEEK != 0) {
-        (false, true) if flags & libc::MSG_WAITALL != 0 => peek_all(id, fd, len, flags, |flags| native(fd, msg, flags)),
-        (false, _) => native(fd, msg, flags),
-        (true, true) => {
-            msg.msg_flags = 0;
-            peek_all(id, fd, len, flags, |flags| count(fd, len, flags))
+    let (truncates, peeks) = (flags & libc::MSG_TRUNC != 0, flags & libc::MSG_PEEK != 0);
+    if truncates {
+        msg.msg_flags = 0;
+    }
+    let r = match (truncates, peeks) {
+        (false, true) if flags & libc::MSG_WAITALL != 0 => {
+            peek_all(id, fd, len, flags, |flags| native::receive(fd, msg, flags))
         }
+        (false, _) => native::receive(fd, msg, flags),
+        (true, true) => peek_all(id, fd, len, flags, |flags| count(len, flags, recv(fd), || sys::unread(fd))),
         (true, false) => {
-            msg.msg_flags = 0;
-            discard(fd, len, flags)
+            let _errno = Errno::keep();
+            discard(len, flags, recv(fd))
         }
     };
     msg.msg_flags &= !libc::MSG_CTRUNC;
     match r {
         0 if len > 0 => match end_of_stream(id) {
-            1 => native(tcp_fd(id, fd), msg, flags | libc::MSG_DONTWAIT).max(0),
-            r => r,
+            End::GoesOn => native::receive(tcp_fd(id, fd), msg, flags | libc::MSG_DONTWAIT).max(0),
+            end => end.told(),
         },
         ECONNRESET => read_reset(id),
         r => r,
     }
+}
+
+/// The program's own read, into a buffer of ours.
+fn recv(fd: c_int) -> impl Fn(&mut [u8], c_int) -> sys::Ret {
+    // SAFETY: a buffer of our own.
+    move |room, flags| kernel(unsafe { real::recv()(fd, room.as_mut_ptr().cast(), room.len(), flags) })
 }
 
 /// No control message of a stranger reaches the program: TCP has none of the kinds that a Unix-domain socket carries.
@@ -114,43 +121,41 @@ fn peek_all(id: Id, fd: c_int, len: usize, flags: c_int, mut peek: impl FnMut(c_
 
 /// Whether the end of the stream, or an error, comes after so many unread bytes.
 fn ends_after(fd: c_int, n: usize) -> bool {
-    sys::poll_now(fd, libc::POLLRDHUP) != 0
-        && sys::ioctl_int(fd, libc::FIONREAD as u32).is_ok_and(|all| all as usize <= n)
+    sys::poll_now(fd, libc::POLLRDHUP) != 0 && sys::unread(fd) <= n
 }
 
-/// MSG_PEEK with MSG_TRUNC tells how many bytes are there, up to `len`, and copies none.
-pub fn count(fd: c_int, len: usize, flags: c_int) -> sys::Ret {
-    let mut first = 0u8;
-    let flags = flags & !(libc::MSG_TRUNC | libc::MSG_WAITALL);
-    // SAFETY: a buffer of our own.
-    match unsafe { real::recv()(fd, (&raw mut first).cast(), len.min(1), flags) } {
-        // SAFETY: libc's errno of this thread, just set.
-        -1 => -(unsafe { *libc::__errno_location() } as sys::Ret),
-        0 => 0,
-        _ => sys::ioctl_int(fd, libc::FIONREAD as u32).map_or(1, |n| (n as usize).min(len) as sys::Ret),
+/// MSG_PEEK with MSG_TRUNC tells how many bytes are there, up to `len`, and copies none. `read` is recv(2).
+pub fn count(
+    len: usize,
+    flags: c_int,
+    read: impl Fn(&mut [u8], c_int) -> sys::Ret,
+    unread: impl FnOnce() -> usize,
+) -> sys::Ret {
+    let mut first = [0u8; 1];
+    let room = first.get_mut(..len.min(1)).unwrap_or(&mut []);
+    match read(room, flags & !(libc::MSG_TRUNC | libc::MSG_WAITALL)) {
+        r if r > 0 => unread().clamp(1, len) as sys::Ret,
+        r => r,
     }
 }
 
 /// MSG_TRUNC throws bytes away on TCP, and does nothing of the kind on a Unix-domain stream: they are read into the void.
-pub fn discard(fd: c_int, len: usize, flags: c_int) -> sys::Ret {
-    let _errno = Errno::keep();
+pub fn discard(len: usize, flags: c_int, read: impl Fn(&mut [u8], c_int) -> sys::Ret) -> sys::Ret {
     let mut void = [0u8; VOID];
     let mut total = 0;
     // A call for no bytes waits as well.
     loop {
-        let piece = (len - total).min(VOID);
         let waits = total == 0 || flags & libc::MSG_WAITALL != 0;
         let flags = flags & !libc::MSG_TRUNC | if waits { 0 } else { libc::MSG_DONTWAIT };
-        // SAFETY: a buffer of our own.
-        match unsafe { real::recv()(fd, void.as_mut_ptr().cast(), piece, flags) } {
+        let room = void.get_mut(..(len - total).min(VOID)).unwrap_or(&mut []);
+        match read(room, flags) {
             r if r > 0 => {
                 total += r as usize;
                 if total == len {
                     return total as sys::Ret;
                 }
             }
-            // SAFETY: libc's errno of this thread, just set.
-            r if r < 0 && total == 0 => return -(unsafe { *libc::__errno_location() } as sys::Ret),
+            r if r < 0 && total == 0 => return r,
             _ => return total as sys::Ret,
         }
     }

@@ -10,25 +10,17 @@ use libc::{c_int, pollfd};
 
 use crate::endpoint::{Id, numbers, tcp_fd};
 use crate::host::confine;
+use crate::offsets;
 use crate::switch::{Sender, drive};
-use crate::{offsets, sys};
-
-const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
-const ECONNRESET: sys::Ret = -(libc::ECONNRESET as sys::Ret);
-const EPIPE: sys::Ret = -(libc::EPIPE as sys::Ret);
-
-/// The error that waits at a socket, taken from it; 0: none.
-pub fn take_error(fd: c_int) -> c_int {
-    sys::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR).unwrap_or(0)
-}
+use crate::sys::{self, EAGAIN, ECONNRESET};
+use crate::transport::unix::takes_nothing;
 
 /// Whether an error is the next thing that a reader would be told of a descriptor.
 pub fn has_error(fd: c_int) -> bool {
     let Some((id, _)) = numbers::lookup(fd) else { return false };
     let mut both = [fd, tcp_fd(*id, fd)].map(|fd| pollfd { fd, events: 0, revents: 0 });
     sys::ppoll(&mut both, Some(0), None);
-    let unread = || sys::ioctl_int(fd, libc::FIONREAD as u32).is_ok_and(|n| n > 0);
-    both.iter().any(|p| p.revents & libc::POLLERR != 0) && !unread()
+    both.iter().any(|p| p.revents & libc::POLLERR != 0) && sys::unread(fd) == 0
 }
 
 /// Whether a reset that the new socket told of is to be told to the program. Not if TCP knows as much, or if it is none of the
@@ -47,37 +39,50 @@ fn tcp_learns(id: Id) -> bool {
     news
 }
 
-/// The end of the new transport is the end of the stream, unless TCP says that it was a reset. TCP is drained, so it is
-/// asked as the program asks: a reader is not told of errors that are for writers. 1: the stream goes on over TCP, because
-/// this side has shut its reading half, and the new socket takes nothing any more.
-pub fn end_of_stream(id: Id) -> sys::Ret {
+/// What the end of the new transport means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    OfStream,
+    /// The connection was reset, or has failed otherwise: a negated errno.
+    Error(sys::Ret),
+    /// The stream goes on over TCP: this side has shut its reading half, and the new socket takes nothing any more.
+    GoesOn,
+}
+
+impl End {
+    /// What a reader is told who does not go on over TCP.
+    pub fn told(self) -> sys::Ret {
+        match self {
+            End::Error(error) => error,
+            End::OfStream | End::GoesOn => 0,
+        }
+    }
+}
+
+/// The end of the new transport is the end of the stream, unless TCP says otherwise. TCP is drained, so it is asked as the
+/// program asks: a reader is not told of errors that are for writers.
+pub fn end_of_stream(id: Id) -> End {
     let tcp = id.local().tcp.load(Acquire);
     match sys::recv(tcp, &mut [0], libc::MSG_PEEK | libc::MSG_DONTWAIT) {
-        1 => 1,
-        r if r < 0 && r != EAGAIN && tcp >= 0 => r,
-        _ => 0,
+        1 => End::GoesOn,
+        r if r < 0 && r != EAGAIN && tcp >= 0 => End::Error(r),
+        _ => End::OfStream,
     }
 }
 
 /// What a reader is told that was told of a reset by the new socket. TCP's is taken with it: a reset is told once.
 pub fn read_reset(id: Id) -> sys::Ret {
     let tcp = end_of_stream(id);
-    if is_news(id) { ECONNRESET } else { tcp.min(0) }
-}
-
-/// Whether the peer has closed the new transport, or shut its reading half: a write of nothing says so
-/// (docs/kernel-notes/questions-by-calls.md).
-pub fn takes_nothing(unix: c_int) -> bool {
-    sys::send(unix, &[], libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) == EPIPE
+    if is_news(id) { ECONNRESET } else { tcp.told() }
 }
 
 /// The program writes, and the peer reads nothing on the new transport any more: the direction goes back to TCP. `Err` is
 /// what the writer is told instead.
-pub fn writes_after_the_end(id: Id, unix: c_int, tx: &mut Sender) -> Result<(), sys::Ret> {
+pub fn writes_after_the_end(id: Id, tx: &mut Sender) -> Result<(), sys::Ret> {
     tx.returns();
     drive::note_tx(id, tx);
     // Without a byte of the program on it, it was a control message that the peer has left.
-    let reset = take_error(unix) == libc::ECONNRESET && tx.used;
+    let reset = id.local().unix.take_error() == libc::ECONNRESET && tx.used;
     if reset && tcp_learns(id) { Err(ECONNRESET) } else { Ok(()) }
 }
 
@@ -88,7 +93,7 @@ pub fn after_the_end(id: Id, fd: c_int, told: bool) -> Result<c_int, sys::Ret> {
     if tcp < 0 || !numbers::is_final_now(fd, id) {
         return if told { Err(ECONNRESET) } else { Ok(fd) };
     }
-    let reset = told || take_error(fd) == libc::ECONNRESET;
+    let reset = told || sys::take_error(fd) == libc::ECONNRESET;
     if reset && is_news(id) { Err(ECONNRESET) } else { Ok(tcp) }
 }
 

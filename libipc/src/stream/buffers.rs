@@ -1,4 +1,4 @@
-//! A program's scatter/gather list, and how far a call has come in it.
+//! A program's scatter/gather list, and the parts of it that one attempt of a call is made with.
 
 use libc::{iovec, msghdr};
 
@@ -7,11 +7,8 @@ use libc::{iovec, msghdr};
 const WINDOW: usize = 8;
 
 /// The buffers of one call.
-pub struct Cursor<'a> {
-    buffers: &'a [iovec],
-    /// Bytes of them that are done.
-    pub done: usize,
-}
+#[derive(Clone, Copy)]
+pub struct Buffers<'a>(pub &'a [iovec]);
 
 /// A part of the buffers, ready to pass to the kernel.
 pub struct Window {
@@ -19,32 +16,31 @@ pub struct Window {
     count: usize,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> Buffers<'a> {
     /// The buffers that a message header names.
     ///
     /// # Safety
     /// `msg` must be what the program passed to a libc call, or made here; its list must stay in place for `'a`.
-    pub unsafe fn of(msg: &msghdr) -> Cursor<'a> {
-        let buffers = match msg.msg_iov.is_null() {
+    pub unsafe fn of(msg: &msghdr) -> Buffers<'a> {
+        Buffers(match msg.msg_iov.is_null() {
             true => &[][..],
             // SAFETY: the caller vouches for the list.
             false => unsafe { core::slice::from_raw_parts(msg.msg_iov, msg.msg_iovlen) },
-        };
-        Cursor { buffers, done: 0 }
+        })
     }
 
     /// Bytes in all.
-    pub fn len(&self) -> usize {
-        self.buffers.iter().fold(0usize, |sum, b| sum.saturating_add(b.iov_len))
+    pub fn len(self) -> usize {
+        self.0.iter().fold(0usize, |sum, b| sum.saturating_add(b.iov_len))
     }
 
-    /// What comes next: at most `limit` bytes, in at most [`WINDOW`] pieces.
-    pub fn window(&self, limit: usize) -> Window {
+    /// What comes after the first `done` bytes: at most `limit` bytes, in at most [`WINDOW`] pieces.
+    pub fn window(self, done: usize, limit: usize) -> Window {
         let none = iovec { iov_base: core::ptr::null_mut(), iov_len: 0 };
         let mut window = Window { pieces: [none; WINDOW], count: 0 };
-        let (mut skip, mut room) = (self.done, limit);
+        let (mut skip, mut room) = (done, limit);
         let mut slots = window.pieces.iter_mut();
-        for b in self.buffers {
+        for b in self.0 {
             if skip >= b.iov_len {
                 skip -= b.iov_len;
                 continue;
@@ -59,10 +55,10 @@ impl<'a> Cursor<'a> {
         window
     }
 
-    /// Calls `visit` with the pieces of the `n` bytes after the ones that are done.
-    pub fn each_piece(&self, n: usize, mut visit: impl FnMut(&[u8])) {
-        let (mut skip, mut left) = (self.done, n);
-        for b in self.buffers {
+    /// Calls `visit` with the pieces of the `n` bytes after the first `done`, which the kernel has just read or written.
+    pub fn each_piece(self, done: usize, n: usize, mut visit: impl FnMut(&[u8])) {
+        let (mut skip, mut left) = (done, n);
+        for b in self.0 {
             if skip >= b.iov_len {
                 skip -= b.iov_len;
                 continue;
@@ -100,14 +96,14 @@ mod tests {
         let whole: Vec<u8> = buffers.concat();
         let iov = list(&mut buffers);
         for limit in [1, 3, 50, 10_000] {
-            let mut cursor = Cursor { buffers: &iov, done: 0 };
+            let (buffers, mut done) = (Buffers(&iov), 0);
             let mut seen = Vec::new();
-            while cursor.done < cursor.len() {
-                let w = cursor.window(limit);
+            while done < buffers.len() {
+                let w = buffers.window(done, limit);
                 let n: usize = w.pieces[..w.count].iter().map(|p| p.iov_len).sum();
                 assert!(n > 0 && n <= limit);
-                cursor.each_piece(n, |bytes| seen.extend_from_slice(bytes));
-                cursor.done += n;
+                buffers.each_piece(done, n, |bytes| seen.extend_from_slice(bytes));
+                done += n;
             }
             assert_eq!(seen, whole);
         }

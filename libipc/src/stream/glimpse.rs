@@ -16,9 +16,12 @@ pub struct Glimpse {
 }
 
 impl Glimpse {
+    /// Nothing was looked at.
+    pub const NONE: Glimpse = Glimpse { bytes: [0; GLIMPSE], len: 0 };
+
     /// What `look` finds of the bytes that `prefix` misses.
     pub fn of(prefix: &Prefix, look: impl FnOnce(&mut [u8]) -> sys::Ret) -> Glimpse {
-        let mut g = Glimpse { bytes: [0; GLIMPSE], len: 0 };
+        let mut g = Glimpse::NONE;
         let missing = prefix.missing(terms::prefix_bytes()).min(GLIMPSE);
         if let Some(room) = g.bytes.get_mut(..missing).filter(|room| !room.is_empty()) {
             g.len = look(room).max(0) as usize;
@@ -26,9 +29,9 @@ impl Glimpse {
         g
     }
 
-    /// Gives the prefix what moved.
-    pub fn tell(&self, prefix: &mut Prefix, moved: usize) {
-        prefix.feed_glimpse(self.bytes.get(..self.len).unwrap_or(&[]), moved, terms::prefix_bytes());
+    /// Gives the prefix, which is `of` bytes long, what moved.
+    pub fn tell(&self, prefix: &mut Prefix, moved: usize, of: u32) {
+        prefix.feed_glimpse(self.bytes.get(..self.len).unwrap_or(&[]), moved, of);
     }
 }
 

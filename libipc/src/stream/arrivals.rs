@@ -3,14 +3,14 @@
 
 use libc::{c_int, c_void, pollfd};
 
-use super::block::{left, outcome};
-use crate::endpoint::Id;
+use super::wait::{left, outcome};
+use crate::endpoint::{Id, tcp_fd};
+use crate::fds;
 use crate::host::threads::Cancellations;
 use crate::readiness::park;
-use crate::{fds, sys};
+use crate::sys::{self, EAGAIN};
 
 const EDGES: u32 = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
-const EAGAIN: sys::Ret = -(libc::EAGAIN as sys::Ret);
 
 /// The edges of some sockets: an epoll instance, hidden; -1 where there is none to be had.
 pub struct Arrivals(c_int);
@@ -23,6 +23,11 @@ impl Arrivals {
             sys::epoll_ctl(edges, libc::EPOLL_CTL_ADD, *socket, EDGES, 0);
         }
         Arrivals(edges)
+    }
+
+    /// Those of both sockets of an endpoint; `fd` is the program's number.
+    pub fn of(id: Id, fd: c_int) -> Arrivals {
+        id.local().unix.by_number(|unix| Arrivals::on(&[tcp_fd(id, fd), unix]))
     }
 
     /// Waits for an edge, a change of the endpoint or a signal, until a deadline. `Err` is how the call ends.

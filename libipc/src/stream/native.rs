@@ -1,0 +1,55 @@
+//! The real calls, with the kernel's convention for their results.
+
+use libc::{c_int, iovec, msghdr, ssize_t};
+
+use crate::symbols::real;
+use crate::sys;
+
+/// The result of a libc call that has just returned.
+pub fn kernel(r: ssize_t) -> sys::Ret {
+    // SAFETY: libc's errno of this thread, just set.
+    if r < 0 { -(unsafe { *libc::__errno_location() } as sys::Ret) } else { r }
+}
+
+/// The only buffer of a header that asks for nothing but bytes.
+fn only_buffer(msg: &msghdr) -> Option<iovec> {
+    let plain = msg.msg_iovlen == 1 && msg.msg_control.is_null() && msg.msg_name.is_null();
+    // SAFETY: null or the header's list.
+    unsafe { msg.msg_iov.as_ref() }.copied().filter(|_| plain)
+}
+
+/// recvmsg(2), by the shorter way into the kernel where that does the same.
+pub fn receive(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
+    kernel(match only_buffer(msg) {
+        Some(iov) if flags & !(libc::MSG_DONTWAIT | libc::MSG_PEEK | libc::MSG_WAITALL) == 0 => {
+            msg.msg_flags = 0;
+            // SAFETY: the program's buffer.
+            unsafe { real::recv()(fd, iov.iov_base, iov.iov_len, flags) }
+        }
+        // SAFETY: the program's own arguments, or a header made of them.
+        _ => unsafe { real::recvmsg()(fd, msg, flags) },
+    })
+}
+
+/// sendmsg(2), in the same way.
+pub fn send(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
+    kernel(match only_buffer(msg) {
+        // SAFETY: the program's buffer.
+        Some(iov) => unsafe { real::send()(fd, iov.iov_base, iov.iov_len, flags) },
+        // SAFETY: the program's own arguments, or a header made of them.
+        _ => unsafe { real::sendmsg()(fd, msg, flags) },
+    })
+}
+
+/// A read into all of the program's buffers, past libc. Of one buffer by the shorter call, which filters of system calls allow
+/// sooner.
+pub fn whole(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
+    match only_buffer(msg) {
+        Some(iov) => {
+            msg.msg_flags = 0;
+            let (at, len) = (iov.iov_base as usize, iov.iov_len);
+            sys::forward(libc::SYS_recvfrom, [fd as usize, at, len, flags as usize, 0, 0])
+        }
+        _ => sys::recvmsg(fd, msg, flags),
+    }
+}

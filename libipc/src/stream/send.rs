@@ -1,0 +1,188 @@
+//! Every call that writes from buffers.
+
+use core::sync::atomic::Ordering::*;
+
+use libc::{c_int, c_void, iovec, msghdr, ssize_t};
+
+use super::buffers::Buffers;
+use super::call::{Call, Judged, Step, Tried};
+use super::ending::{after_the_end, writes_after_the_end};
+use super::native::{self, kernel};
+use super::tally::tally;
+use crate::endpoint::{Guard, numbers, tcp_fd};
+use crate::fds::{self, Kind};
+use crate::host::guard::as_libc;
+use crate::switch::{Phase, Sender, Transport};
+use crate::symbols::real;
+use crate::sys::{self, EAGAIN, ECONNRESET, EPIPE};
+use crate::transport::unix::plain;
+
+/// Flags that mean the same on a Unix-domain socket, or nothing on either.
+pub const PLAIN: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE | libc::MSG_EOR;
+
+/// Writes the buffers of `msg` as sendmsg(2) does.
+pub fn send(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
+    if flags & !PLAIN == 0 && fds::kind(fd) == Kind::Final {
+        return on_final(fd, msg, flags);
+    }
+    let known = numbers::lookup(fd);
+    if let Some((id, Kind::Active | Kind::Final)) = &known
+        && flags & libc::MSG_FASTOPEN != 0
+        && id.endpoint().phase() > Phase::Connecting
+    {
+        // Only TCP has it, and refuses it once there is a connection: asked with nothing to send.
+        // SAFETY: msghdr is plain data, valid when zeroed.
+        let nothing: msghdr = unsafe { core::mem::zeroed() };
+        let r = sys::sendmsg(tcp_fd(**id, fd), &nothing, libc::MSG_FASTOPEN | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+        if r < 0 {
+            return r;
+        }
+    }
+    match known {
+        Some((id, Kind::Active)) => {
+            // SAFETY: the header is the program's, and outlives this call.
+            let mut write = Write { msg, flags, buffers: unsafe { Buffers::of(msg) } };
+            let r = Call::new(*id, fd, flags).run(&mut write);
+            signalled(r, flags)
+        }
+        Some((_, Kind::Final)) => on_final(fd, msg, flags),
+        _ => native::send(fd, msg, flags),
+    }
+}
+
+/// Raises the signal that goes with EPIPE, where the call was made without.
+fn signalled(r: sys::Ret, flags: c_int) -> sys::Ret {
+    if r == EPIPE && flags & libc::MSG_NOSIGNAL == 0 {
+        sys::raise_sigpipe();
+    }
+    r
+}
+
+/// A write of one buffer to a descriptor that was the new socket a moment ago, by the kernel's shortest call; flags are
+/// [`PLAIN`]. `None` if it is no socket any more (closed unseen).
+pub fn send_final(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> Option<ssize_t> {
+    // SAFETY: the program's own arguments.
+    let r = unsafe { real::send()(fd, buf, len, flags | libc::MSG_NOSIGNAL) };
+    if r >= 0 {
+        numbers::note_written(fd);
+        return Some(r);
+    }
+    match kernel(r) {
+        error if error == -(libc::ENOTSOCK as sys::Ret) => None,
+        error @ (EPIPE | ECONNRESET) => {
+            let mut iov = iovec { iov_base: buf.cast_mut(), iov_len: len };
+            // SAFETY: msghdr is plain data, valid when zeroed.
+            let mut msg: msghdr = unsafe { core::mem::zeroed() };
+            (msg.msg_iov, msg.msg_iovlen) = (&raw mut iov, 1);
+            Some(as_libc(refused(fd, &msg, flags, error)))
+        }
+        _ => Some(r),
+    }
+}
+
+/// A write to a descriptor that is the new socket.
+pub fn on_final(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
+    let (msg, flags) = (plain(msg), flags & !libc::MSG_ZEROCOPY);
+    match native::send(fd, &msg, flags | libc::MSG_NOSIGNAL) {
+        error @ (EPIPE | ECONNRESET) => refused(fd, &msg, flags, error),
+        r => {
+            numbers::note_written(fd);
+            r
+        }
+    }
+}
+
+/// A Unix-domain socket refuses what is written after the peer has closed: TCP is given it.
+#[cold]
+fn refused(fd: c_int, msg: &msghdr, flags: c_int, error: sys::Ret) -> sys::Ret {
+    if let Some((id, Kind::Final)) = numbers::lookup(fd) {
+        match after_the_end(*id, fd, error == ECONNRESET) {
+            Ok(tcp) if tcp != fd => return native::send(tcp, msg, flags),
+            Ok(_) => {}
+            Err(r) => return r,
+        }
+    }
+    signalled(error, flags)
+}
+
+/// A call that writes.
+struct Write<'a> {
+    msg: &'a msghdr,
+    flags: c_int,
+    buffers: Buffers<'a>,
+}
+
+impl Step for Write<'_> {
+    type Side = Sender;
+
+    fn attempt(&mut self, call: &mut Call, tx: &mut Guard<'_, Sender>) -> Tried {
+        if call.may_go_natively() {
+            return Tried::Natively;
+        }
+        // Urgent data after the promise: the direction goes on over TCP, where it means something.
+        tx.state.barred |= call.is_urgent;
+        let flags = self.flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let mut window = self.buffers.window(call.done, usize::MAX);
+        let rest = if call.done > 0 { window.header(self.msg) } else { *self.msg };
+        let mut r = EPIPE;
+        if tx.state.on == Transport::Unix {
+            r = call.id.local().unix.send(&rest, flags);
+            if r == EPIPE
+                && let Err(told) = writes_after_the_end(call.id, &mut tx.state)
+            {
+                return Tried::Gave(told);
+            }
+        }
+        if tx.state.on == Transport::Tcp {
+            // From the beginning, or again: whether the peer reads TCP, TCP knows.
+            r = sys::sendmsg(tcp_fd(call.id, call.fd), &rest, flags);
+        }
+        if r > 0 {
+            self.count(call, tx, r as usize);
+        }
+        Tried::Gave(r)
+    }
+
+    fn judge(&mut self, call: &mut Call, r: sys::Ret) -> Judged {
+        match r {
+            EAGAIN => Judged::Blocked,
+            r if r < 0 => Judged::Done(r),
+            r => {
+                call.done += r as usize;
+                if call.done >= self.buffers.len() { Judged::Done(0) } else { Judged::Blocked }
+            }
+        }
+    }
+
+    fn natively(&mut self, call: &Call) -> sys::Ret {
+        let e = call.id.endpoint();
+        if e.phase() == Phase::Connecting {
+            // MSG_FASTOPEN connects.
+            let _ = e.connect_began.compare_exchange(0, sys::now(), Relaxed, Relaxed);
+        }
+        self.on_the_rest(call, |msg, flags| native::send(call.fd, msg, flags))
+    }
+
+    fn count(&mut self, call: &Call, tx: &mut Guard<'_, Sender>, n: usize) {
+        tally(call.id, tx, n, |prefix, of| self.buffers.each_piece(call.done, n, |bytes| prefix.feed(bytes, of)));
+    }
+
+    fn settled(&mut self, call: &Call, fd: c_int, kind: Kind) -> sys::Ret {
+        self.on_the_rest(call, |msg, flags| match kind {
+            Kind::Final => on_final(fd, msg, flags),
+            _ => native::send(fd, msg, flags),
+        })
+    }
+}
+
+impl Write<'_> {
+    /// The real call for what has not moved yet, without the signal, which is raised once at the end.
+    fn on_the_rest(&self, call: &Call, real: impl FnOnce(&msghdr, c_int) -> sys::Ret) -> sys::Ret {
+        let flags = self.flags | libc::MSG_NOSIGNAL;
+        if call.done == 0 {
+            return real(self.msg, flags);
+        }
+        let mut window = self.buffers.window(call.done, usize::MAX);
+        real(&window.header(self.msg), flags)
+    }
+}

@@ -1,0 +1,18 @@
+//! What moved is counted and hashed: one place for every call.
+
+use crate::endpoint::{Half, Id};
+use crate::ipcd::terms;
+use crate::prefix::Prefix;
+
+pub use super::side::Side;
+
+/// Counts `n` bytes of the program that have moved in a locked direction. If the next bytes of it matter, `feed` gives them to
+/// the prefix; it is told how long the prefix is, 0 while that is not known.
+pub fn tally<S: Side>(id: Id, half: &mut Half<S>, n: usize, feed: impl FnOnce(&mut Prefix, u32)) {
+    half.state.count(id, n as u64);
+    if half.prefix.wants() {
+        feed(&mut half.prefix, terms::prefix_bytes());
+        id.endpoint().prefix_moved(S::DIRECTION, &half.prefix);
+    }
+    half.state.publish(id);
+}
