@@ -17,4 +17,5 @@ pub mod spawn;
 pub mod stdio;
 pub mod syscall;
 pub mod wait;
+mod when;
 pub mod write;

@@ -8,12 +8,12 @@ use libc::{c_int, iovec, msghdr};
 pub const COMPAT: c_int = c_int::MIN;
 
 /// A header that asks for nothing but bytes.
-pub fn header(iov: *mut iovec, count: usize) -> msghdr {
+pub fn header(pieces: &[iovec]) -> msghdr {
     msghdr {
         msg_name: null_mut(),
         msg_namelen: 0,
-        msg_iov: iov,
-        msg_iovlen: count as _,
+        msg_iov: pieces.as_ptr().cast_mut(),
+        msg_iovlen: pieces.len() as _,
         msg_control: null_mut(),
         msg_controllen: 0,
         msg_flags: 0,
@@ -32,15 +32,16 @@ pub fn is_list(iov: *const iovec, count: usize) -> bool {
     is_place(iov) && count <= libc::UIO_MAXIOV as usize
 }
 
+/// The program's list; `None` if it is one that the kernel refuses.
+pub unsafe fn list<'a>(iov: *const iovec, count: usize) -> Option<&'a [iovec]> {
+    // SAFETY: the program's list, which the kernel takes too.
+    is_list(iov, count).then(|| unsafe { core::slice::from_raw_parts(iov, count) })
+}
+
 /// The buffers of the program's header, empty if it is none that the kernel takes.
 pub unsafe fn list_of<'a>(msg: *const msghdr) -> &'a [iovec] {
     // SAFETY: null, or the program's header and its list.
-    unsafe {
-        match msg.as_ref().filter(|m| is_place(*m) && is_list(m.msg_iov, m.msg_iovlen)) {
-            Some(m) => core::slice::from_raw_parts(m.msg_iov, m.msg_iovlen),
-            None => &[],
-        }
-    }
+    unsafe { msg.as_ref().filter(|m| is_place(*m)).and_then(|m| list(m.msg_iov, m.msg_iovlen)).unwrap_or(&[]) }
 }
 
 /// The shortest path of a call: if the descriptor is none of ours, a jump to the real function; anything else out of

@@ -1,20 +1,23 @@
-//! The reading hooks: arguments to a message header, and on to [`receive`].
+//! The reading hooks: arguments to a message header, and on to [`stream::receive`](receive).
 
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec};
 
-use super::arguments::{COMPAT, header, is_list, is_place, list_of, short};
+use super::arguments::{COMPAT, header, is_list, is_place, list, list_of, short};
 use super::control;
 use super::epoll::timespec_of;
 use super::seccomp;
 use super::wait::nanoseconds;
-use crate::endpoint::numbers::{is_callable, is_no_socket};
-use crate::fds::{is_ours, needs_us};
+use super::when::{When, when};
+use crate::endpoint::Pinned;
+use crate::endpoint::numbers::is_no_socket;
+use crate::fds::is_ours;
 use crate::host::confine::is_confined;
 use crate::host::guard::as_libc;
 use crate::readiness::park;
+use crate::stream::buffers::Buffers;
 use crate::stream::ending::{End, has_error};
 use crate::stream::read_final::{failed, nothing_read, pending_error};
-use crate::stream::receive::receive;
+use crate::stream::receive;
 use crate::symbols::real::{self, known};
 use crate::sys;
 
@@ -28,55 +31,53 @@ short!(read, slow_read(fd, buf: *mut c_void, len: size_t));
 short!(readv, slow_readv(fd, iov: *const iovec, count: c_int));
 short!(recv, slow_recv(fd, buf: *mut c_void, len: size_t, flags: c_int));
 
-/// Reading calls on an endpoint, out of line: the hooks stay a look-up and a jump.
+/// A reading call of the program into `pieces`: `real` is the call itself.
+fn reading(fd: c_int, pieces: &[iovec], flags: c_int, real: impl FnOnce() -> ssize_t) -> ssize_t {
+    match when(fd) {
+        When::Other => real(),
+        When::Confined => confined(fd, pieces, flags, real),
+        When::Active(id) => active(id, fd, pieces, flags & !COMPAT).unwrap_or_else(real),
+        When::Final if differs(flags) => anew(fd, pieces, flags),
+        When::Final => match real() {
+            // The end may be a reset, and a reset is told once.
+            0 if Buffers(pieces).len() > 0 => match nothing_read(fd) {
+                End::GoesOn => anew(fd, pieces, flags),
+                end => as_libc(end.told()),
+            },
+            -1 => failed(fd),
+            r => r,
+        },
+    }
+}
+
+/// A call that goes through the shim; `None` if its number is no socket any more (closed unseen).
 #[cold]
 #[inline(never)]
-fn read_into(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> ssize_t {
-    let mut iov = iovec { iov_base: buf, iov_len: len };
-    as_libc(receive(fd, &mut header(&raw mut iov, 1), flags & !COMPAT))
+fn active(id: Pinned, fd: c_int, pieces: &[iovec], flags: c_int) -> Option<ssize_t> {
+    let r = as_libc(receive::active(&id, fd, &mut header(pieces), flags));
+    (!is_no_socket(fd, r)).then_some(r)
+}
+
+/// The same once more, from the look-up on.
+#[cold]
+#[inline(never)]
+fn anew(fd: c_int, pieces: &[iovec], flags: c_int) -> ssize_t {
+    as_libc(receive::receive(fd, &mut header(pieces), flags & !COMPAT))
+}
+
+#[cold]
+#[inline(never)]
+fn confined(fd: c_int, pieces: &[iovec], flags: c_int, real: impl FnOnce() -> ssize_t) -> ssize_t {
+    let r = real();
+    seccomp::took(fd, pieces, r, flags);
+    r
 }
 
 #[cold]
 #[inline(never)]
 unsafe fn slow_read(fd: c_int, buf: *mut c_void, len: size_t) -> ssize_t {
     // SAFETY: the program's own call.
-    let real = || unsafe { real::read()(fd, buf, len) };
-    if is_confined() {
-        return counted_read(fd, &[iovec { iov_base: buf, iov_len: len }], 0, real);
-    }
-    if is_ours(fd) { ours_read(fd, len, || read_into(fd, buf, len, 0), real) } else { real() }
-}
-
-/// A reading call of a confined process.
-fn counted_read(fd: c_int, pieces: &[iovec], flags: c_int, real: impl FnOnce() -> ssize_t) -> ssize_t {
-    let r = real();
-    seccomp::took(fd, pieces, r, flags);
-    r
-}
-
-/// A reading call on an endpoint: through the shim while it is active, with a look at what 0 means once it is final.
-#[cold]
-#[inline(never)]
-fn ours_read(fd: c_int, len: usize, active: impl Fn() -> ssize_t, real: impl FnOnce() -> ssize_t) -> ssize_t {
-    if needs_us(fd) && is_callable(fd) {
-        let r = active();
-        if !is_no_socket(fd, r) {
-            return r;
-        }
-    }
-    ended(fd, len, real(), active)
-}
-
-/// What the program is told of the result of a real reading call: 0 may be a reset, and a reset is told once.
-fn ended(fd: c_int, len: usize, r: ssize_t, again: impl FnOnce() -> ssize_t) -> ssize_t {
-    match r {
-        0 if len > 0 => match nothing_read(fd) {
-            End::GoesOn => again(),
-            end => as_libc(end.told()),
-        },
-        -1 => failed(fd),
-        r => r,
-    }
+    reading(fd, &[iovec { iov_base: buf, iov_len: len }], 0, move || unsafe { real::read()(fd, buf, len) })
 }
 
 pub unsafe fn read_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t) -> ssize_t {
@@ -92,31 +93,20 @@ pub unsafe fn read_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t) -
 #[inline(never)]
 unsafe fn slow_readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
     // SAFETY: the program's own call.
-    let real = || unsafe { real::readv()(fd, iov, count) };
-    if !is_ours(fd) || !is_list(iov, count as usize) {
-        return real();
+    let real = move || unsafe { real::readv()(fd, iov, count) };
+    // SAFETY: the program's list.
+    match unsafe { list(iov, count as usize) } {
+        Some(pieces) => reading(fd, pieces, 0, real),
+        None => real(),
     }
-    if is_confined() {
-        // SAFETY: the program's list, which the kernel takes too.
-        return counted_read(fd, unsafe { core::slice::from_raw_parts(iov, count as usize) }, 0, real);
-    }
-    let active = || as_libc(receive(fd, &mut header(iov.cast_mut(), count as usize), 0));
-    ours_read(fd, count as usize, active, real)
 }
 
 #[cold]
 #[inline(never)]
 unsafe fn slow_recv(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> ssize_t {
+    let pieces = [iovec { iov_base: buf, iov_len: len }];
     // SAFETY: the program's own call.
-    let real = || unsafe { real::recv()(fd, buf, len, flags) };
-    if is_confined() {
-        return counted_read(fd, &[iovec { iov_base: buf, iov_len: len }], flags, real);
-    }
-    match is_ours(fd) {
-        true if differs(flags) => read_into(fd, buf, len, flags),
-        true => ours_read(fd, len, || read_into(fd, buf, len, flags), real),
-        false => real(),
-    }
+    reading(fd, &pieces, flags, move || unsafe { real::recv()(fd, buf, len, flags) })
 }
 
 pub unsafe fn recv_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t, flags: c_int) -> ssize_t {
@@ -136,19 +126,10 @@ pub unsafe fn recvfrom(
     addr: *mut sockaddr,
     addr_len: *mut socklen_t,
 ) -> ssize_t {
-    if is_confined() {
-        let pieces = [iovec { iov_base: buf, iov_len: len }];
-        // SAFETY: the program's own call.
-        return counted_read(fd, &pieces, flags, || unsafe { real::recvfrom()(fd, buf, len, flags, addr, addr_len) });
-    }
+    let (pieces, ours) = ([iovec { iov_base: buf, iov_len: len }], is_ours(fd));
     // SAFETY: the program's own call.
-    let real = || unsafe { real::recvfrom()(fd, buf, len, flags, addr, addr_len) };
-    if !is_ours(fd) {
-        return real();
-    }
-    let again = || read_into(fd, buf, len, flags);
-    let r = if needs_us(fd) || differs(flags) { again() } else { ended(fd, len, real(), again) };
-    if r >= 0 && !addr.is_null() && !addr_len.is_null() {
+    let r = reading(fd, &pieces, flags, move || unsafe { real::recvfrom()(fd, buf, len, flags, addr, addr_len) });
+    if ours && r >= 0 && !addr.is_null() && !addr_len.is_null() {
         // A connected TCP socket reports no address (recv(2)).
         // SAFETY: the program gave the place for the length.
         unsafe { *addr_len = 0 };
@@ -173,30 +154,38 @@ pub unsafe fn recvfrom_chk(
     unsafe { real::__recvfrom_chk()(fd, buf, len, room, flags, addr, addr_len) }
 }
 
+/// recvmsg(2) on an endpoint.
+#[cold]
+#[inline(never)]
+fn message(fd: c_int, msg: &mut msghdr, flags: c_int) -> ssize_t {
+    let mut own = *msg;
+    let r = receive::receive(fd, &mut own, flags);
+    if r >= 0 {
+        msg.msg_namelen = 0;
+        msg.msg_flags = own.msg_flags;
+        match own.msg_control.is_null() {
+            true => control::tell(fd, msg, r),
+            false => msg.msg_controllen = own.msg_controllen,
+        }
+    }
+    as_libc(r)
+}
+
 pub unsafe fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
+    // SAFETY: the program's own call.
+    let real = move || unsafe { real::recvmsg()(fd, msg, flags) };
     if is_confined() {
-        // SAFETY: the program's own call.
-        return counted_read(fd, unsafe { list_of(msg) }, flags, || unsafe { real::recvmsg()(fd, msg, flags) });
+        // SAFETY: the program's header and list.
+        return confined(fd, unsafe { list_of(msg) }, flags, real);
     }
     if is_ours(fd) {
         // SAFETY: the program's header.
-        let header = is_place(msg).then(|| unsafe { &mut *msg });
-        if let Some(msg) = header.filter(|m| is_list(m.msg_iov, m.msg_iovlen)) {
-            let mut own = *msg;
-            let r = receive(fd, &mut own, flags);
-            if r >= 0 {
-                msg.msg_namelen = 0;
-                msg.msg_flags = own.msg_flags;
-                match own.msg_control.is_null() {
-                    true => control::tell(fd, msg, r),
-                    false => msg.msg_controllen = own.msg_controllen,
-                }
-            }
-            return as_libc(r);
+        let known = is_place(msg).then(|| unsafe { &mut *msg });
+        if let Some(msg) = known.filter(|m| is_list(m.msg_iov, m.msg_iovlen)) {
+            return message(fd, msg, flags);
         }
     }
-    // SAFETY: the program's own call.
-    let r = unsafe { real::recvmsg()(fd, msg, flags) };
+    let r = real();
     if r >= 0 {
         // SAFETY: the program's header, which the kernel has just filled.
         super::rights::arrived(unsafe { &*msg });

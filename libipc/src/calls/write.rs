@@ -2,14 +2,16 @@
 
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 
-use super::arguments::{COMPAT, header, is_list, is_place, list_of, short};
+use super::arguments::{COMPAT, header, is_list, is_place, list, list_of, short};
 use super::seccomp;
-use crate::endpoint::numbers::{is_callable, is_no_socket};
+use super::when::{When, when};
+use crate::endpoint::Pinned;
+use crate::endpoint::numbers::is_no_socket;
 use crate::fds::{is_ours, needs_us};
 use crate::host::confine::is_confined;
 use crate::host::guard::as_libc;
 use crate::stream::buffers::Buffers;
-use crate::stream::send::{PLAIN, on_final, send as send_message, send_final};
+use crate::stream::send::{self, PLAIN};
 use crate::symbols::real::{self, known};
 use crate::sys;
 
@@ -19,87 +21,77 @@ short!(write, slow_write(fd, buf: *const c_void, len: size_t));
 short!(writev, slow_writev(fd, iov: *const iovec, count: c_int));
 short!(send, slow_send(fd, buf: *const c_void, len: size_t, flags: c_int));
 
-#[cold]
-#[inline(never)]
-fn write_from(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t {
-    let mut iov = iovec { iov_base: buf.cast_mut(), iov_len: len };
-    as_libc(send_message(fd, &header(&raw mut iov, 1), flags & !COMPAT))
+/// A writing call of the program from `pieces`: `real` is the call itself.
+fn writing(fd: c_int, pieces: &[iovec], flags: c_int, real: impl FnOnce() -> ssize_t) -> ssize_t {
+    let through = match when(fd) {
+        When::Other => None,
+        When::Confined => return confined(fd, pieces, real),
+        When::Active(id) => active(id, fd, pieces, flags & !COMPAT),
+        When::Final => match *pieces {
+            // By the kernel's shortest call, where the flags mean the same on the new socket.
+            [iovec { iov_base, iov_len }] if flags & !(PLAIN | COMPAT) == 0 => {
+                send::send_final(fd, iov_base, iov_len, flags & !COMPAT)
+            }
+            _ => on_final(fd, pieces, flags & !COMPAT),
+        },
+    };
+    through.unwrap_or_else(real)
 }
 
-/// A writing call of a confined process.
-fn counted_write(fd: c_int, pieces: &[iovec], real: impl FnOnce() -> ssize_t) -> ssize_t {
+/// A call that goes through the shim; `None` if its number is no socket any more (closed unseen).
+#[cold]
+#[inline(never)]
+fn active(id: Pinned, fd: c_int, pieces: &[iovec], flags: c_int) -> Option<ssize_t> {
+    let r = as_libc(send::active(&id, fd, &header(pieces), flags));
+    (!is_no_socket(fd, r)).then_some(r)
+}
+
+/// The same where the number is the new socket.
+#[cold]
+#[inline(never)]
+fn on_final(fd: c_int, pieces: &[iovec], flags: c_int) -> Option<ssize_t> {
+    match send::send(fd, &header(pieces), flags) {
+        NOT_A_SOCKET => None,
+        r => Some(as_libc(r)),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn confined(fd: c_int, pieces: &[iovec], real: impl FnOnce() -> ssize_t) -> ssize_t {
     let r = real();
     seccomp::gave(fd, pieces, r);
     r
 }
 
-/// A write where the descriptor is the new socket and its flags mean the same there: the kernel's own call.
-fn on_new_socket(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> Option<ssize_t> {
-    if is_ours(fd) && !needs_us(fd) && flags & !PLAIN == 0 { send_final(fd, buf, len, flags) } else { None }
-}
-
 #[cold]
 #[inline(never)]
 unsafe fn slow_write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t {
-    if is_confined() {
-        let pieces = [iovec { iov_base: buf.cast_mut(), iov_len: len }];
-        // SAFETY: the program's own call.
-        return counted_write(fd, &pieces, || unsafe { real::write()(fd, buf, len) });
-    }
-    if needs_us(fd) && is_callable(fd) {
-        let r = write_from(fd, buf, len, 0);
-        if !is_no_socket(fd, r) {
-            return r;
-        }
-    }
-    if let Some(r) = on_new_socket(fd, buf, len, 0) {
-        return r;
-    }
     // SAFETY: the program's own call.
-    unsafe { real::write()(fd, buf, len) }
+    writing(fd, &[piece(buf, len)], 0, move || unsafe { real::write()(fd, buf, len) })
+}
+
+fn piece(buf: *const c_void, len: size_t) -> iovec {
+    iovec { iov_base: buf.cast_mut(), iov_len: len }
 }
 
 #[cold]
 #[inline(never)]
 unsafe fn slow_writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t {
-    if is_confined() && is_list(iov, count as usize) {
-        // SAFETY: the program's list, which the kernel takes too.
-        let pieces = unsafe { core::slice::from_raw_parts(iov, count as usize) };
-        // SAFETY: the program's own call.
-        return counted_write(fd, pieces, || unsafe { real::writev()(fd, iov, count) });
-    }
-    if needs_us(fd) && is_list(iov, count as usize) && is_callable(fd) {
-        let r = as_libc(send_message(fd, &header(iov.cast_mut(), count as usize), 0));
-        if !is_no_socket(fd, r) {
-            return r;
-        }
-    }
-    if is_ours(fd) && !needs_us(fd) && is_list(iov, count as usize) {
-        match on_final(fd, &header(iov.cast_mut(), count as usize), 0) {
-            NOT_A_SOCKET => {}
-            r => return as_libc(r),
-        }
-    }
     // SAFETY: the program's own call.
-    unsafe { real::writev()(fd, iov, count) }
+    let real = move || unsafe { real::writev()(fd, iov, count) };
+    // SAFETY: the program's list.
+    match unsafe { list(iov, count as usize) } {
+        Some(pieces) => writing(fd, pieces, 0, real),
+        None => real(),
+    }
 }
 
 #[cold]
 #[inline(never)]
 unsafe fn slow_send(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t {
-    if is_confined() {
-        let pieces = [iovec { iov_base: buf.cast_mut(), iov_len: len }];
-        // SAFETY: the program's own call.
-        return counted_write(fd, &pieces, || unsafe { real::send()(fd, buf, len, flags) });
-    }
-    if let Some(r) = on_new_socket(fd, buf, len, flags) {
-        return r;
-    }
-    if is_ours(fd) {
-        return write_from(fd, buf, len, flags);
-    }
     // SAFETY: the program's own call.
-    unsafe { real::send()(fd, buf, len, flags) }
+    writing(fd, &[piece(buf, len)], flags, move || unsafe { real::send()(fd, buf, len, flags) })
 }
 
 pub unsafe fn sendto(
@@ -110,41 +102,34 @@ pub unsafe fn sendto(
     addr: *const sockaddr,
     addr_len: socklen_t,
 ) -> ssize_t {
-    if is_confined() {
-        let pieces = [iovec { iov_base: buf.cast_mut(), iov_len: len }];
-        // SAFETY: the program's own call.
-        return counted_write(fd, &pieces, || unsafe { real::sendto()(fd, buf, len, flags, addr, addr_len) });
+    let pieces = [piece(buf, len)];
+    // SAFETY: the program's own call.
+    let real = move || unsafe { real::sendto()(fd, buf, len, flags, addr, addr_len) };
+    if addr.is_null() || !needs_us(fd) || is_confined() {
+        return writing(fd, &pieces, flags, real);
     }
-    if !is_ours(fd) {
-        // SAFETY: the program's own call.
-        return unsafe { real::sendto()(fd, buf, len, flags, addr, addr_len) };
-    }
-    if let Some(r) = on_new_socket(fd, buf, len, flags & !COMPAT) {
-        return r;
-    }
-    let mut iov = iovec { iov_base: buf.cast_mut(), iov_len: len };
-    let mut msg = header(&raw mut iov, 1);
-    msg.msg_name = addr.cast_mut().cast();
-    msg.msg_namelen = if addr.is_null() { 0 } else { addr_len };
-    as_libc(send_message(fd, &msg, flags & !COMPAT))
+    let mut msg = header(&pieces);
+    (msg.msg_name, msg.msg_namelen) = (addr.cast_mut().cast(), addr_len);
+    as_libc(send::send(fd, &msg, flags & !COMPAT))
 }
 
 pub unsafe fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
+    // SAFETY: the program's own call.
+    let real = move || unsafe { real::sendmsg()(fd, msg, flags) };
     if is_confined() {
-        // SAFETY: the program's own call.
-        return counted_write(fd, unsafe { list_of(msg) }, || unsafe { real::sendmsg()(fd, msg, flags) });
+        // SAFETY: the program's header and list.
+        return confined(fd, unsafe { list_of(msg) }, real);
     }
     // SAFETY: null or the program's header.
     if let Some(msg) = unsafe { msg.as_ref() }.filter(|_| is_place(msg)) {
         if is_ours(fd) && is_list(msg.msg_iov, msg.msg_iovlen) {
-            return as_libc(send_message(fd, msg, flags));
+            return as_libc(send::send(fd, msg, flags));
         }
         if msg.msg_controllen > 0 {
             super::rights::passing(msg);
         }
     }
-    // SAFETY: the program's own call.
-    unsafe { real::sendmsg()(fd, msg, flags) }
+    real()
 }
 
 pub unsafe fn sendmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int {

@@ -9,7 +9,7 @@ use super::call::{Call, Judged, Step, Tried};
 use super::ending::{after_the_end, writes_after_the_end};
 use super::native::{self, kernel};
 use super::tally::tally;
-use crate::endpoint::{Guard, numbers, tcp_fd};
+use crate::endpoint::{Guard, Id, Pinned, numbers, tcp_fd};
 use crate::fds::{self, Kind};
 use crate::host::guard::as_libc;
 use crate::switch::{Phase, Sender, Transport};
@@ -25,29 +25,32 @@ pub fn send(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
     if flags & !PLAIN == 0 && fds::kind(fd) == Kind::Final {
         return on_final(fd, msg, flags);
     }
-    let known = numbers::lookup(fd);
-    if let Some((id, Kind::Active | Kind::Final)) = &known
-        && flags & libc::MSG_FASTOPEN != 0
-        && id.endpoint().phase() > Phase::Connecting
-    {
-        // Only TCP has it, and refuses it once there is a connection: asked with nothing to send.
-        // SAFETY: msghdr is plain data, valid when zeroed.
-        let nothing: msghdr = unsafe { core::mem::zeroed() };
-        let r = sys::sendmsg(tcp_fd(**id, fd), &nothing, libc::MSG_FASTOPEN | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
-        if r < 0 {
-            return r;
-        }
-    }
-    match known {
-        Some((id, Kind::Active)) => {
-            // SAFETY: the header is the program's, and outlives this call.
-            let mut write = Write { msg, flags, buffers: unsafe { Buffers::of(msg) } };
-            let r = Call::new(*id, fd, flags).run(&mut write);
-            signalled(r, flags)
-        }
-        Some((_, Kind::Final)) => on_final(fd, msg, flags),
+    match numbers::lookup(fd) {
+        Some((id, Kind::Active)) => active(&id, fd, msg, flags),
+        Some((id, Kind::Final)) => fast_open(*id, fd, flags).unwrap_or_else(|| on_final(fd, msg, flags)),
         _ => native::send(fd, msg, flags),
     }
+}
+
+/// MSG_FASTOPEN where there is a connection already: only TCP has it, and refuses it then. It is asked with nothing to send.
+fn fast_open(id: Id, fd: c_int, flags: c_int) -> Option<sys::Ret> {
+    if flags & libc::MSG_FASTOPEN == 0 || id.endpoint().phase() <= Phase::Connecting {
+        return None;
+    }
+    // SAFETY: msghdr is plain data, valid when zeroed.
+    let nothing: msghdr = unsafe { core::mem::zeroed() };
+    let r = sys::sendmsg(tcp_fd(id, fd), &nothing, libc::MSG_FASTOPEN | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+    (r < 0).then_some(r)
+}
+
+/// The same on an endpoint that is not settled.
+pub fn active(id: &Pinned, fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
+    if let Some(refused) = fast_open(**id, fd, flags) {
+        return refused;
+    }
+    // SAFETY: the header is the program's, and outlives this call.
+    let buffers = unsafe { Buffers::of(msg) };
+    signalled(Call::new(**id, fd, flags).run(&mut Write { msg, flags, buffers }), flags)
 }
 
 /// Raises the signal that goes with EPIPE, where the call was made without.
@@ -60,6 +63,7 @@ fn signalled(r: sys::Ret, flags: c_int) -> sys::Ret {
 
 /// A write of one buffer to a descriptor that was the new socket a moment ago, by the kernel's shortest call; flags are
 /// [`PLAIN`]. `None` if it is no socket any more (closed unseen).
+#[inline(always)]
 pub fn send_final(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> Option<ssize_t> {
     // SAFETY: the program's own arguments.
     let r = unsafe { real::send()(fd, buf, len, flags | libc::MSG_NOSIGNAL) };
@@ -67,7 +71,13 @@ pub fn send_final(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> Op
         numbers::note_written(fd);
         return Some(r);
     }
-    match kernel(r) {
+    refused_final(fd, buf, len, flags, kernel(r))
+}
+
+#[cold]
+#[inline(never)]
+fn refused_final(fd: c_int, buf: *const c_void, len: usize, flags: c_int, error: sys::Ret) -> Option<ssize_t> {
+    match error {
         error if error == -(libc::ENOTSOCK as sys::Ret) => None,
         error @ (EPIPE | ECONNRESET) => {
             let mut iov = iovec { iov_base: buf.cast_mut(), iov_len: len };
@@ -76,7 +86,7 @@ pub fn send_final(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> Op
             (msg.msg_iov, msg.msg_iovlen) = (&raw mut iov, 1);
             Some(as_libc(refused(fd, &msg, flags, error)))
         }
-        _ => Some(r),
+        _ => Some(-1),
     }
 }
 

@@ -158,7 +158,9 @@ impl NewSocket {
             r if r == -(libc::EEXIST as sys::Ret) => match fds::duplicate_hidden(self.number()) {
                 Some(other) if add(other) >= 0 => Registered(other),
                 other => {
-                    other.map(fds::close_hidden);
+                    if let Some(other) = other {
+                        fds::close_hidden(other);
+                    }
                     Registered::NOT
                 }
             },
