@@ -4,10 +4,10 @@ use crate::addr::Tuple;
 use crate::reason::Reason;
 use crate::wire::{Direction, Hash, Opened, Role};
 
-/// What the kernel says of a socket that was passed to ipcd.
+/// What the kernel says about a socket that was passed to ipcd.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Facts {
-    /// `SO_NETNS_COOKIE`, or 0 where the kernel does not tell.
+    /// `SO_NETNS_COOKIE`, or 0 where the kernel does not have it.
     pub netns: u64,
     /// `SO_BINDTOIFINDEX`, but 0 for the loopback device, too.
     pub device: u32,
@@ -15,29 +15,30 @@ pub struct Facts {
     pub tuple: Tuple,
     /// The first sequence numbers, if the kernel was asked for proof.
     pub sequence: Option<Sequence>,
-    /// The flow hashes of the same moment.
+    /// The flow hashes, read at the same moment.
     pub flow: Flow,
 }
 
 /// The sequence number of the first byte of each direction: the same at both ends. Streams between other addresses have
-/// others; one between the same addresses on another network may have the same, if it began at the same moment.
+/// other numbers; a stream between the same addresses on another network may have the same, if it began at the same
+/// moment.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Sequence {
-    /// Of what this end sends.
+    /// Of the bytes that this end sends.
     pub sent: u32,
-    /// Of what it receives.
+    /// Of the bytes that this end receives.
     pub received: u32,
 }
 
 impl Sequence {
-    /// The same stream's as the other end has them.
+    /// The numbers of the same stream as the other end has them.
     pub fn mirrored(self) -> Sequence {
         Sequence { sent: self.received, received: self.sent }
     }
 }
 
-/// The random number that the kernel gives each end, sends along with its segments inside the machine, and keeps at the
-/// other end. 0 where there is none yet.
+/// The flow hash: a random number that the kernel draws for each end, sends along with its segments inside the machine,
+/// and keeps at the other end. 0 where there is none yet.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Flow {
     /// This end's own.
@@ -46,10 +47,10 @@ pub struct Flow {
     pub received: u32,
 }
 
-/// What was decided about an endpoint.
+/// The decision about an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
-    /// Nothing yet.
+    /// None yet.
     Open,
     /// It has a peer.
     Paired,
@@ -64,9 +65,9 @@ pub enum Phase {
 pub struct Endpoint {
     /// `SO_COOKIE`.
     pub cookie: u64,
-    /// Who connected.
+    /// Whether it connected or accepted.
     pub role: Role,
-    /// The claimed tuple until the kernel was asked, then the kernel's.
+    /// The claimed tuple until the kernel is asked, then the kernel's.
     pub tuple: Tuple,
     /// When connect was first called, in nanoseconds; of an accepted endpoint the same as `opened`.
     pub began: u64,
@@ -74,28 +75,28 @@ pub struct Endpoint {
     pub opened: u64,
     /// The kernel's network namespace cookie, 0 while unknown.
     pub netns: u64,
-    /// The device that it is bound to. Nobody else there has its tuple.
+    /// The device that it is bound to. No other socket that is bound to this device has its tuple.
     pub device: u32,
     /// The first sequence numbers, if the kernel was asked for them.
     pub sequence: Option<Sequence>,
-    /// The flow hashes of the same moment.
+    /// The flow hashes, read at the same moment.
     pub flow: Flow,
     /// Whether the kernel was asked at least once.
     pub known: bool,
-    /// Whether somebody who proved possession speaks for it now.
+    /// Whether a process that proved possession speaks for it now.
     pub verified: bool,
-    /// What was decided.
+    /// The decision.
     pub phase: Phase,
-    /// The endpoint that the kernel proves to be the other end ([`are_kin`](crate::candidate::are_kin)), 0 while none is
-    /// known. Once set it never goes back: nobody else can be the peer, not even after that one has ended.
+    /// The endpoint that the kernel proves to be the other end ([`are_kin`](crate::candidate::are_kin)), 0 while none
+    /// is known. Once set it stays: no other endpoint can be the peer, even after that one has ended.
     pub kin: u64,
-    /// When waiting for a peer is given up, `u64::MAX` before the first prefix.
+    /// The time at which waiting for a peer is given up, `u64::MAX` before the first prefix.
     pub due: u64,
     hashes: [Option<Hash>; 2],
 }
 
 impl Endpoint {
-    /// An endpoint of which nothing is known but a claim.
+    /// An endpoint that is known only by a claim.
     pub fn new(claim: &Opened) -> Endpoint {
         Endpoint {
             cookie: claim.cookie,
@@ -116,8 +117,9 @@ impl Endpoint {
         }
     }
 
-    /// Takes over what the kernel says, and the claim of the process that proved possession. A decision that
-    /// of its process that came before anybody had proved anything is void: it may have been a stranger's.
+    /// Takes over the facts from the kernel, and the claim of the process that proved possession. If a process left the
+    /// endpoint on TCP before any process had proved possession, that decision is void: the process may have been a
+    /// stranger.
     pub fn verify(&mut self, claim: &Opened, facts: &Facts) {
         if !self.known && self.phase == Phase::Stayed {
             self.phase = Phase::Open;
@@ -134,7 +136,7 @@ impl Endpoint {
         self.verified = true;
     }
 
-    /// Notes the hash of one direction; the first one said stands. True if this is news.
+    /// Notes the hash of one direction; the first hash that is reported is kept. True if this is the first.
     pub fn learn(&mut self, direction: Direction, hash: Hash) -> bool {
         let slot = &mut self.hashes[direction as usize];
         let news = slot.is_none();
@@ -147,7 +149,7 @@ impl Endpoint {
         self.hashes[direction as usize].as_ref()
     }
 
-    /// Where nobody else has its tuple: a namespace, and a device there.
+    /// The namespace and the device, in which no other socket has its tuple.
     pub fn home(&self) -> Option<(u64, u32)> {
         (self.netns != 0).then_some((self.netns, self.device))
     }

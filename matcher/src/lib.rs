@@ -1,6 +1,6 @@
-//! The pure half of the pairing: which two endpoints are the two ends of one stream, and the messages that libipc and
-//! ipcd exchange to find out. No clock, no descriptor, no async; `no_std`, so that libipc can use [`wire`] inside any
-//! program.
+//! The pure half of the pairing: it decides which two endpoints are the two ends of one stream, and defines the
+//! messages that libipc and ipcd exchange for that. No clock, no descriptor, no async; `no_std`, so that libipc can use
+//! [`wire`] inside any program.
 #![no_std]
 
 extern crate alloc;

@@ -1,18 +1,18 @@
-//! The decision which two endpoints are one stream.
+//! Decides which two endpoints are one stream.
 //!
 //! ```text
 //!           Opened            Prefix              shown, and the only one
 //!   (none) ───────> Open ───────────────> Open ──────────────────────────> Paired
-//!                    │                     │ ambiguous, other bytes, out of step, nobody in time
+//!                    │                     │ ambiguous, other bytes, out of step, no peer in time
 //!                    │ Stayed              └────────────────────────────────────────────────> Refused
 //!                    └──> Stayed                    Ended, from anywhere ──> departed, or forgotten
 //! ```
 //!
 //! Two ways lead to a pair. Inside one network namespace the kernel keeps tuples unique, so two verified sockets with
-//! mirrored tuples are one stream whatever else was reported; the hashes confirm it. Across namespaces
-//! nothing but what was observed speaks for a pair: both directions must be known and equal, and no other endpoint, alive
-//! or departed, may be possible for either of the two. Such a pair is looked at again a moment later, so that a
-//! report which was already on its way to ipcd counts too.
+//! mirrored tuples are one stream whatever else was reported; the hashes confirm it. Across namespaces only observation
+//! speaks for a pair: both directions must be known and equal, and no other endpoint, alive or departed, may be
+//! possible for either of the two. Such a pair is looked at again a moment later, so that a report which was already on
+//! its way to ipcd counts too.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -23,16 +23,16 @@ use crate::reason::Reason;
 use crate::registry::Registry;
 use crate::wire::{Direction, Hash, Opened, Role};
 
-/// The times that a matcher works with, in nanoseconds, and its memory.
+/// The time limits of a matcher, in nanoseconds, and the size of its memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// How long an endpoint whose first bytes are known waits for a peer to be reported.
+    /// How long an endpoint whose first bytes are known waits for the report of a peer.
     pub wait_peer: u64,
-    /// How long a pair across namespaces is held back for others to come forward.
+    /// How long a pair across namespaces is held back, so that reports of other candidates can arrive.
     pub settle: u64,
     /// How many endpoints are remembered after their end.
     pub departed: usize,
-    /// Whether pairs need proof: then what was observed alone makes none.
+    /// Whether pairs need the kernel's proof: then observation alone makes none.
     pub proof: bool,
 }
 
@@ -42,26 +42,27 @@ impl Default for Config {
     }
 }
 
-/// What the matcher is told. Every event but [`Event::Opened`] is ignored for an endpoint that is not open.
+/// The events that the matcher is given. Every event except [`Event::Opened`] is ignored for an endpoint that is not
+/// open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
     /// A process claims to have an endpoint. Ignored if the cookie is known: two processes may hold one socket.
     Opened(Opened),
-    /// A process passed the socket itself, and this is what the kernel says of it. The claim is that process's.
+    /// A process passed the socket itself, and the kernel was asked about it. The claim is that process's.
     Verified {
-        /// What the process that proved possession said of the endpoint.
+        /// What the process that proved possession claims about the endpoint.
         claim: Opened,
-        /// What the kernel says.
+        /// What the kernel says about the socket.
         facts: Facts,
     },
-    /// What has become known of the first N bytes of each direction.
+    /// Hashes of the first N bytes that have become known.
     Prefixes {
         /// The endpoint.
         cookie: u64,
-        /// SHA-256 of them, by [`Direction`].
+        /// SHA-256 of the first N bytes, by [`Direction`].
         hashes: [Option<Hash>; 2],
     },
-    /// The process that proved possession is gone, others still claim the endpoint.
+    /// The process that proved possession is gone, but others still claim the endpoint.
     Orphaned {
         /// The endpoint.
         cookie: u64,
@@ -71,14 +72,14 @@ pub enum Event {
         /// The endpoint.
         cookie: u64,
     },
-    /// The offsets of two that are held back cannot be those of one stream.
+    /// The offsets of two endpoints whose pair is held back cannot be those of one stream.
     OutOfStep {
         /// The end that connected.
         connected: u64,
         /// The end that accepted.
         accepted: u64,
     },
-    /// Nobody has the endpoint any more.
+    /// No process has the endpoint any more.
     Ended {
         /// The endpoint.
         cookie: u64,
@@ -87,19 +88,19 @@ pub enum Event {
     Tick,
 }
 
-/// What the matcher decides.
+/// The decisions of the matcher.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Effect {
-    /// These two are one stream.
+    /// These two endpoints are one stream.
     Pair {
         /// The end that called connect.
         connected: u64,
         /// The end that accept returned.
         accepted: u64,
-        /// Whether the kernel proves it, and not only what was observed.
+        /// Whether the kernel proves it, not only observation.
         proven: bool,
     },
-    /// This one stays on TCP.
+    /// This endpoint stays on TCP.
     Refuse {
         /// The endpoint.
         cookie: u64,
@@ -108,16 +109,16 @@ pub enum Effect {
     },
 }
 
-/// The pair (connected, accepted) that has been held back long enough, if this is about one.
+/// The pair (connected, accepted) that has been held back long enough, if the evaluation is about one.
 type Settled = Option<(u64, u64)>;
 
 /// The state machine. It knows no clock: `now` is an argument, in nanoseconds, and never goes back.
 pub struct Matcher {
     config: Config,
     registry: Registry,
-    /// When to look whether an endpoint still has somebody to wait for.
+    /// The times at which the matcher checks whether an endpoint still has a possible peer to wait for.
     due: BTreeSet<(u64, u64)>,
-    /// Pairs across namespaces that are looked at again: when, connected, accepted.
+    /// Pairs across namespaces that will be looked at again: time, connected, accepted.
     settling: BTreeSet<(u64, u64, u64)>,
 }
 
@@ -128,7 +129,7 @@ impl Matcher {
         Matcher { config, registry, due: BTreeSet::new(), settling: BTreeSet::new() }
     }
 
-    /// Takes one event and appends what follows from it.
+    /// Takes one event and appends the decisions that follow from it.
     pub fn handle(&mut self, now: u64, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Opened(claim) => {
@@ -167,8 +168,8 @@ impl Matcher {
         settled.into_iter().chain(due).min()
     }
 
-    /// Whether a pair is held back that a tick at this time would decide. Whoever ticks reads what processes have
-    /// already sent before it does so.
+    /// Whether a pair is held back that a tick at this time would decide. The caller first reads the messages that
+    /// processes have already sent, then ticks.
     pub fn settles(&self, now: u64) -> bool {
         self.settling.first().is_some_and(|(at, _, _)| *at <= now)
     }
@@ -178,7 +179,7 @@ impl Matcher {
         self.settling.iter().map(|(_, connected, accepted)| (*connected, *accepted))
     }
 
-    /// What is known of an endpoint.
+    /// The endpoint with this cookie.
     pub fn endpoint(&self, cookie: u64) -> Option<&Endpoint> {
         self.registry.get(cookie)
     }
@@ -197,7 +198,7 @@ impl Matcher {
         let cookie = claim.cookie;
         let Some(mut endpoint) = self.registry.get(cookie).copied() else { return };
         endpoint.verify(claim, facts);
-        // The kernel gave the tuple out again, so whoever had it before has ended without saying so.
+        // The kernel gave the tuple out again, so the endpoint that had it before has ended without a report.
         if let Some(old) = self.registry.at_home_of(&endpoint, endpoint.tuple)
             && old != cookie
         {
@@ -206,14 +207,14 @@ impl Matcher {
         }
         self.registry.update(endpoint);
         self.find_kin(&endpoint);
-        // A decision that was void may have taken the deadline with it.
+        // The decision that `verify` made void may have removed the deadline.
         if endpoint.is_open() && endpoint.due != u64::MAX {
             self.due.insert((endpoint.due, cookie));
         }
         self.evaluate(now, cookie, None, effects);
     }
 
-    /// Joins an endpoint to the one that the kernel proves to be its other end.
+    /// Joins an endpoint with the endpoint that the kernel proves to be its other end.
     fn find_kin(&mut self, endpoint: &Endpoint) {
         let by_tuple = self.registry.at_home_of(endpoint, endpoint.tuple.mirrored());
         let by_numbers = self.registry.proven(endpoint);
@@ -247,7 +248,7 @@ impl Matcher {
         self.evaluate(now, cookie, None, effects);
     }
 
-    /// Looks whether something can be decided for this endpoint, after it was the subject of an event.
+    /// Checks whether something can be decided for this endpoint, after an event about it.
     fn evaluate(&mut self, now: u64, cookie: u64, settled: Settled, effects: &mut Vec<Effect>) {
         let Some(endpoint) = self.registry.get(cookie).copied() else { return };
         if !endpoint.is_open() || !endpoint.verified {
@@ -267,7 +268,7 @@ impl Matcher {
         }
     }
 
-    /// The kernel proves that they are one stream; what was observed has to agree.
+    /// The kernel proves that the two are one stream; the hashes have to agree.
     fn evaluate_kin(&mut self, a: &Endpoint, b: &Endpoint, effects: &mut Vec<Effect>) {
         match evidence(a, b) {
             Evidence::Nothing => {}
@@ -284,7 +285,7 @@ impl Matcher {
             Role::Connected => (endpoint, peer),
             Role::Accepted => (peer, endpoint),
         };
-        // Of what ended before the horizon nothing is known, so nothing can be said of who was there.
+        // Endpoints that ended before the horizon are forgotten, so one of them may have been the true peer.
         let remembered = self.registry.horizon() == 0 || connected.began > self.registry.horizon();
         let only = self.registry.only_candidate(endpoint, peer) && self.registry.only_candidate(peer, endpoint);
         if !only || !remembered {
@@ -324,7 +325,8 @@ impl Matcher {
         }
     }
 
-    /// An open endpoint is open no more. It stays a candidate: it is still there, and might be the true peer of another.
+    /// Ends the open phase of an endpoint. It stays a candidate: it still exists, and might be the true peer of
+    /// another.
     fn decide(&mut self, cookie: u64, phase: Phase) {
         if let Some(e) = self.registry.get_mut(cookie)
             && e.is_open()
@@ -349,7 +351,7 @@ impl Matcher {
         }
     }
 
-    /// Gives up, unless somebody is there who may yet turn out to be the peer.
+    /// Gives up waiting, unless there is an open endpoint that may yet turn out to be the peer.
     fn overdue(&mut self, now: u64, cookie: u64, effects: &mut Vec<Effect>) {
         let Some(endpoint) = self.registry.get(cookie).copied() else { return };
         if self.registry.candidates(&endpoint).any(Endpoint::is_open) {
@@ -365,7 +367,7 @@ impl Matcher {
 
     fn why_alone(&self, endpoint: &Endpoint) -> Reason {
         if let Some(other) = self.registry.candidates(endpoint).next() {
-            // There it is, but it will not come.
+            // The peer exists, but it will not move.
             return match other.phase {
                 Phase::Refused(reason) => reason,
                 Phase::Paired => Reason::Ambiguous,

@@ -1,9 +1,9 @@
-//! Which pairs may leave TCP. What leaves it is no longer seen by packet filters, accounting and tcpdump
-//! (docs/security.md), so whoever runs ipcd can say which streams may and which may not.
+//! Which pairs may leave TCP. Packet filters, accounting and tcpdump no longer see the bytes of a stream that has left
+//! it (docs/security.md), so the user who runs ipcd can choose which streams may leave and which may not.
 //!
 //! A rule names conditions of the end that connected (client), of the end that accepted (server), or of either, and
-//! applies if all of them hold. A pair stays on TCP if a rule of `deny` applies, or if there are rules of `allow` and none
-//! of them does. The order of the rules does not matter.
+//! applies if all of them hold. A pair stays on TCP if a rule of `deny` applies, or if there are rules of `allow` and
+//! none of them does. The order of the rules does not matter.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -15,20 +15,20 @@ use core::str::FromStr;
 use crate::addr::Addr;
 use crate::reason::Reason;
 
-/// One end, as far as rules ask for it. All but the program's name is the kernel's word.
+/// One end, as far as rules ask about it. Everything except the program's name comes from the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Party<'a> {
-    /// Its own address, as it sees it.
+    /// Its own address, as the end itself sees it.
     pub address: Addr,
     /// The user of the process.
     pub uid: u32,
-    /// The name of the program, as the process says.
+    /// The name of the program, as the process reports it.
     pub program: &'a str,
-    /// The network namespace, 0 where the kernel does not tell.
+    /// The network namespace, 0 where the kernel does not have it.
     pub netns: u64,
 }
 
-/// A pair that has to be decided.
+/// A pair to decide about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pair<'a> {
     /// The end that connected.
@@ -39,19 +39,19 @@ pub struct Pair<'a> {
     pub proven: bool,
 }
 
-/// What may leave TCP.
+/// Which pairs may leave TCP.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Policy {
-    /// Any of these keeps a pair on TCP.
+    /// A pair to which any of these applies stays on TCP.
     pub deny: Vec<Rule>,
     /// If there are any, one of these has to apply.
     pub allow: Vec<Rule>,
-    /// Whether programs of different users may pair where only what they say speaks for it.
+    /// Whether programs of different users may pair where only their reports speak for the pair.
     pub trust_users: bool,
 }
 
 impl Policy {
-    /// Why a pair stays on TCP, if it does.
+    /// The reason for which a pair stays on TCP, if it does.
     pub fn objection(&self, pair: &Pair<'_>) -> Option<Reason> {
         let applies = |rules: &[Rule]| rules.iter().any(|r| r.applies(pair));
         if applies(&self.deny) || !(self.allow.is_empty() || applies(&self.allow)) {
@@ -62,13 +62,13 @@ impl Policy {
     }
 }
 
-/// Conditions that all have to hold. One without conditions always applies.
+/// Conditions that all have to hold. A rule without conditions always applies.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Rule {
     client: Side,
     server: Side,
     either: Side,
-    /// Whether the two ends are in different network namespaces.
+    /// Whether the two ends have to be in different network namespaces, or in the same one.
     across: Option<bool>,
 }
 
@@ -96,7 +96,7 @@ pub enum Mistake {
     UnknownKey(String),
     /// The condition cannot have this value.
     BadValue(String, String, &'static str),
-    /// Not of the form KEY=VALUE.
+    /// The text is not of the form KEY=VALUE.
     NoValue(String),
 }
 
@@ -115,8 +115,8 @@ impl fmt::Display for Mistake {
 }
 
 impl Rule {
-    /// Reads `server.port=5432,client.uid=1000-1999`. A key that comes again adds a value. `own` is the network namespace
-    /// that the word `own` means.
+    /// Reads `server.port=5432,client.uid=1000-1999`. A repeated key adds a value. `own` is the network namespace that
+    /// the word `own` stands for.
     pub fn parse(text: &str, own: u64) -> Result<Rule, Mistake> {
         let mut rule = Rule::default();
         for condition in text.split(',').map(str::trim).filter(|c| !c.is_empty()) {

@@ -1,4 +1,4 @@
-//! Why an endpoint stays on TCP. The command line prints exactly these words.
+//! Why an endpoint stays on TCP. The command line prints exactly these words and sentences.
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident = $code:literal, $word:literal;)+) => {
@@ -51,7 +51,7 @@ reasons! {
     PrefixMissed = 9, "prefix-missed";
     /// The new transport ended before the peer switched: the peer process declined it or died.
     PeerDeclined = 10, "peer-declined";
-    /// The program executed another one while it held the endpoint.
+    /// The program executed another program while it held the endpoint.
     Executed = 11, "executed";
     /// The program waits for the endpoint in a way that libipc cannot see or cannot extend.
     UnseenWait = 12, "unseen-wait";
@@ -75,21 +75,21 @@ reasons! {
     NoPeer = 64, "no-peer";
     /// More than one endpoint could be the peer, and nothing that may be trusted tells them apart.
     Ambiguous = 65, "ambiguous";
-    /// The only endpoint with the mirrored four-tuple carried other bytes.
+    /// The only endpoint with the mirrored four-tuple carried different bytes.
     HashDiffers = 66, "hash-differs";
     /// One end has received more than the other has written.
     CountersDiffer = 67, "counters-differ";
-    /// The socket that was passed does not exist as the message described it.
+    /// The socket that was passed is not the one that the message described.
     Unverified = 68, "unverified";
     /// ipcd holds as many endpoints of this process as its limits allow.
     Limit = 69, "limit";
-    /// ipcd was told that this pair stays on TCP (--allow, --deny, --policy).
+    /// ipcd's policy keeps this pair on TCP (--allow, --deny, --policy).
     Policy = 70, "policy";
     /// Two users' programs pair across network namespaces only if ipcd has --everybody or --proof.
     OtherUser = 71, "other-user";
-    /// One with other addresses carried the same bytes: if addresses are translated on the way, `ipcd serve --proof` can tell.
+    /// An endpoint with other addresses carried the same bytes: `ipcd serve --proof` can tell if they were translated.
     Translated = 72, "translated";
-    /// One has the peer's sequence numbers, but the network does not carry the flow hashes that would prove it.
+    /// An endpoint has the peer's sequence numbers, but the network does not carry the flow hashes that would prove it.
     Unproven = 73, "unproven";
 }
 

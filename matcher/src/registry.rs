@@ -1,4 +1,4 @@
-//! All endpoints, found by cookie, by tuple, and by namespace and tuple; and a bounded memory of those that ended.
+//! All endpoints, found by cookie, by tuple, and by namespace and tuple; and a limited number of those that have ended.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -9,16 +9,16 @@ use crate::candidate::{are_kin, possible};
 use crate::endpoint::{Endpoint, Phase, Sequence};
 use crate::wire::{Direction, Hash, Role};
 
-/// How many endpoints with the same bytes, or the same numbers, are looked at.
+/// How many endpoints with the same bytes, or the same numbers, are compared at most.
 const ALIKE: usize = 64;
 
-/// Under what an endpoint is found by its bytes, once they are known.
+/// The key by which an endpoint is found by its bytes, once they are known.
 fn bytes_key(of: &Endpoint) -> Option<(Hash, Role, u64)> {
     let direction = if of.role == Role::Connected { Direction::Sent } else { Direction::Received };
     of.hash(direction).map(|hash| (*hash, of.role, of.cookie))
 }
 
-/// The endpoints that are alive as far as anybody said, and the recently departed.
+/// The endpoints that have not been reported as ended, and those that ended recently.
 #[derive(Default)]
 pub struct Registry {
     /// Boxed: the nodes of the tree are half empty.
@@ -26,14 +26,14 @@ pub struct Registry {
     by_tuple: BTreeSet<(Tuple, u64)>,
     /// Verified endpoints: the kernel has one socket at most for each of these keys.
     by_home: BTreeMap<((u64, u32), Tuple), u64>,
-    /// Verified endpoints of which the kernel told the sequence numbers.
+    /// Verified endpoints whose sequence numbers are known.
     by_sequence: BTreeSet<(Sequence, u64)>,
-    /// Endpoints by what they saw of the bytes that the end which connected has sent.
+    /// Endpoints by the hash of the bytes that the connecting end has sent, as each endpoint saw them.
     by_bytes: BTreeSet<(Hash, Role, u64)>,
     departed: VecDeque<(u64, (Tuple, u64))>,
     departed_by_tuple: BTreeMap<(Tuple, u64), (u64, Box<Endpoint>)>,
     departed_limit: usize,
-    /// Of what ended at or before this time, nothing may be remembered.
+    /// Endpoints that ended at or before this time may be forgotten.
     horizon: u64,
 }
 
@@ -48,12 +48,13 @@ impl Registry {
         self.live.get(&cookie).map(Box::as_ref)
     }
 
-    /// The same to change. What it is found by is changed by [`Registry::update`] and [`Registry::learn`] only.
+    /// The same, mutable. The fields that it is found by are changed by [`Registry::update`] and [`Registry::learn`]
+    /// only.
     pub fn get_mut(&mut self, cookie: u64) -> Option<&mut Endpoint> {
         self.live.get_mut(&cookie).map(Box::as_mut)
     }
 
-    /// How many are alive.
+    /// How many endpoints are alive.
     pub fn count(&self) -> usize {
         self.live.len()
     }
@@ -84,7 +85,7 @@ impl Registry {
         Some(old)
     }
 
-    /// Notes the hash of one direction of an endpoint. True if this is news.
+    /// Notes the hash of one direction of an endpoint. True if the hash was not known before.
     pub fn learn(&mut self, cookie: u64, direction: Direction, hash: Hash) -> bool {
         let Some(endpoint) = self.live.get_mut(&cookie) else { return false };
         let news = endpoint.learn(direction, hash);
@@ -99,13 +100,13 @@ impl Registry {
         all.take(ALIKE).filter_map(|(_, cookie)| self.get(*cookie))
     }
 
-    /// The one of these that is proven to be the other end, if there is exactly one.
+    /// The one among these endpoints that is proven to be the other end, if there is exactly one.
     pub fn proven(&self, of: &Endpoint) -> Option<u64> {
         let mut all = self.same_numbers(of).filter(|other| are_kin(of, other)).map(|other| other.cookie);
         all.next().filter(|_| all.next().is_none())
     }
 
-    /// Some endpoints of the other role that saw the same bytes from the one that connected.
+    /// Some endpoints of the other role that saw the same bytes from the connecting end.
     pub fn same_bytes(&self, of: &Endpoint) -> impl Iterator<Item = &Endpoint> {
         let other = if of.role == Role::Connected { Role::Accepted } else { Role::Connected };
         let range = bytes_key(of).map(|(hash, _, _)| (hash, other, 0)..=(hash, other, u64::MAX));
@@ -113,13 +114,13 @@ impl Registry {
         all.take(ALIKE).filter_map(|(_, _, cookie)| self.get(*cookie))
     }
 
-    /// The endpoint that the kernel gave this tuple where another one is at home.
+    /// The endpoint to which the kernel gave this tuple in the home (namespace and device) of another endpoint.
     pub fn at_home_of(&self, other: &Endpoint, tuple: Tuple) -> Option<u64> {
         self.by_home.get(&(other.home()?, tuple)).copied()
     }
 
-    /// Ends an endpoint. One that could have been the peer of another namespace's endpoint is remembered: its peer may
-    /// come forward later, and must not be taken for the peer of somebody else.
+    /// Ends an endpoint. An endpoint that could have been the peer of an endpoint in another namespace is remembered:
+    /// its peer may be reported later, and must not be paired with a third one.
     pub fn depart(&mut self, now: u64, cookie: u64) {
         let Some(old) = self.unindex(cookie) else { return };
         let settled = old.phase == Phase::Paired || old.kin != 0;
@@ -134,7 +135,7 @@ impl Registry {
             && let Some((ended, key)) = self.departed.pop_front()
         {
             self.horizon = self.horizon.max(ended);
-            // It may have come back and departed again since.
+            // The endpoint may have come back and departed again since.
             if self.departed_by_tuple.get(&key).is_some_and(|(at, _)| *at == ended) {
                 self.departed_by_tuple.remove(&key);
             }

@@ -1,4 +1,4 @@
-//! What libipc and ipcd say to each other, one message per SOCK_SEQPACKET record, little-endian, fixed sizes.
+//! The messages between libipc and ipcd, one per SOCK_SEQPACKET record, little-endian, fixed sizes.
 //!
 //! Every record starts with a one-byte tag. Decoding is total: any byte string gives a message or an [`Error`], and
 //! bytes left over are an error too. Nothing here allocates, so the same code runs inside a host program.

@@ -3,7 +3,7 @@
 use matcher::candidate::{Offsets, in_step};
 use proptest::prelude::*;
 
-/// One direction of a stream: written, arrived, acknowledged.
+/// One direction of a stream: bytes written, arrived, acknowledged.
 #[derive(Clone, Copy, Default, Debug)]
 struct Pipe([u64; 3]);
 
@@ -15,7 +15,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// Something moves: a write, an arrival or an acknowledgement, as far as it can.
+    /// One step: a write, an arrival or an acknowledgement, as far as possible.
     fn step(&mut self, (up, what, bytes): (bool, usize, u64)) {
         let Pipe(pipe) = if up { &mut self.up } else { &mut self.down };
         pipe[what] = if what == 0 { pipe[0] + bytes } else { pipe[what - 1].min(pipe[what] + bytes) };
@@ -47,7 +47,7 @@ proptest! {
         prop_assert!(in_step(s1, c2, s.server()));
     }
 
-    /// Two streams at rest that have not carried as much.
+    // Two streams at rest that have not carried as many bytes.
     #[test]
     fn ends_of_two_streams_are_not(a in 0..100_000u64, b in 0..100_000u64, down in 0..1000u64) {
         let at_rest = |up: u64| Stream { up: Pipe([up; 3]), down: Pipe([down; 3]) };

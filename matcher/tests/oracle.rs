@@ -16,7 +16,7 @@ use proptest::prelude::*;
 const WAIT: u64 = 40;
 const SETTLE: u64 = 2;
 
-/// What is true of one socket of the random world.
+/// The facts about one socket of the random world.
 #[derive(Clone, Debug)]
 struct Socket {
     loopback: bool,
@@ -114,7 +114,7 @@ fn event(world: &[Socket], now: u64, which: u64, step: Step) -> Event {
     }
 }
 
-/// Plays a history to both and gives the effects they agreed on.
+/// Plays a history to both and returns the effects that they agreed on.
 fn play(proof: bool, world: &[Socket], history: &[(u64, u64, Step)]) -> Result<Vec<Effect>, TestCaseError> {
     let mut matcher = Matcher::new(Config { wait_peer: WAIT, settle: SETTLE, departed: 1_000_000, proof });
     let (mut oracle, mut now, mut all) = (Oracle::new(proof), 100, Vec::new());
@@ -145,7 +145,7 @@ proptest! {
     }
 }
 
-/// A comparison proves nothing if nothing ever happens.
+/// A comparison proves nothing if nothing ever happens in it.
 #[test]
 fn the_random_histories_reach_every_kind_of_decision() {
     use proptest::strategy::ValueTree;

@@ -1,4 +1,4 @@
-//! What the kernel's sequence numbers decide.
+//! What the kernel's sequence numbers and flow hashes decide.
 
 mod world;
 
@@ -8,7 +8,7 @@ use matcher::pairing::Effect;
 use matcher::reason::Reason;
 use world::{CONTAINER, End, SETTLE, WAIT, World, addr, client, server};
 
-/// A stream with these first sequence numbers, and flow hashes that no other has.
+/// A stream with these first sequence numbers, and with flow hashes that no other stream has.
 fn numbered(mut c: End, mut s: End, sent: u32, received: u32) -> (End, End) {
     c.sequence = Some(Sequence { sent, received });
     s.sequence = c.sequence.map(Sequence::mirrored);
@@ -45,13 +45,13 @@ fn with_proof_one_tuple_on_several_networks_pairs_rightly() {
 
 #[test]
 fn with_proof_half_a_deployment_never_pairs_the_wrong_two() {
-    // Only one end of each of two streams is known, and everything that can be observed is alike.
+    // Only one end of each of two streams is known, and everything that can be observed is the same.
     let (a, _) = numbered(client(1, CONTAINER, 7), server(3, CONTAINER, 9), 5, 6);
     let (_, d) = numbered(client(2, CONTAINER, 8), server(4, CONTAINER, 10), 7, 8);
     let mut w = World::with_proof();
     w.open(&[a, d]).talk(a, 1, 2).talk(d, 1, 2).pass(SETTLE).pass(WAIT);
     assert_eq!((w.pairs(), w.refused()), (vec![], vec![(1, Reason::NoPeer), (4, Reason::NoPeer)]));
-    // Nor where the kernel tells nothing of one of them.
+    // They are not paired either where the kernel tells nothing about one of them.
     let mut silent = d;
     silent.sequence = None;
     let mut w = World::with_proof();
@@ -61,7 +61,7 @@ fn with_proof_half_a_deployment_never_pairs_the_wrong_two() {
 
 #[test]
 fn numbers_that_differ_overrule_a_tuple_that_mirrors() {
-    // A transparent proxy in one namespace, slow to tell when it connected.
+    // A transparent proxy in one namespace that is slow to report when it connected.
     let (mut c, mut s) = (client(1, CONTAINER, 7), server(2, CONTAINER, 7));
     c.sequence = Some(Sequence { sent: 1, received: 2 });
     s.sequence = Some(Sequence { sent: 3, received: 4 });
@@ -81,7 +81,7 @@ fn half_a_deployment_with_equal_numbers_is_not_paired() {
         w.open(&[first, second]).talk(first, 1, 2).talk(second, 1, 2).pass(SETTLE).pass(WAIT);
         assert_eq!((w.pairs(), w.refused()), (vec![], unproven.clone()));
     }
-    // Nor if nothing has arrived at one of them, or at both: the end that something has come to knows from whom.
+    // Nor if nothing has arrived at one end, or at both: an end that has received a segment has its sender's flow hash.
     for (a_has, d_has) in [(true, false), (false, true), (false, false)] {
         let (mut a, mut d) = (a, d);
         a.flow.received *= u32::from(a_has);
@@ -108,7 +108,7 @@ fn all_four_with_equal_numbers_find_their_own() {
     }
 }
 
-/// The connection was accepted with its first data, which is how a server that defers accepting does it.
+/// The connection was accepted with its first data, as with a server that defers accepting.
 #[test]
 fn one_direction_of_flow_hashes_is_enough() {
     let (c, mut s) = numbered(client(1, CONTAINER, 7), server(2, CONTAINER, 8), 5, 6);

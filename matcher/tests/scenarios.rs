@@ -1,4 +1,4 @@
-//! Named situations: how a stream is paired, and each way in which the wrong two could be taken for one.
+//! Named situations: how a stream is paired, and each way in which two wrong endpoints could be taken for one stream.
 
 mod world;
 
@@ -111,14 +111,14 @@ fn a_tuple_is_unique_on_a_device() {
     w.open(&ends).open(&more).talk(ends[0], 1, 2).talk(more[1], 1, 2).talk(more[0], 1, 2).talk(ends[1], 1, 2);
     assert_eq!((w.pairs(), w.refused()), (vec![(3, 4), (1, 2)], vec![]));
 
-    // Of two that are bound differently it proves nothing: the only one is found as across namespaces.
+    // For two sockets that are bound differently the tuple proves nothing: they pair as across namespaces.
     let (c, s) = (on(5, client(1, CONTAINER, 7)), server(2, CONTAINER, 7));
     let mut w = World::new();
     w.open(&[c, s]).talk(c, 1, 2).talk(s, 1, 2);
     assert_eq!(w.pairs(), []);
     assert_eq!(w.pass(SETTLE).pairs(), [(1, 2)]);
 
-    // Nor can a loopback tuple be at home on two.
+    // And with a loopback tuple they do not pair at all.
     let (c, s) = (on(5, client(1, HOST, 7)), server(2, HOST, 7));
     let mut w = World::new();
     w.open(&[c, s]).talk(c, 1, 2).talk(s, 1, 2).pass(WAIT);
@@ -144,7 +144,7 @@ fn loopback_never_pairs_across_namespaces() {
     w.open(&[c, s]).talk(c, 1, 2).talk(s, 1, 2).pass(SETTLE).pass(WAIT);
     assert_eq!((w.pairs(), w.refused()), (vec![], vec![(1, Reason::NoPeer), (2, Reason::NoPeer)]));
 
-    // Nor where the kernel does not tell.
+    // Nor where the kernel does not tell the namespace.
     let (c, s) = (client(1, HOST, 0), server(2, HOST, 0));
     let mut w = World::new();
     w.open(&[c, s]).talk(c, 1, 2).talk(s, 1, 2).pass(SETTLE).pass(WAIT);
@@ -294,7 +294,7 @@ fn a_strangers_decision_is_void_once_somebody_proves_possession() {
     let mut w = World::new();
     w.open(&[c, s]).say(Event::Stayed { cookie: 2 }).talk(c, 1, 2).talk(s, 1, 2);
     assert_eq!(w.pairs(), [(1, 2)]);
-    // One's own is not, and need not be waited for.
+    // The decision of the process that proved possession holds, and the peer need not wait for another.
     let declined = (vec![], vec![(1, Reason::PeerDeclined)]);
     let mut w = World::new();
     w.open(&[c, s]).verify(s).say(Event::Stayed { cookie: 2 }).talk(c, 1, 2).talk(s, 1, 2);

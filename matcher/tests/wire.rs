@@ -1,4 +1,4 @@
-//! The messages: what is encoded is read back, and nothing else is ever read.
+//! The messages: an encoded message is decoded to itself, and no other byte string is ever decoded to one.
 
 use matcher::addr::{Addr, Tuple};
 use matcher::reason::Reason;

@@ -137,7 +137,7 @@ impl ToDaemon {
         matches!(self, Offer { .. } | Returned { .. } | Deposit { .. } | Received { .. })
     }
 
-    /// The record that says this.
+    /// The record of this message.
     pub fn encode(&self) -> Record {
         match self {
             ToDaemon::Hello { version, name } => *Record::new(1).put(&version.to_le_bytes()).put(name),
@@ -194,7 +194,7 @@ impl ToDaemon {
 }
 
 impl ToShim {
-    /// The record that says this.
+    /// The record of this message.
     pub fn encode(&self) -> Record {
         match self {
             ToShim::Welcome(t) => *Record::new(129).u32(t.prefix_bytes).u32(t.patience).u32(t.small_writes),

@@ -1,4 +1,4 @@
-//! The messages, and what is in them.
+//! The messages and their fields.
 
 use crate::addr::Tuple;
 use crate::reason::Reason;
@@ -34,9 +34,9 @@ pub enum Error {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
 pub enum Role {
-    /// It called connect.
+    /// The endpoint called connect.
     Connected = 0,
-    /// accept returned it.
+    /// The endpoint was returned by accept.
     Accepted = 1,
 }
 
@@ -51,7 +51,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// By direction, with nothing for the other one.
+    /// An array by direction, with `None` for the other direction.
     pub fn alone<T>(self, value: T) -> [Option<T>; 2] {
         match self {
             Direction::Sent => [Some(value), None],
@@ -68,14 +68,14 @@ impl Direction {
     }
 }
 
-/// What a process says of a connection when connect succeeds or accept returns.
+/// What a process reports about a connection when connect succeeds or accept returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Opened {
     /// `SO_COOKIE` of the socket.
     pub cookie: u64,
     /// The sender's handle.
     pub token: u64,
-    /// Who connected.
+    /// Whether this end connected or accepted.
     pub role: Role,
     /// The four-tuple.
     pub tuple: Tuple,
@@ -85,7 +85,7 @@ pub struct Opened {
     pub opened: u64,
 }
 
-/// What a process asks of ipcd's knowledge.
+/// What a process asks ipcd for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Query {
@@ -98,7 +98,7 @@ pub enum Query {
 /// From libipc (or the command line) to ipcd.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ToDaemon {
-    /// First on every connection of a shim.
+    /// The first message on every connection of a shim.
     Hello {
         /// [`VERSION`] of the sender.
         version: u16,
@@ -110,18 +110,18 @@ pub enum ToDaemon {
     /// An endpoint with the socket itself (SCM_RIGHTS), which proves that the sender has it, and what is known of its
     /// bytes.
     Offer {
-        /// What [`ToDaemon::Opened`] says, or said.
+        /// The contents of [`ToDaemon::Opened`], sent before or not.
         opened: Opened,
-        /// SHA-256 of the first N bytes of each [`Direction`], where there are so many.
+        /// SHA-256 of the first N bytes of each [`Direction`] that has so many.
         hashes: [Option<Hash>; 2],
     },
     /// The first N bytes of one direction of an endpoint that was offered without them.
     Prefix {
         /// The endpoint.
         cookie: u64,
-        /// Which bytes.
+        /// The direction.
         direction: Direction,
-        /// SHA-256 of the first N of them.
+        /// SHA-256 of its first N bytes.
         hash: Hash,
     },
     /// The endpoint adopted its grant and promised to watch both transports.
@@ -138,8 +138,8 @@ pub enum ToDaemon {
         /// Bytes of this direction that went over TCP.
         offset: u64,
     },
-    /// Both directions left TCP and the descriptor is the new socket. Says again where they left it: the reports
-    /// before this one are dropped when ipcd does not keep up.
+    /// Both directions left TCP and the descriptor is the new socket. Repeats the offsets at which they left: earlier
+    /// reports are dropped when ipcd does not keep up.
     Final {
         /// The endpoint.
         cookie: u64,
@@ -162,7 +162,7 @@ pub enum ToDaemon {
         /// The endpoint.
         cookie: u64,
     },
-    /// The program closed its last descriptor of the endpoint, which a process that it forked or executed still has.
+    /// The program closed its last descriptor of the endpoint, but a process that it forked or executed still has one.
     Left {
         /// The endpoint.
         cookie: u64,
@@ -173,19 +173,19 @@ pub enum ToDaemon {
         /// The endpoint.
         cookie: u64,
     },
-    /// The program passes the descriptor, which is the new socket, to another process; carries the TCP socket (SCM_RIGHTS)
-    /// for whoever receives it.
+    /// The program passes the descriptor, which is the new socket, to another process; carries the TCP socket
+    /// (SCM_RIGHTS) for the process that receives it.
     Deposit {
         /// The endpoint.
         cookie: u64,
     },
-    /// The program has received a descriptor from another process; carries it (SCM_RIGHTS), which may be a new socket. The
-    /// answer is Passed or Refuse.
+    /// The program has received a descriptor from another process; carries this descriptor (SCM_RIGHTS), which may be a
+    /// new socket. The answer is Passed or Refuse.
     Received {
         /// The sender's handle.
         token: u64,
     },
-    /// Asked by the command line; no Hello before it.
+    /// Sent by the command line; no Hello before it.
     Query(Query),
 }
 
@@ -195,7 +195,7 @@ pub enum ToDaemon {
 pub enum ErrorCode {
     /// The record could not be read.
     Malformed = 1,
-    /// Another [`VERSION`].
+    /// The peer has another [`VERSION`].
     Version = 2,
     /// A message that may not come at this point (no Hello, a second Hello, a descriptor that does not belong to it).
     Unexpected = 3,
@@ -203,14 +203,16 @@ pub enum ErrorCode {
     Limit = 4,
 }
 
-/// Which connections a process offers, and when.
+/// The conditions under which a process offers a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Terms {
     /// N: how many bytes of each direction are hashed, 1 to [`MAX_PREFIX`].
     pub prefix_bytes: u32,
-    /// How many changes of direction a connection shows before it is offered, or as many times 16 KiB; 0: at once.
+    /// How many changes of direction a connection shows before it is offered (16 KiB count as one); 0: it is offered at
+    /// once.
     pub patience: u32,
-    /// A connection that was worth moving for its bytes alone stays if the program wrote fewer at a time; 0: none does.
+    /// A connection that was worth moving for its bytes alone stays if the program wrote fewer than this at a time; 0:
+    /// none stays.
     pub small_writes: u32,
 }
 
@@ -237,11 +239,11 @@ pub enum ToShim {
     },
     /// Answers Received: the descriptor is the new socket of this endpoint. Carries the TCP socket.
     Passed {
-        /// The token of the question.
+        /// The token of the Received that this answers.
         token: u64,
         /// The endpoint.
         cookie: u64,
-        /// Who connected.
+        /// Whether this end connected or accepted.
         role: Role,
         /// CLOCK_MONOTONIC nanoseconds when connect was first called, or when accept returned.
         began: u64,
@@ -251,7 +253,7 @@ pub enum ToShim {
         /// Bytes of JSON in the memfd.
         len: u64,
     },
-    /// Last word before ipcd closes the connection.
+    /// The last message before ipcd closes the connection.
     Error {
         /// Why.
         code: ErrorCode,

@@ -31,7 +31,7 @@ struct End {
     flow: (u32, u32),
 }
 
-/// Everything that ever happened, nothing sorted.
+/// Everything that ever happened, unsorted.
 #[derive(Default)]
 pub struct Oracle {
     live: Vec<End>,
@@ -247,7 +247,7 @@ impl Oracle {
                 let alike = same_numbers(&e, o) == Some(true) && in_turn(&e, o);
                 alike && same_stream(&e, o) == Some(false)
             };
-            // Which of several that will not come is named first follows their cookies.
+            // If several candidates will not move, the one with the lowest cookie gives the reason.
             let reason = match there.iter().min_by_key(|o| o.claim.cookie).map(|o| o.state) {
                 Some(State::Refused(reason)) => reason,
                 Some(State::Paired) => Reason::Ambiguous,

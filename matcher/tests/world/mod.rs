@@ -1,4 +1,4 @@
-//! A matcher, a clock, and endpoints to tell it of.
+//! A matcher, a clock, and the endpoints that it is told about.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -15,14 +15,14 @@ pub const SETTLE: u64 = 10;
 pub const HOST: &str = "127.0.0.1";
 pub const CONTAINER: &str = "172.17.0.2";
 
-/// A matcher, a clock, and everything decided so far.
+/// A matcher, a clock, and all decisions so far.
 pub struct World {
     pub matcher: Matcher,
     pub now: u64,
     pub effects: Vec<Effect>,
 }
 
-/// One end as the kernel has it.
+/// One end as the kernel knows it.
 #[derive(Clone, Copy)]
 pub struct End {
     pub claim: Opened,
@@ -61,7 +61,7 @@ impl World {
         World::with(Config { wait_peer: WAIT, settle: SETTLE, departed, proof: false })
     }
 
-    /// Where the kernel tells sequence numbers.
+    /// A matcher that demands the kernel's proof.
     pub fn with_proof() -> World {
         World::with(Config { wait_peer: WAIT, settle: SETTLE, departed: 1000, proof: true })
     }
