@@ -53,7 +53,7 @@ fn same_stream(a: &Endpoint, b: &Endpoint) -> Option<bool> {
     Some(a.sequence? == b.sequence?.mirrored() && (at_home(a, b) || same_flow(a, b)))
 }
 
-/// Whether something has arrived at one end at least, and everything that has arrived at either end came from the other end.
+/// Whether something has arrived at one end at least, and everything that has arrived came from the other end.
 fn same_flow(a: &Endpoint, b: &Endpoint) -> bool {
     let directions = [(a.flow.sent, b.flow.received), (b.flow.sent, a.flow.received)];
     let arrived = directions.into_iter().filter(|(_, received)| *received != 0);

@@ -1,17 +1,17 @@
-//! Where the things under test are.
+//! The paths of the programs and libraries under test.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
 /// The test programs, built by this crate.
 pub const VICTIM: &str = env!("VICTIM");
-/// The same, optimised and fortified.
+/// The same, optimised and fortified (_FORTIFY_SOURCE).
 pub const VICTIM_FORTIFIED: &str = env!("VICTIM_FORTIFIED");
 /// A cat that is linked statically.
 pub const STATIC_CAT: &str = env!("VICTIM_STATIC_CAT");
-/// What has a connection and does with it as it is told, linked statically.
+/// A statically linked program that has a connection and does with it as it is told.
 pub const STATIC_HOLD: &str = env!("VICTIM_STATIC_HOLD");
-/// A library that uses TCP on its own account.
+/// A library that uses TCP by itself.
 pub const LIBRARY: &str = env!("VICTIM_LIBRARY");
 
 fn artifact(name: &str) -> PathBuf {
@@ -35,7 +35,7 @@ pub fn libipc() -> PathBuf {
     artifact("libipc.so")
 }
 
-/// A program that the system should have. Servers lie in places that are not on every user's path.
+/// A program that the system should have. Servers lie in directories that are not on every user's path.
 pub fn installed(name: &str) -> PathBuf {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)

@@ -1,4 +1,4 @@
-//! One case of the victim: what it prints natively is what it must print under the shim.
+//! One case of the victim (the test program): its output under the shim must equal its native output.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ pub enum Layout {
 /// All of them.
 pub const ALL: [Layout; 3] = [Layout::Warm, Layout::OneProcess, Layout::Cold];
 
-/// What may become of a stream beside an io_uring: it moves only once the program was seen to wait in a read, and one whose
-/// reads never had to wait does not.
+/// The states of a stream in a process that also has an io_uring: the stream moves only once the program was seen to
+/// wait in a read, so a stream whose reads never had to wait does not move.
 pub const BESIDE_A_RING: &[&str] = &["unseen-wait", "granted", "dual"];
 
 /// A case of the victim.
@@ -41,20 +41,21 @@ impl Case {
         Case { name, args: Vec::new(), layouts: ALL.to_vec(), allowed: Vec::new(), differences: Vec::new(), limit }
     }
 
-    /// Only in these layouts.
+    /// Runs only in these layouts.
     pub fn only(mut self, layouts: &[Layout]) -> Case {
         self.layouts = layouts.to_vec();
         self
     }
 
-    /// Streams may stay on TCP for these reasons, or in these states ("granted") where nothing ends them in time.
+    /// Streams may stay on TCP for these reasons, or in these states ("granted") where nothing makes them final in
+    /// time.
     pub fn may_stay(mut self, reasons: &[&'static str]) -> Case {
         self.allowed = reasons.to_vec();
         self
     }
 
-    /// A line that is known to differ once the stream is final, as docs/limits.md says: what it is natively, and what
-    /// it is then. A known difference that does not show is as wrong as an unknown one.
+    /// A line that is known to differ once the stream is final, as docs/limits.md says: the native line, and the line
+    /// under the shim. A known difference that does not show is as wrong as an unknown one.
     pub fn differs(mut self, native: &'static str, here: &'static str) -> Case {
         self.differences.push((native, here));
         self
@@ -84,7 +85,7 @@ impl Case {
         Program::new(path, &args).limit(self.limit)
     }
 
-    /// Runs it in one mode; holds wait until the streams are final. Panics unless it passed.
+    /// Runs the case in one mode; at a mark `hold` it waits until the streams are final. Panics unless it passed.
     pub fn run(&self, layout: Layout, mode: Mode) -> Outcome {
         self.run_with(layout, mode, |mark| match (held_ports(mark), mode.daemon()) {
             (Some(ports), Some(daemon)) => {
@@ -95,7 +96,7 @@ impl Case {
         })
     }
 
-    /// Runs it in one mode with an answer to its marks. Panics unless it passed.
+    /// Runs the case in one mode, with an answer to its marks. Panics unless it passed.
     pub fn run_with(&self, layout: Layout, mode: Mode, answer: impl FnMut(&str) -> Result<(), String>) -> Outcome {
         let program = self.program(layout, mode);
         let outcome = run(&program, mode, answer);
@@ -103,7 +104,7 @@ impl Case {
         outcome
     }
 
-    /// Natively, then under the shim, in every layout of the case.
+    /// Runs natively, then under the shim, in every layout of the case, and compares.
     pub fn check(&self) {
         for layout in &self.layouts {
             let mut native = self.run(*layout, Mode::Native);
@@ -124,7 +125,7 @@ impl Case {
         }
     }
 
-    /// Natively, then in another mode, in its first layout.
+    /// Runs natively, then in another mode, in the case's first layout, and compares.
     pub fn check_in(&self, mode: Mode) {
         let layout = self.layouts.first().copied().unwrap_or(Layout::Warm);
         let native = self.run(layout, Mode::Native);
@@ -139,11 +140,11 @@ pub fn held_ports(mark: &str) -> Option<Vec<u16>> {
     Some(ports.split_whitespace().filter_map(|port| port.parse().ok()).collect())
 }
 
-/// Panics, with all there is to know, unless the program ended well.
+/// Panics with a full report unless the program ended well.
 pub fn assert_passed(outcome: &Outcome, program: &Program, mode: Mode) {
     if !outcome.passed() {
         let daemon = mode.daemon().map(|d| {
-            // A case may have stopped it.
+            // A case may have stopped the daemon.
             d.signal(libc::SIGCONT);
             d.ls().to_string().chars().take(4000).collect::<String>()
         });
@@ -164,7 +165,7 @@ pub fn assert_same(native: &Outcome, other: &Outcome, program: &Program, mode: M
     assert_same_but(native, other, program, mode, |_| {});
 }
 
-/// The same, where the native lines are `changed` to what is expected here.
+/// The same, after `change` has replaced native lines by the ones that are expected here.
 pub fn assert_same_but(
     native: &Outcome,
     other: &Outcome,

@@ -1,4 +1,4 @@
-//! Containers of a real engine: the one that answers, or one that root starts for the tests and that ends with them.
+//! Containers of a real engine: one that answers, or one that root starts for the tests and that ends with them.
 
 mod host;
 mod site;
@@ -16,9 +16,9 @@ use crate::{PATIENCE, artifacts, skipped, streams};
 pub use host::HostIpcd;
 pub use site::Site;
 
-/// What talks inside containers.
+/// The program that the containers run to talk to each other.
 pub const TALK: &str = include_str!("containers/talk.pl");
-/// The base of all images here, and ipcd's image. The names are ours, so nobody's images are replaced.
+/// The base of all images here, and ipcd's image. The names belong to these tests, so no user's images are replaced.
 const BASE: &str = "ipc-test/base";
 const IPCD: &str = "ipc-test/ipcd";
 /// The packages of the base image. They are unpacked and not set up, which takes 6 seconds instead of 40.
@@ -31,13 +31,13 @@ pub struct Engine {
     host: Option<String>,
     /// Whether images are built with BuildKit.
     buildx: bool,
-    /// The network that it lives in.
+    /// The network namespace that the engine runs in.
     network: Option<File>,
     /// Ends the engine when its standard input is closed, which happens at the latest when this process has ended.
     _supervisor: Option<Child>,
 }
 
-/// Waits until something holds, and says what did not.
+/// Waits until a condition holds; panics with its name if it never does.
 pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
@@ -57,8 +57,8 @@ fn exists(name: &str) -> bool {
 }
 
 impl Engine {
-    /// The engine, with the images in it; nothing, and a word about it, where there is none. The calling thread is on
-    /// the engine's host afterwards.
+    /// The engine, with the images in it; `None`, after a message, where there is none. The calling thread is in the
+    /// engine's network namespace afterwards.
     pub fn get() -> Option<&'static Engine> {
         static ENGINE: OnceLock<Result<Engine, String>> = OnceLock::new();
         match ENGINE.get_or_init(|| Engine::find().inspect(Engine::make_images)) {
@@ -92,7 +92,7 @@ impl Engine {
         Engine::start()
     }
 
-    /// Starts an engine with directories, mounts and a network of its own: nothing of it is left on the machine.
+    /// Starts an engine with directories, mounts and a network of its own: none of them is left on the machine.
     fn start() -> Result<Engine, String> {
         let dir = env::temp_dir().join(format!("ipc-docker-{}", std::process::id()));
         fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
@@ -120,7 +120,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Takes this thread, and what it starts, to the engine's host.
+    /// Takes this thread, and the programs that it starts, into the engine's network namespace.
     fn enter(&self) {
         if let Some(network) = &self.network {
             // SAFETY: changes the network namespace of this thread and nothing else; the descriptor is open.
@@ -146,7 +146,7 @@ impl Engine {
         command
     }
 
-    /// The compose command that is there, if one is.
+    /// The compose command, if one is installed.
     pub fn compose(&self) -> Option<Command> {
         let plugin = self.command(&["compose", "version"]).output().is_ok_and(|o| o.status.success());
         match plugin {
@@ -155,7 +155,7 @@ impl Engine {
         }
     }
 
-    /// What a command of the client printed.
+    /// The output of a command of the client.
     pub fn try_docker(&self, args: &[&str]) -> Result<String, String> {
         let Output { status, stdout, stderr } = self.command(args).output().map_err(|e| e.to_string())?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
@@ -165,7 +165,7 @@ impl Engine {
         }
     }
 
-    /// The same, where it has to succeed.
+    /// The same for a command that has to succeed.
     pub fn docker(&self, args: &[&str]) -> String {
         self.try_docker(args).unwrap_or_else(|e| panic!("{e}"))
     }
@@ -224,7 +224,7 @@ fn release() -> Vec<String> {
     vec![format!("--components={components}"), value("VERSION_CODENAME=").unwrap_or("bookworm".into())]
 }
 
-/// Waits until so many streams to this port are final.
+/// Waits until this many streams to this port are final.
 fn wait_final(server: u16, count: usize, ls: impl Fn() -> String) {
     let start = Instant::now();
     loop {
@@ -239,7 +239,7 @@ fn wait_final(server: u16, count: usize, ls: impl Fn() -> String) {
     }
 }
 
-/// The options that give a container what is mounted at /run/ipcd, and the two variables.
+/// The options that mount this volume or directory at /run/ipcd in a container, and set the two variables.
 fn shim(mounted: &str) -> Vec<String> {
     let volume = format!("-v={mounted}:/run/ipcd:ro");
     let variables = ["-e=LD_PRELOAD=/run/ipcd/libipc.so", "-e=IPCD_SOCKET=/run/ipcd/ipcd.sock"];

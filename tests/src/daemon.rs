@@ -1,4 +1,4 @@
-//! A daemon of a test's own, on a socket in a private directory.
+//! A daemon for one test, on a socket in a private directory.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -12,17 +12,17 @@ use serde_json::Value;
 use crate::streams::{self, Stream};
 use crate::{PATIENCE, artifacts};
 
-/// How long a stream is given to become final before an allowed state is enough.
+/// How long a stream is given to become final before an allowed state is accepted instead.
 const STUCK: Duration = Duration::from_secs(5);
 
 /// How to start a daemon.
 #[derive(Clone, Default)]
 pub struct Options {
-    /// N, the bytes of each direction that are hashed; small, so that streams move early.
+    /// N, the number of bytes of each direction that are hashed; small, so that streams move early.
     pub prefix: Option<u32>,
-    /// Changes of direction before a stream is offered; 0: short ones are to move, too.
+    /// Changes of direction before a stream is offered; 0, so that short streams move, too.
     pub patience: u32,
-    /// Which writes in one direction are too small to move for, in bytes.
+    /// Writes in one direction that are smaller than this, in bytes, keep a stream on TCP.
     pub small_writes: u32,
     /// Environment of the daemon, such as IPCD_TEST_CRASH.
     pub env: Vec<(String, String)>,
@@ -34,13 +34,13 @@ impl Options {
         Options { prefix: Some(1), ..Options::default() }
     }
 
-    /// What an `ipcd serve` that was told nothing asks of a stream.
+    /// The terms of an `ipcd serve` without options.
     pub fn usual() -> Options {
         Options { patience: 32, ..Options::default() }
     }
 }
 
-/// A directory that only we may enter, removed on drop.
+/// A directory that only this user may enter, removed on drop.
 pub struct PrivateDir(PathBuf);
 
 impl PrivateDir {
@@ -101,7 +101,7 @@ impl Daemon {
         self.child.as_ref().expect("the daemon runs").id() as i32
     }
 
-    /// Starts the daemon on the same path, if it does not run.
+    /// Starts the daemon on the same path, if it is not running.
     pub fn restart(&mut self) {
         if self.child.is_some() {
             return;
@@ -133,7 +133,7 @@ impl Daemon {
         assert_eq!(sent, 0, "signal {signal} to ipcd");
     }
 
-    /// SIGSTOP, and waits until it does nothing any more.
+    /// Sends SIGSTOP, and waits until the daemon has stopped.
     pub fn stop(&self) {
         self.signal(libc::SIGSTOP);
         let path = format!("/proc/{}/stat", self.pid());
@@ -176,19 +176,19 @@ impl Daemon {
         self.ask("stats", &[]).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// What [`Daemon::ls`] says, read.
+    /// The answer of [`Daemon::ls`] as streams.
     pub fn streams(&self) -> Vec<Stream> {
         streams::read(&self.ls())
     }
 
-    /// How many streams moved wholly, since the daemon started.
+    /// How many streams have become final since the daemon started.
     pub fn finals(&self) -> usize {
         let stats = self.stats();
         let finals = stats.get("finals").and_then(Value::as_u64);
         finals.unwrap_or_else(|| panic!("`ipcd stats` printed {stats}")) as usize
     }
 
-    /// As [`Daemon::finals`], once the last reports are in: waits for the count to be reached.
+    /// As [`Daemon::finals`], but waits until the count is reached: the last reports may still be under way.
     pub fn finals_reach(&self, count: usize) -> usize {
         let start = Instant::now();
         loop {
@@ -200,7 +200,7 @@ impl Daemon {
         }
     }
 
-    /// The streams that did not become final, as `ipcd ls` prints them: why is what one wants to know first.
+    /// The streams that did not become final, as `ipcd ls` prints them, for the message of a failed test.
     pub fn not_final(&self) -> String {
         let all = self.ls();
         let rows = all.as_array().into_iter().flatten();
@@ -210,7 +210,8 @@ impl Daemon {
     }
 
     /// Waits until the newest stream at each of these ports (of the ends that connected) is final, or stays for one of
-    /// the `allowed` reasons. After some seconds it is enough that it is in an allowed state. The error is what was there instead.
+    /// the `allowed` reasons. After some seconds a stream in an allowed state is accepted, too. The error shows the
+    /// states instead.
     pub fn wait_final(&self, ports: &[u16], allowed: &[&str], limit: Duration) -> Result<(), String> {
         let start = Instant::now();
         loop {

@@ -20,7 +20,7 @@ pub fn members(group: i32) -> Vec<i32> {
     processes().into_iter().filter(|pid| stat(*pid, 2) == Some(group)).collect()
 }
 
-/// A process and all that descend from it, whatever groups and sessions they made.
+/// A process and all its descendants, whatever groups and sessions they made.
 pub fn family(pid: i32) -> Vec<i32> {
     let all: Vec<(i32, Option<i32>)> = processes().into_iter().map(|pid| (pid, stat(pid, 1))).collect();
     let mut family = vec![pid];
@@ -37,7 +37,7 @@ pub fn describe(group: i32) -> String {
     members(group).into_iter().map(describe_process).collect()
 }
 
-/// The same of a process and all that descend from it.
+/// The same for a process and all its descendants.
 pub fn describe_family(pid: i32) -> String {
     family(pid).into_iter().map(describe_process).collect()
 }

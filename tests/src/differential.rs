@@ -1,14 +1,15 @@
 //! The differential tester: programs of socket calls for the two ends of a connection, made from a seed, carried out in
-//! lock-step natively and under the shim. Every result, error, byte and readiness must be the same, but for the
+//! lock-step natively and under the shim. Every result, error, byte and readiness must be the same, except for the
 //! differences that `rules` names.
 //!
-//! The calls are made by the victim (`tests/victims/differential*.c`), one or two processes of it. A call that would
-//! block is left in progress: that it blocks is its result, and what comes of it is looked at after each further call.
-//! Before each call everything that was sent has arrived, which the kernel is asked (`arrival`): what is missing then is
-//! not late. Events of epoll carry the slot and the step that registered it, data that no other registration ever has.
+//! The victim (`tests/victims/differential*.c`) makes the calls, in one or two processes. A call that would block is
+//! left in progress: its result is then that it blocks, and after each further call the tester checks whether it has
+//! ended. Before each call everything that was sent has arrived, which the tester asks the kernel (`arrival`): bytes
+//! that are missing then are not late. Events of epoll carry the slot and the step that registered them, data that no
+//! other registration ever has.
 //!
 //! A program that differs is run natively some more times, made smaller (`shrink`), and printed as a line that
-//! `IPC_PROGRAM` takes. What differed once and is mended is kept in `mended.txt`.
+//! `IPC_PROGRAM` takes. Programs that differed before a defect was mended are kept in `mended.txt`.
 
 pub mod arrival;
 pub mod compare;
@@ -25,18 +26,18 @@ use crate::{Daemon, Mode};
 use execute::{Trace, execute};
 use program::Program;
 
-/// What came of one program.
+/// The result of comparing one program.
 #[derive(Debug)]
 pub enum Verdict {
     /// The same natively and under the shim, with these named differences.
     Same(Vec<&'static str>),
-    /// Two native runs differ: it says nothing.
+    /// Two native runs differ: the program proves nothing.
     Unclear(String),
     /// A difference that has no name.
     Differs(Difference),
 }
 
-/// Where a run under the shim left the native one.
+/// The first difference of a run under the shim from the native one.
 #[derive(Debug, Clone)]
 pub struct Difference {
     /// The step, counted from 0.
@@ -47,11 +48,11 @@ pub struct Difference {
     pub shim: String,
 }
 
-/// Native runs that must agree where the shim differs from the first two.
+/// The number of native runs that must agree where the run under the shim differs from the first two.
 const DOUBTS: u32 = 3;
 
-/// Runs a program natively, twice, and then under the shim. Where that differs it is run natively some more times: what
-/// is not always so says nothing.
+/// Runs a program natively, twice, and then under the shim. If that run differs, the program runs natively some more
+/// times: if those runs do not agree, the difference proves nothing.
 pub fn try_program(program: &Program, daemon: &Daemon) -> Verdict {
     let native: Trace = match execute(program, Mode::Native, None) {
         Ok(run) => run.trace,

@@ -1,7 +1,7 @@
 //! The harness: starts a private daemon, runs a program natively and under the shim, and compares.
 //!
-//! The expectation of every case comes from the kernel: the program runs natively first, must pass there, and must
-//! then print the same under the shim. That streams moved at all is asked of the daemon ([`streams`]), because a suite
+//! The expectation of every case comes from the kernel: the program runs natively first, must pass there, and must then
+//! print the same under the shim. The tests ask the daemon whether streams moved at all ([`streams`]), because a suite
 //! that passes on plain TCP proves nothing.
 
 pub mod artifacts;

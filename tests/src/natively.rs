@@ -1,13 +1,14 @@
-//! What the kernel gives is right, and it may give this now and that then: where one native run differs from the run
-//! under the shim, more native runs say what else is right. The run under the shim is not repeated.
+//! Whatever the kernel gives is right, and it may give different results at different times: where one native run
+//! differs from the run under the shim, more native runs show which other results are right. The run under the shim is
+//! not repeated.
 
 use std::fmt::Write as _;
 
 /// How many native runs there are at most.
 pub const RUNS: usize = 5;
 
-/// Compares lines with those of one native run, and if they differ with more of them: each line must be one that the
-/// kernel gave in its place. The error shows the lines that it never gave.
+/// Compares lines with those of one native run, and if they differ, with those of more runs: each line must be one that
+/// the kernel gave in the same place. The error shows the lines that the kernel never gave.
 pub fn compare(native: &[String], here: &[String], mut again: impl FnMut() -> Vec<String>) -> Result<(), String> {
     let mut natives = vec![native.to_vec()];
     loop {
@@ -22,8 +23,8 @@ pub fn compare(native: &[String], here: &[String], mut again: impl FnMut() -> Ve
     }
 }
 
-/// The lines that differ from all of these runs. Runs of another number of lines say nothing of single lines, unless
-/// there are no others.
+/// The lines that differ from all of these runs. Runs with a different number of lines prove nothing about single
+/// lines, and are used only if there are no others.
 fn wrong(natives: &[Vec<String>], here: &[String]) -> String {
     let alike: Vec<_> = natives.iter().filter(|native| native.len() == here.len()).collect();
     let alike = if alike.is_empty() { natives.iter().collect() } else { alike };
@@ -71,7 +72,7 @@ mod tests {
         assert_eq!(verdict("a b", &["a b c"]), (false, RUNS));
         assert_eq!(verdict("a b c", &["a b"]), (false, RUNS));
         assert_eq!(verdict("c b", &["a b", "b b", "a c"]), (false, RUNS));
-        // A run that is longer does not lend its lines.
+        // The lines of a longer run do not count.
         assert_eq!(verdict("a b", &["a c", "a b c"]), (false, RUNS));
     }
 }

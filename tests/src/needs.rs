@@ -1,15 +1,15 @@
-//! What tests need and not every machine has. The kernel is asked, not the user's number: a container's root may do
-//! little, and a kernel may refuse root.
+//! What tests need and not every machine has. The tests ask the kernel instead of looking at the user's number: a
+//! container's root may do little, and a kernel may refuse root.
 
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-/// Why `ipcd serve --proof` cannot work here, if the machine is the reason: ipcd tries to load its program. Panics if
-/// it cannot for a reason of its own.
+/// The reason why `ipcd serve --proof` cannot work here, if it lies in the machine: ipcd tries to load its program.
+/// Panics if the reason lies in ipcd.
 pub fn no_proof(ipcd: &Path) -> Option<String> {
-    // No socket can be there, so ipcd ends at once in either case; it asks the kernel first.
+    // No socket can be made there, so ipcd ends at once in either case; it asks the kernel first.
     let mut command = Command::new(ipcd);
     command.args(["serve", "--proof", "--socket", "/dev/null/ipcd.sock"]).env_remove("LD_PRELOAD");
     let output = command.output().expect("ipcd serve");
@@ -20,7 +20,7 @@ pub fn no_proof(ipcd: &Path) -> Option<String> {
     Some(why.to_owned())
 }
 
-/// Whether what `ipcd serve --proof` says is about the machine, and not about ipcd.
+/// Whether an error of `ipcd serve --proof` is about the machine, and not about ipcd.
 pub fn is_the_machines(why: &str) -> bool {
     let all = ["missing: ", "the kernel refuses", "the types of the kernel", "cannot iterate", "it takes Linux"];
     all.iter().any(|about| why.contains(about))
@@ -32,12 +32,12 @@ pub fn network_namespaces() -> bool {
     made.is_ok_and(|status| status.success())
 }
 
-/// Whether this process may see another root, and become another user there: what root can, where nobody has
-/// forbidden it.
+/// Whether this process may change its root directory, and become another user there: root can, unless that was
+/// forbidden.
 pub fn another_root_and_user() -> bool {
     static CAN: OnceLock<bool> = OnceLock::new();
     *CAN.get_or_init(|| {
-        // It lies where not every user looks.
+        // The program lies in a directory that is not on every user's path.
         let tried = Command::new("/usr/sbin/chroot")
             .args(["--userspec=65534:65534", "/", "true"])
             .stderr(Stdio::null())
@@ -46,7 +46,7 @@ pub fn another_root_and_user() -> bool {
     })
 }
 
-/// Why io_uring cannot be used here, if it cannot: the kernel may lack it, or refuse it to this process.
+/// The reason why io_uring cannot be used here, if it cannot: the kernel may lack it, or refuse it to this process.
 pub fn no_io_uring() -> Option<String> {
     let mut params = [0u64; 15];
     // SAFETY: struct io_uring_params has 120 bytes, which the kernel reads and writes; they outlive the call.
@@ -59,7 +59,7 @@ pub fn no_io_uring() -> Option<String> {
     None
 }
 
-/// Whether so many descriptors can be had.
+/// Whether this process can have so many descriptors.
 pub fn descriptors(count: u64) -> bool {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the limit is written to, and outlives the call.

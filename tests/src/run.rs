@@ -1,4 +1,4 @@
-//! Runs one program, with or without the shim, and never for ever.
+//! Runs one program, with or without the shim, for a limited time.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -12,17 +12,18 @@ use std::time::{Duration, Instant};
 
 use crate::{Daemon, artifacts, diagnose};
 
-/// For whatever takes a moment on an idle machine: only what never comes takes so long on a busy one.
+/// A time limit for everything that takes a moment on an idle machine: even on a busy machine only something that never
+/// happens takes this long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Under what a program runs.
+/// How a program runs.
 #[derive(Clone, Copy)]
 pub enum Mode<'a> {
-    /// As it is.
+    /// Without the shim.
     Native,
     /// Preloaded, with this daemon.
     Shim(&'a Daemon),
-    /// Preloaded, with a socket path where nobody answers.
+    /// Preloaded, with a socket path at which no process answers.
     ShimNoDaemon,
     /// Preloaded, with this socket path, whatever happens to the daemon there.
     ShimAt(&'a Path),
@@ -33,7 +34,7 @@ pub enum Mode<'a> {
 }
 
 impl<'a> Mode<'a> {
-    /// The daemon that is asked whether streams moved, where both ends are under the shim.
+    /// The daemon that is asked whether streams moved, if both ends are under the shim.
     pub fn daemon(self) -> Option<&'a Daemon> {
         match self {
             Mode::Shim(daemon) => Some(daemon),
@@ -60,7 +61,7 @@ impl<'a> Mode<'a> {
     }
 }
 
-/// What to run.
+/// A program to run.
 #[derive(Clone)]
 pub struct Program {
     path: PathBuf,
@@ -71,25 +72,25 @@ pub struct Program {
 }
 
 impl Program {
-    /// A program with arguments, that has some minutes.
+    /// A program with arguments, and a limit of some minutes.
     pub fn new(path: impl AsRef<Path>, args: &[&str]) -> Program {
         let args = args.iter().map(OsString::from).collect();
         Program { path: path.as_ref().into(), args, env: Vec::new(), directory: None, limit: 4 * PATIENCE }
     }
 
-    /// Another limit of time.
+    /// Sets another time limit.
     pub fn limit(mut self, limit: Duration) -> Program {
         self.limit = limit;
         self
     }
 
-    /// A variable of its environment.
+    /// Sets a variable of its environment.
     pub fn env(mut self, name: &str, value: &str) -> Program {
         self.env.push((name.into(), value.into()));
         self
     }
 
-    /// The directory that it runs in.
+    /// Sets the directory that it runs in.
     pub fn directory(mut self, directory: &Path) -> Program {
         self.directory = Some(directory.into());
         self
@@ -119,7 +120,7 @@ impl Program {
     }
 }
 
-/// What a program printed and how it ended.
+/// The output of a program and how it ended.
 #[derive(Debug)]
 pub struct Outcome {
     /// Standard output without the lines for the harness.
@@ -128,14 +129,14 @@ pub struct Outcome {
     pub marks: Vec<String>,
     /// Standard error.
     pub stderr: String,
-    /// How it ended; none if it was killed for taking too long.
+    /// Its exit status; `None` if it was killed because it took too long.
     pub status: Option<ExitStatus>,
     /// What it was doing when its time was over.
     pub hang: String,
 }
 
 impl Outcome {
-    /// Whether it ended by itself and well.
+    /// Whether it ended by itself and successfully.
     pub fn passed(&self) -> bool {
         self.status.is_some_and(|s| s.success())
     }

@@ -1,4 +1,5 @@
-//! Ordinary programs, servers and clients, that must do the same with the shim at both ends, at one, and without ipcd.
+//! Ordinary programs, servers and clients, that must do the same with the shim at both ends, at one end, and without
+//! ipcd.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -26,22 +27,22 @@ pub enum Setting {
     OnlyServer,
     /// Clients.
     OnlyClient,
-    /// Both, and nobody answers at ipcd's path.
+    /// Both ends, and no process answers at ipcd's path.
     NoIpcd,
 }
 
-/// Those that are compared with the native one.
+/// The settings that are compared with the native one.
 const SETTINGS: [Setting; 4] = [Setting::Both, Setting::OnlyServer, Setting::OnlyClient, Setting::NoIpcd];
 
-/// How often the streams of a play may be over before ipcd came to them, which is the machine's doing. If ipcd never
-/// comes in time, something is wrong.
+/// How often the streams of a play may end before ipcd came to them, which depends on the machine. If ipcd never comes
+/// in time, something is wrong.
 const LATE: usize = 4;
 
-/// Why ends stay on TCP whose streams were over before they could move.
+/// The reasons of endpoints whose streams ended before they could move.
 const OVER: [&str; 4] = ["closed", "unverified", "peer-declined", "no-peer"];
 
-/// Plays in every setting, and compares what the play returns. In [`Setting::Both`] it must have asked for final
-/// streams: a test that passes on plain TCP proves nothing.
+/// Runs a play in every setting, and compares the results that the play returns. In [`Setting::Both`] the play must
+/// have asked for final streams: a test that passes on plain TCP proves nothing.
 pub fn check(name: &str, play: impl Fn(&Scene) -> Vec<String>) {
     let play = |setting| {
         let mut late = 0;
@@ -76,7 +77,7 @@ pub struct Scene {
     daemon: Daemon,
     dir: PrivateDir,
     asked: Cell<bool>,
-    /// Too few streams moved, and all others were over too soon: how many did.
+    /// Too few streams moved, and all others ended too soon; the number that moved.
     late: Cell<Option<String>>,
 }
 
@@ -84,7 +85,7 @@ impl Scene {
     fn new(name: &str, setting: Setting) -> Scene {
         let daemon = Daemon::eager();
         let dir = PrivateDir::new();
-        // Servers that give up root must reach these places, too.
+        // Servers that give up root must reach these directories, too.
         for place in [dir.path(), daemon.socket().parent().expect("a directory")] {
             fs::set_permissions(place, fs::Permissions::from_mode(0o755)).expect("our own directory");
         }
@@ -155,12 +156,12 @@ impl Scene {
         servers.push(server);
     }
 
-    /// Runs a client to its end, and returns what it printed. Panics with all there is to know if it fails.
+    /// Runs a client to its end, and returns its output. Panics with a full report if it fails.
     pub fn run(&self, program: &Program) -> Vec<String> {
         self.run_in(program, self.client_mode())
     }
 
-    /// Runs something beside the play (it prepares, or looks at what was done) without the shim.
+    /// Runs a command beside the play without the shim, to prepare something or to look at the results.
     pub fn prepare(&self, program: &Program) -> Vec<String> {
         self.run_in(program, Mode::Native)
     }
@@ -186,12 +187,12 @@ impl Scene {
         );
     }
 
-    /// With the shim at both ends: at least so many streams became final. With it at one: libipc was there, and the
-    /// clients' streams stayed (servers may have moved streams among themselves).
+    /// With the shim at both ends: checks that at least this many streams became final. With it at one end: checks that
+    /// libipc was loaded, and that the clients' streams stayed (servers may have moved streams among themselves).
     pub fn expect_final(&self, least: usize) {
         self.asked.set(true);
         let end = Instant::now() + PATIENCE;
-        // ipcd may still have to hear of others.
+        // The reports of other streams may still be under way to ipcd.
         let mut over_since = Instant::now();
         loop {
             let finals = self.daemon.finals();
@@ -218,15 +219,15 @@ impl Scene {
         }
     }
 
-    /// Whether every stream has ended, and those that did not move had nothing against it but that they ended. A play
-    /// that sees no stream at all is not one of them.
+    /// Whether every stream has ended, and those that did not move stayed only because they ended. False for a play
+    /// that sees no stream at all.
     fn all_were_over(&self) -> bool {
         let streams = self.daemon.streams();
         let over = |s: &Stream| s.ended && s.reasons.iter().all(|reason| OVER.contains(&reason.as_str()));
         !streams.is_empty() && streams.iter().all(|s| s.is_final() && s.ended || over(s))
     }
 
-    /// Whether libipc was there. Where no stream is expected to move, it may be that none was ever reported.
+    /// Whether libipc was loaded. Where no stream is expected to move, it may be that none was ever reported.
     fn is_loaded(&self, least: usize) -> bool {
         self.endpoints() > 0 || least == 0 && self.counter("sessions_total") > 0
     }
@@ -239,7 +240,7 @@ impl Scene {
         self.daemon.stats().get(name).and_then(Value::as_u64).expect("a counter")
     }
 
-    /// Stops everything, and says how many streams became final, and why ends stayed on TCP.
+    /// Stops everything, and returns how many streams became final, and why endpoints stayed on TCP.
     fn close(self) -> String {
         assert!(self.asked.get(), "{}: nobody asked for final streams", self.name);
         let mut servers = self.servers.take();
@@ -264,7 +265,7 @@ impl Scene {
     }
 }
 
-/// A port where nobody listens.
+/// A port on which no process listens.
 pub fn free_port() -> u16 {
     server::free_port()
 }

@@ -1,4 +1,4 @@
-//! A server in the background: started, waited for, described when something takes for ever, and stopped.
+//! A server in the background: started, waited for, described when a wait takes too long, and stopped.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -14,8 +14,8 @@ use crate::{Mode, PATIENCE, Program, diagnose};
 const CRASHES: [&str; 6] =
     ["signal 11", "signal 6", "signal 31", "Segmentation fault", "(core dumped)", "Fatal signal"];
 
-/// A port where nobody listens. It lies below those that the kernel gives to clients, so that no connection of another
-/// test takes it before the server does.
+/// A port on which no process listens. It lies below the ports that the kernel gives to clients, so that no connection
+/// of another test takes it before the server does.
 pub fn free_port() -> u16 {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
@@ -30,8 +30,8 @@ pub fn free_port() -> u16 {
     panic!("no free port");
 }
 
-/// Whether somebody listens there. A connection would tell as well, but it would be one stream more, and a server that
-/// serves one client would serve this one.
+/// Whether a process listens on the port. A connection would tell as well, but it would be an additional stream, and a
+/// server that serves only one client would serve this one.
 fn is_listening(port: u16) -> bool {
     let wanted = format!(":{port:04X}");
     ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|table| {
@@ -52,7 +52,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it. What it prints goes to the end of the file `log`.
+    /// Starts it. Its output is appended to the file `log`.
     pub fn start(program: &Program, mode: Mode, log: &Path) -> Server {
         let open = || File::options().create(true).append(true).open(log).expect("a log file");
         let mut command = program.command(mode);
@@ -67,7 +67,7 @@ impl Server {
         self.child.id() as i32
     }
 
-    /// Waits until somebody listens on the port.
+    /// Waits until a process listens on the port.
     pub fn wait_for_port(&mut self, port: u16) {
         self.wait_until(&format!("port {port}"), || is_listening(port));
     }
@@ -91,7 +91,7 @@ impl Server {
         self.ended
     }
 
-    /// Sends it a signal, if it is still there.
+    /// Sends it a signal, if it is still running.
     pub fn signal(&mut self, signal: i32) {
         if self.try_wait().is_none() {
             // SAFETY: the process is our child and not yet waited for, so the number is still its own.
@@ -99,7 +99,7 @@ impl Server {
         }
     }
 
-    /// How to start it by hand, the end of what it printed, and where its processes are.
+    /// How to start it by hand, the end of its output, and what its processes are doing.
     pub fn describe(&self) -> String {
         let log = self.log_text();
         let skipped = log.char_indices().rev().nth(3000).map_or(0, |(at, _)| at);
@@ -111,7 +111,7 @@ impl Server {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// SIGTERM, and waits. The error says what is wrong: it had crashed, or does not end.
+    /// Sends SIGTERM, and waits. The error says that the server had crashed, or that it does not end.
     pub fn stop(&mut self) -> Result<(), String> {
         self.signal(libc::SIGTERM);
         let end = Instant::now() + PATIENCE;

@@ -1,4 +1,4 @@
-//! What `ipcd ls --all --json` says, read in one place.
+//! The output of `ipcd ls --all --json`, parsed in one place.
 
 use serde_json::Value;
 
@@ -9,13 +9,13 @@ pub struct Stream {
     pub client: u16,
     /// The port of the end that accepted.
     pub server: u16,
-    /// How far the slower end came.
+    /// The state of the end that is less far.
     pub state: String,
     /// Whether both ends are known.
     pub paired: bool,
-    /// Whether nobody has it any more.
+    /// Whether no process has it any more.
     pub ended: bool,
-    /// Why its ends stay on TCP.
+    /// The reasons for which its ends stay on TCP.
     pub reasons: Vec<String>,
 }
 

@@ -1,4 +1,5 @@
-//! Cases that sweep: what they do meets a stream before it is known, while it waits, between the transports and after.
+//! Cases that sweep: their calls meet a stream before ipcd knows it, while it waits, between the transports and after
+//! the move.
 
 use std::time::Duration;
 
@@ -9,12 +10,13 @@ use crate::{Daemon, Mode};
 /// How often a case is run until enough of its streams have moved.
 const RUNS: usize = 5;
 
-/// The terms on which streams move: as soon as they can, and those of an ipcd that was told nothing.
+/// The terms on which streams move: the earliest, and those of an ipcd without options.
 pub fn terms() -> [Options; 2] {
     [Options::earliest(), Options::usual()]
 }
 
-/// Answers a mark: streams that are held are final, or stay for a reason that the case allows; ipcd stops and goes on.
+/// Answers a mark: waits until held streams are final, or stay for a reason that the case allows; stops ipcd and lets
+/// it go on.
 pub fn answer(case: &Case, daemon: &Daemon, mark: &str) -> Result<(), String> {
     match (held_ports(mark), mark) {
         (Some(ports), _) => daemon.wait_final(&ports, &case.allowed, Duration::from_secs(10))?,
@@ -25,8 +27,8 @@ pub fn answer(case: &Case, daemon: &Daemon, mark: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Natively, then on all terms, in every layout of the case. At least `least` streams must have moved each time; of cold ones,
-/// which do not wait for that, as many as the machine brings so far, but one.
+/// Runs natively, then on all terms, in every layout of the case. At least `least` streams must have moved each time.
+/// In the cold layout, which does not wait for streams to move, one is enough.
 pub fn check(case: &Case, least: usize) {
     check_with(case, least, |daemon, mark| answer(case, daemon, mark));
 }
@@ -39,7 +41,7 @@ pub fn check_with(case: &Case, least: usize, mut answer: impl FnMut(&Daemon, &st
             let daemon = Daemon::start(options);
             let mode = Mode::Shim(&daemon);
             let least = if *layout == Layout::Cold { least.min(1) } else { least };
-            // How many get so far before they are closed is the machine's: a busy one needs more of them.
+            // How many streams get that far before they are closed depends on the machine: a busy one needs more runs.
             let mut finals = 0;
             for _ in 0..RUNS {
                 let here = case.run_with(*layout, mode, |mark| answer(&daemon, mark));

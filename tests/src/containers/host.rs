@@ -1,4 +1,4 @@
-//! An ipcd beside the engine, and programs of the host that use it.
+//! An ipcd on the engine's host, and programs of the host that use it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,7 @@ use crate::artifacts;
 use crate::daemon::PrivateDir;
 use crate::streams::{self, Stream};
 
-/// An ipcd of the host in a directory that can be mounted, with the library in it; killed on drop.
+/// An ipcd on the host in a directory that can be mounted, with the library in it; killed on drop.
 pub struct HostIpcd {
     dir: PrivateDir,
     child: Child,
@@ -56,7 +56,7 @@ impl HostIpcd {
         streams::read(&serde_json::from_str(&json).expect("JSON"))
     }
 
-    /// Waits until so many streams to this port are final.
+    /// Waits until this many streams to this port are final.
     pub fn wait_final(&self, server: u16, count: usize) {
         wait_final(server, count, || self.ask(&["ls", "--all", "--json"]).unwrap_or_else(|e| panic!("{e}")));
     }

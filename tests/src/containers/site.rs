@@ -7,7 +7,7 @@ use crate::streams::{self, Stream};
 
 /// A network, a volume with an ipcd, and containers; all removed on drop.
 pub struct Site {
-    /// Where it is.
+    /// The engine that they run in.
     pub engine: &'static Engine,
     name: String,
     containers: std::cell::RefCell<Vec<String>>,
@@ -33,7 +33,7 @@ impl Site {
         Some(site)
     }
 
-    /// What it calls a thing of its own.
+    /// The name of one of the site's objects.
     pub fn full(&self, name: &str) -> String {
         format!("{}-{name}", self.name)
     }
@@ -51,12 +51,12 @@ impl Site {
         let volume = format!("{}:/run/ipcd", self.name);
         let hardening = ["--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"];
         let command = [&["serve", "--everybody", "--patience", "0", "--copy-library", "/run/ipcd"], options].concat();
-        // Its health check is a process every few seconds, which compose needs and nobody here.
+        // The image's health check starts a process every few seconds; compose needs it, these tests do not.
         self.run("ipcd", &[&["-v", &volume, "--no-healthcheck"], &hardening[..]].concat(), IPCD, &command);
         wait_until("ipcd answers", || self.engine.try_docker(&["exec", &self.full("ipcd"), "ipcd", "stats"]).is_ok());
     }
 
-    /// Starts a container with nothing of ours in it.
+    /// Starts a container without the shim.
     pub fn run(&self, name: &str, options: &[&str], image: &str, command: &[&str]) -> String {
         let full = self.full(name);
         self.containers.borrow_mut().push(full.clone());
@@ -86,18 +86,18 @@ impl Site {
         self.start(name, options, &[&["perl", "-e", TALK], args].concat())
     }
 
-    /// Starts talk.pl in a container on a network of choice, with nothing of ours.
+    /// Starts talk.pl in a container on a given network, without the shim.
     pub fn talk_plain(&self, name: &str, options: &[&str], args: &[&str]) -> String {
         self.run(name, options, BASE, &[&["perl", "-e", TALK], args].concat())
     }
 
-    /// What a container has printed.
+    /// The output of a container so far.
     pub fn logs(&self, name: &str) -> String {
         let output = self.engine.command(&["logs", &self.full(name)]).output().expect("docker logs");
         [output.stdout, output.stderr].map(|s| String::from_utf8_lossy(&s).into_owned()).concat()
     }
 
-    /// Waits until a container has printed this line; an error that it prints instead is ours.
+    /// Waits until a container has printed this line; panics if the container prints an error instead.
     pub fn wait_for_line(&self, name: &str, line: &str) {
         wait_until(&format!("{name} prints {line:?}"), || {
             let logs = self.logs(name);
@@ -106,7 +106,7 @@ impl Site {
         });
     }
 
-    /// How many rounds a talking container has done.
+    /// How many rounds a talking container has completed.
     pub fn rounds(&self, name: &str) -> u32 {
         let logs = self.logs(name);
         assert!(!logs.contains("error "), "{name}: {logs}\n{}", self.table());
@@ -119,7 +119,7 @@ impl Site {
         wait_until(&format!("{name} goes on"), || self.rounds(name) >= before + more);
     }
 
-    /// What `ipcd ls` prints, for a person.
+    /// The output of `ipcd ls`, as text.
     pub fn table(&self) -> String {
         self.engine.try_docker(&["exec", &self.full("ipcd"), "ipcd", "ls", "--all"]).unwrap_or_else(|e| e)
     }

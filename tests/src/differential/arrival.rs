@@ -1,12 +1,12 @@
-//! Whether what one end of a connection has sent is there at the other: asked of the kernel (sock_diag(7)), so that no
-//! result is early or late by chance. What is sent over a Unix-domain socket is there at once.
+//! Whether the bytes that one end of a connection has sent have arrived at the other: the tester asks the kernel
+//! (sock_diag(7)), so that no result is early or late by chance. Bytes sent over a Unix-domain socket arrive at once.
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::FromRawFd;
 use std::time::{Duration, Instant};
 
-/// How long bytes may be on their way. Some never arrive: the peer has closed, or has no room.
+/// How long bytes may be on their way. Some never arrive, because the peer has closed or its buffer is full.
 const LIMIT: Duration = Duration::from_millis(100);
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -14,7 +14,7 @@ const INET_DIAG_INFO: u16 = 2;
 /// `struct nlmsghdr`, and `struct inet_diag_msg` after it.
 const HEADER: usize = 16;
 const MESSAGE: usize = 72;
-/// Places in `struct tcp_info`.
+/// Offsets in `struct tcp_info`.
 const RECEIVED: usize = 128;
 const SENT: usize = 200;
 const SENT_AGAIN: usize = 208;
@@ -22,7 +22,7 @@ const SENT_AGAIN: usize = 208;
 /// Asks the kernel about TCP sockets of this namespace.
 pub struct Arrivals(Option<File>);
 
-/// A socket, as far as it matters here.
+/// The fields of a socket that matter here.
 struct Socket {
     state: u8,
     sent: u64,
@@ -36,12 +36,12 @@ impl Socket {
     const CLOSED: u8 = 7;
     const CLOSE_WAIT: u8 = 8;
 
-    /// Its own half has ended.
+    /// Whether its own half has ended.
     fn has_ended(&self) -> bool {
         ![Socket::ESTABLISHED, Socket::CLOSE_WAIT].contains(&self.state)
     }
 
-    /// It has seen the end of the other half.
+    /// Whether it has seen the end of the other half.
     fn has_seen_end(&self) -> bool {
         ![Socket::ESTABLISHED, Socket::FIN_WAIT1, Socket::FIN_WAIT2].contains(&self.state)
     }
@@ -97,7 +97,7 @@ impl Arrivals {
         let (one, other) = (self.socket(v6, one, other), self.socket(v6, other, one));
         let arrived = |from: &Option<Socket>, to: &Option<Socket>| match (from, to) {
             (_, None) => true,
-            // A socket that is gone has ended, or was reset.
+            // A socket that no longer exists has ended, or was reset.
             (None, Some(to)) => to.has_seen_end(),
             (Some(from), Some(to)) if from.state == Socket::CLOSED || to.state == Socket::CLOSED => {
                 to.has_seen_end() || !from.has_ended()

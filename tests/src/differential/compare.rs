@@ -1,27 +1,27 @@
-//! Which results are the same.
+//! Which results count as the same.
 
 use super::program::{End, Program, is_one_of};
 use super::result::{BLOCKED, LATE, number};
 use super::rules::{Case, RULES};
 
-/// What a result is, beside the native one.
+/// How a result compares with the native one.
 pub enum Judgement {
     /// The same.
     Same,
-    /// The same in the end, in a way that has a name.
+    /// The same in the end, with a named difference on the way.
     Named(&'static str),
-    /// It may become the same: bytes and ends take their time. What to call.
+    /// It may still become the same, because bytes and ends take time; the call to make for that.
     Again(String),
-    /// Another.
+    /// Different.
     Other,
 }
 
-/// Looks that are right when they are repeated.
+/// Polls that give the native result when they are repeated.
 const LET_GO: &str = "an end that a program without the shim leaves waits for ipcd";
 /// Reads that are complete in two parts.
 const IN_PARTS: &str = "a read ends where the stream moves";
 
-/// What two results of one call are together: bytes that came in parts, events that were reported one after the other.
+/// Joins two results of one call: bytes that came in parts, events that were reported one after the other.
 pub fn join(call: &str, so_far: &str, next: &str) -> String {
     match (call.split(' ').next(), number(so_far), number(next)) {
         (Some("recv"), Some(a), Some(b)) if a > 0 && b > 0 && !next.contains("WRONG") => {
@@ -39,7 +39,7 @@ pub fn join(call: &str, so_far: &str, next: &str) -> String {
     }
 }
 
-/// Judges what came of a call so far, of which the last part is `last`; `again`: the call was repeated.
+/// Judges the result of a call so far, of which the last part is `last`; `again`: the call was repeated.
 pub fn judge(case: &Case, last: &str, again: bool) -> Judgement {
     if case.native == case.shim {
         return match case.shim == last {
@@ -81,7 +81,7 @@ impl Case<'_> {
     fn again(&self) -> Option<String> {
         match self.words[0] {
             "drain" => Some(self.words.join(" ")),
-            // The last that held the connection was another program, which has ended, or ipcd, that lets go of it now.
+            // The last holder of the connection was another program, which has ended, or ipcd, which is closing it now.
             "poll" | "select" if self.words[1] == "0" && self.before(self.end.peer(), &["release"]) => {
                 Some(self.words.join(" "))
             }

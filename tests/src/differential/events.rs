@@ -1,16 +1,17 @@
-//! What a call that asks for readiness has reported.
+//! The readiness that a call has reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::result::BLOCKED;
 
-/// The flags by name: the place of an entry of poll and select, the slot and turn of a registration.
+/// The reported flags by name. A name is the place of an entry of poll or select, or the slot and turn of a
+/// registration.
 pub type Events = BTreeMap<String, BTreeSet<String>>;
 
-/// Flags that say that something can be written.
+/// The flags that report that something can be written.
 const ROOM: &[&str] = &["OUT", "WRNORM", "WRBAND"];
 
-/// The events in a result of such a call; none if it blocks. `None` for other calls, and errors.
+/// The events in a result of such a call; empty if it blocks. `None` for other calls, and errors.
 pub fn read(call: &str, result: &str) -> Option<Events> {
     if !matches!(call, "poll" | "select" | "epwait") {
         return None;
@@ -54,12 +55,12 @@ pub fn hold(whole: &Events, part: &Events) -> bool {
     part.iter().all(|(name, flags)| whole.get(name).is_some_and(|all| all.is_superset(flags)))
 }
 
-/// Whether all of these flags say that something can be written.
+/// Whether all of these flags report that something can be written.
 pub fn is_room(flags: &str) -> bool {
     flags.split('|').all(|flag| ROOM.contains(&flag))
 }
 
-/// Without what says that something can be written.
+/// The events without the flags that report that something can be written.
 pub fn without_room(events: &Events) -> Events {
     let kept = |flags: &BTreeSet<String>| flags.iter().filter(|f| !ROOM.contains(&f.as_str())).cloned().collect();
     let all = events.iter().map(|(name, flags)| (name.clone(), kept(flags)));

@@ -14,17 +14,17 @@ use super::result::{BLOCKED, compared};
 use super::rules::{self, Case};
 use crate::Mode;
 
-/// How long a call may take that is over natively.
+/// How long a call may take that natively ends at once.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a call may take while ipcd is stopped, if natively it is over at once.
+/// How long a call may take while ipcd is stopped, if natively it ends at once.
 const AT_ONCE: Duration = Duration::from_millis(700);
-/// How long ipcd may need to let go of its copy of a socket, in parts.
+/// How long ipcd may need to close its copy of a socket, in parts.
 const LETTING_GO: Duration = Duration::from_millis(50);
 /// How many parts a read may come in.
 const PARTS: u32 = 4;
 const SKIPPED: &str = "skipped";
 
-/// What happened in one step: the result of its own call, and of calls in progress that it ended.
+/// What happened in one step: the result of its own call, and the results of calls in progress that it ended.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Entry {
     /// The result, or that it blocks, or that its thread was not free.
@@ -40,11 +40,11 @@ pub type Trace = Vec<Entry>;
 pub struct Run {
     /// What happened.
     pub trace: Trace,
-    /// The named differences from the expectation that showed.
+    /// The named differences from the expectation that were seen.
     pub excused: Vec<&'static str>,
 }
 
-/// What both ends are, while a program runs.
+/// The state of both ends while a program runs.
 struct Machine<'a> {
     program: &'a Program,
     mode: Mode<'a>,
@@ -54,18 +54,19 @@ struct Machine<'a> {
     /// The ports of the streams: of the end that connected, and of the other.
     ports: BTreeMap<usize, (u16, u16)>,
     arrivals: Arrivals,
-    /// ipcd is stopped.
+    /// Whether ipcd is stopped.
     stopped: bool,
     /// Which streams the descriptors are.
     streams: BTreeMap<usize, usize>,
-    /// Whose call was in poll or select while a number was closed or replaced: unspecified (select(2)).
+    /// Calls that were in poll or select while a number was closed or replaced: their result is unspecified
+    /// (select(2)).
     left: BTreeSet<(End, usize)>,
     /// Ends that have closed or replaced a number while another of their threads was in a call.
     closed_beside_a_call: BTreeSet<End>,
-    /// The steps that were calls which did what they were to.
+    /// The steps that were calls and succeeded.
     made: BTreeSet<usize>,
     excused: Vec<&'static str>,
-    /// Nothing more can be compared.
+    /// Whether nothing more can be compared.
     over: bool,
 }
 
@@ -132,7 +133,7 @@ impl Machine<'_> {
         self.progress(end, thread, must_end)
     }
 
-    /// A call that is none of the program's steps, by any free thread.
+    /// A call that is not one of the program's steps, by any free thread.
     fn helper(&mut self, end: End, call: &str) -> Option<String> {
         let thread = self.idle(end)?;
         let result = self.call(end, thread, call, Some(PATIENCE));
@@ -177,7 +178,7 @@ impl Machine<'_> {
             entry.others.insert((end, thread), result);
         }
         match expected {
-            // What is excused goes on as if it had been the same.
+            // A step whose difference has a name counts as the same from here on.
             Some(expected) if expected.own != entry.own && !matches!(step, Step::Call { .. }) => {
                 match compare::name_of_composed(self.program, at, &expected.own, &entry.own) {
                     Some(name) => {
@@ -218,7 +219,7 @@ impl Machine<'_> {
         // A call that ends by itself, whatever the peer does, is not left in progress.
         let (timed, call) = call.strip_prefix('!').map_or((false, call), |call| (true, call));
         let timed = timed || matches!(verb(call), "child" | "release");
-        // No registration has the data that another one had.
+        // Each registration gets data that no other registration had.
         let call = &if verb(call) == "epctl" { format!("{call} {}", at + 1) } else { call.to_owned() };
         if self.busy.contains_key(&(end, thread)) || self.meets(end, call) {
             return (SKIPPED.into(), None);
@@ -244,7 +245,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Which stream a call moves bytes of, and whether it sends.
+    /// The stream whose bytes a call moves, and whether it sends.
     fn moves(&self, call: &str) -> Option<(usize, bool)> {
         let words: Vec<&str> = call.split(' ').collect();
         let slot = match verb(call) {
@@ -256,7 +257,7 @@ impl Machine<'_> {
     }
 
     /// Whether another call in progress moves bytes of the same direction, or waits while this one would read, or the
-    /// other way round: which of two threads comes first is not said.
+    /// other way round: it is not determined which of the two threads comes first.
     fn meets(&self, end: End, call: &str) -> bool {
         let moved = self.moves(call);
         let waits = |call: &str| ["poll", "select", "epwait"].contains(&verb(call));
@@ -267,7 +268,7 @@ impl Machine<'_> {
         })
     }
 
-    /// Keeps account of descriptors.
+    /// Keeps account of the descriptors.
     fn follow(&mut self, end: End, call: &str) {
         let words: Vec<&str> = call.split(' ').collect();
         let slot = |at: usize| words.get(at).and_then(|word| word.parse::<usize>().ok());
@@ -285,15 +286,14 @@ impl Machine<'_> {
         }
     }
 
-    /// What was sent is there.
+    /// Waits until the sent bytes have arrived.
     fn arrive(&mut self) {
         for ports in self.ports.values() {
             self.arrivals.wait(self.program.v6, *ports);
         }
     }
 
-    /// Whether a result is the expected one, or becomes it when the call is made again, or differs in a way that has
-    /// a name.
+    /// Whether a result is the expected one, or becomes it when the call is made again, or has a named difference.
     fn reconcile(
         &mut self,
         at: usize,
@@ -306,7 +306,7 @@ impl Machine<'_> {
         let (mut so_far, mut parts) = (shim.clone(), 0);
         loop {
             let words = call.split(' ').collect();
-            // The call that waited there, and what the peer sees of a number that the call keeps open, or not.
+            // The call that waited there, and the readiness that the peer sees of a number that the call may keep open.
             let left = self.left.contains(&(end, thread)) && !own || self.left.iter().any(|(e, _)| *e == end.peer());
             let between = native != so_far && self.is_any_between();
             let (program, made, shim_so_far) = (self.program, &self.made, so_far.as_str());

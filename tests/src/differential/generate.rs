@@ -1,4 +1,5 @@
-//! Programs from a seed. What they do is plausible, not careful: what TCP refuses must be refused alike.
+//! Programs from a seed. Their calls are plausible, not careful: the shim must refuse what TCP refuses, in the same
+//! way.
 
 mod bytes;
 mod lives;
@@ -8,10 +9,10 @@ use fastrand::Rng;
 
 use super::program::{End, Program, Step};
 
-/// Bytes that may lie unread in a direction, so that neither kind of socket is full: what it means to be full is not
-/// compared but where a program means to fill it.
+/// Bytes that may lie unread in a direction, so that neither kind of socket is full: how full sockets behave is
+/// compared only where a program fills one on purpose.
 const UNREAD: u64 = 40_000;
-/// Calls that sent them.
+/// The number of calls that may have sent them.
 const WRITES: u32 = 24;
 /// Names of descriptors at each end: streams from 0, duplicates from 4, epoll instances from 8, other files from 10,
 /// more streams from 12.
@@ -23,7 +24,7 @@ const STREAMS: [usize; 8] = [0, 1, 2, 3, 12, 13, 14, 15];
 const SENDING: &[&str] = &["send", "write", "writev", "sendto", "sendmsg", "sendmmsg", "sendfile", "splice"];
 const RECEIVING: &[&str] = &["recv", "read", "readv", "recvfrom", "recvmsg", "recvmmsg", "splice"];
 
-/// What a program has more of than others.
+/// The kind of step that a program has more of than others.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Theme {
     /// Nothing.
@@ -32,7 +33,7 @@ enum Theme {
     Many,
     /// Numbers that are closed and handed out anew.
     Reuse,
-    /// Waits that are made past the C library.
+    /// Waits that are made past the C library (raw system calls).
     Raw,
     /// Signals of readiness.
     Signals,
@@ -44,7 +45,7 @@ enum Theme {
     Flags,
 }
 
-/// What a generator knows of the program so far.
+/// The generator's account of the program so far.
 struct Draft {
     rng: Rng,
     program: Program,
@@ -57,11 +58,11 @@ struct Draft {
     instances: [Vec<usize>; 2],
     /// Which descriptors are streams or duplicates, with the stream.
     open: [Vec<(usize, usize)>; 2],
-    /// How often readiness is looked at, in tenths.
+    /// How often the program polls, in tenths.
     looks: usize,
 }
 
-/// The program of a seed.
+/// The program for a seed.
 pub fn generate(seed: u64) -> Program {
     let mut rng = Rng::with_seed(seed);
     let theme = match rng.u8(0..12) {
@@ -115,7 +116,7 @@ impl Draft {
         all[self.rng.usize(0..all.len())]
     }
 
-    /// Streams are opened, and are cold, or have talked, or are final.
+    /// Opens streams, which are then cold, or have talked, or are final.
     fn begin(&mut self) {
         let more = match self.theme {
             Theme::Many => self.rng.usize(1..4),
@@ -148,13 +149,13 @@ impl Draft {
         }
     }
 
-    /// Both ends say something, which makes the stream known to ipcd, or moves it further.
+    /// Both ends send something, which makes the stream known to ipcd, or brings it a step further.
     fn talk(&mut self, stream: usize) {
         for end in End::BOTH {
             let bytes = self.rng.usize(1..20);
             let send = format!("send send {} {bytes} 0", end.slot(stream));
             let take = format!("take {} {bytes}", end.peer().slot(stream));
-            // The reader waits, or finds everything there.
+            // The reader waits for the bytes, or finds them all there.
             match self.rng.bool() {
                 true => [(end.peer(), take), (end, send)],
                 false => [(end, send), (end.peer(), take)],
@@ -167,7 +168,7 @@ impl Draft {
         }
     }
 
-    /// In the end nothing is in the way of what an end may have to say, and both sides read what is left.
+    /// At the end nothing blocks the last bytes of either end, and both sides read everything that is left.
     fn end(&mut self) {
         match self.theme {
             Theme::Stopped => self.program.steps.push(Step::Resume),
@@ -212,7 +213,7 @@ impl Draft {
         }
     }
 
-    /// What the program is about.
+    /// The kind of step that the program has most of.
     fn themed(&mut self, end: End) {
         match self.theme {
             Theme::Plain => {}

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::{Mode, artifacts};
 
-/// How long a thread is looked at before it is taken for one that sleeps.
+/// How long a thread is watched before it counts as sleeping.
 const LOOK: Duration = Duration::from_micros(300);
-/// Looks that must agree.
+/// How many looks at a thread must agree.
 const LOOKS: u32 = 3;
 
 /// One process of the victim that makes calls.
@@ -19,17 +19,17 @@ pub struct Interpreter {
     child: Child,
     to: ChildStdin,
     from: ChildStdout,
-    /// The beginning of a line that has not come wholly.
+    /// The beginning of a line that has not arrived completely.
     partial: Vec<u8>,
     tids: Vec<i64>,
     results: Vec<Option<String>>,
     begun: Vec<bool>,
 }
 
-/// What is known of a call in progress.
+/// The state of a call in progress.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Progress {
-    /// It is over, with this result.
+    /// It has ended, with this result.
     Done(String),
     /// Its thread sleeps.
     Blocked,
@@ -38,7 +38,7 @@ pub enum Progress {
 }
 
 impl Interpreter {
-    /// Starts one with so many threads that make calls; 0: the main one makes them.
+    /// Starts a process with this many threads that make calls; 0: the main thread makes them.
     pub fn start(threads: usize, mode: Mode, fortified: bool) -> Interpreter {
         let victim = if fortified { artifacts::VICTIM_FORTIFIED } else { artifacts::VICTIM };
         let mut command = Command::new(victim);
@@ -63,8 +63,8 @@ impl Interpreter {
         it
     }
 
-    /// Takes what the process has said; false if it said nothing in time. What a thread has said before it went to
-    /// sleep is there.
+    /// Reads what the process has printed; false if it printed nothing in time. What a thread printed before it went to
+    /// sleep is included.
     fn listen(&mut self, limit: Duration) -> bool {
         let mut ready = libc::pollfd { fd: self.from.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let limit = libc::timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
@@ -112,7 +112,7 @@ impl Interpreter {
         let start = Instant::now();
         let mut asleep = (0, 0);
         loop {
-            // Looked at first: a thread that sleeps after its call has said what came of it.
+            // The counter is read first: a thread that sleeps after its call has printed the result before.
             let seen = self.begun[thread].then(|| sleeps(self.child.id(), self.tids[thread])).flatten();
             while self.listen(Duration::ZERO) {}
             if let Some(result) = self.results[thread].take() {
@@ -128,7 +128,7 @@ impl Interpreter {
                 return self.results[thread].take().map_or(Progress::Died, Progress::Done);
             }
             let over = must_end.is_none_or(|limit| start.elapsed() > limit);
-            // A thread that turns in circles is as little done as one that sleeps.
+            // A thread that loops without sleeping has not ended its call either.
             let never = start.elapsed() > must_end.unwrap_or_default() + Duration::from_secs(10);
             if over && asleep.0 >= LOOKS || never {
                 return Progress::Blocked;
@@ -137,7 +137,7 @@ impl Interpreter {
         }
     }
 
-    /// What its threads are doing, for a report.
+    /// What the process's threads are doing, for a report.
     pub fn describe(&self) -> String {
         crate::diagnose::describe(self.child.id() as i32)
     }

@@ -1,4 +1,5 @@
-//! A program: what the ends of the streams do, a line for each step. It can be printed, read again, and run by hand.
+//! A program: the actions of the two ends of the streams, one step per line. It can be printed, read again, and run by
+//! hand.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,10 +14,10 @@ pub enum End {
 }
 
 impl End {
-    /// Both.
+    /// Both ends.
     pub const BOTH: [End; 2] = [End::A, End::B];
 
-    /// The other one.
+    /// The other end.
     pub fn peer(self) -> End {
         match self {
             End::A => End::B,
@@ -48,7 +49,7 @@ pub enum Step {
     },
     /// Both ends talk until the stream is final, or stays.
     Warm(usize),
-    /// Nothing is done until ipcd has answered both ends of the stream.
+    /// Waits until ipcd has answered both ends of the stream.
     Settle(usize),
     /// ipcd is stopped: it neither answers nor ends.
     Stop,
@@ -63,7 +64,7 @@ pub enum Step {
         /// The stream.
         stream: usize,
     },
-    /// One end sends more than fits, while the other takes as much.
+    /// One end sends more than fits, while the other reads as much.
     Bulk {
         /// The end that sends.
         end: End,
@@ -76,7 +77,7 @@ pub enum Step {
         /// How many bytes.
         bytes: usize,
     },
-    /// A call, in the words of the interpreter; with a `!` before it, one that does not go on for ever.
+    /// A call, in the words of the interpreter; with a `!` before it, a call that does not go on for ever.
     Call {
         /// The end that makes it.
         end: End,
@@ -112,24 +113,24 @@ impl Step {
     }
 }
 
-/// What a call is, whether or not it is made past the C library, or ended by its timeout.
+/// The name of a call, without the marks for "past the C library" and "ended by its timeout".
 pub fn verb(call: &str) -> &str {
     let word = call.split(' ').next().unwrap_or_default().trim_start_matches('!');
     word.strip_prefix("raw").unwrap_or(word)
 }
 
-/// What both ends do, one after the other.
+/// The actions of both ends, in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Program {
-    /// Threads that make calls at each end; 0: the processes have one thread.
+    /// Threads that make calls at each end; 0: each process has one thread.
     pub threads: usize,
     /// Both ends are one process.
     pub one_process: bool,
     /// The streams are IPv6.
     pub v6: bool,
-    /// Nobody polls a stream when it is opened: how the ends wait for it shows only in what they do.
+    /// The streams are not polled when they are opened: only their later calls show how the ends wait.
     pub unseen: bool,
-    /// What happens.
+    /// The steps.
     pub steps: Vec<Step>,
 }
 

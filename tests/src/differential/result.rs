@@ -1,8 +1,8 @@
-//! The words of a result.
+//! The words that results consist of.
 
-/// Of a call that waits.
+/// The result of a call that waits.
 pub const BLOCKED: &str = "blocked";
-/// Before the result of a call that was over only when nothing lay unread any more.
+/// Stands before the result of a call that ended only when nothing lay unread any more.
 pub const LATE: &str = "late ";
 
 /// The part of a result that is compared.
@@ -10,12 +10,12 @@ pub fn compared(result: &str) -> &str {
     result.split(" | ").next().unwrap_or_default()
 }
 
-/// The number at `index` of the part that is not.
+/// The number at `index` of the part that is not compared.
 pub fn told(result: &str, index: usize) -> Option<u64> {
     result.split(" | ").nth(1)?.split(' ').nth(index)?.parse().ok()
 }
 
-/// The number that a result has: what the call returned.
+/// The number in a result: the return value of the call.
 pub fn number(result: &str) -> Option<i64> {
     result.split("= ").nth(1)?.split(' ').next()?.parse().ok()
 }

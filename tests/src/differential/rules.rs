@@ -6,21 +6,21 @@ use super::events::{self, Events};
 use super::program::{End, Program, Step, is_one_of, verb};
 use super::result::{BLOCKED, number, says};
 
-/// One result beside the native one.
+/// One result and the native one.
 pub struct Case<'a> {
     /// The program.
     pub program: &'a Program,
-    /// The step that was made last; the call may be an earlier one that it ended.
+    /// The step that was made last. The call may belong to an earlier step and have been ended by this one.
     pub at: usize,
     /// The end that made the call.
     pub end: End,
     /// The call.
     pub words: Vec<&'a str>,
-    /// Its result natively.
+    /// Its native result.
     pub native: &'a str,
-    /// What came of it so far.
+    /// Its result under the shim so far.
     pub shim: &'a str,
-    /// Whether it is the call of the step.
+    /// Whether the call belongs to the last step.
     pub own: bool,
     /// Whether a number was closed or replaced while this call, or one of the peer's, was in poll or select.
     pub left: bool,
@@ -28,17 +28,17 @@ pub struct Case<'a> {
     pub closed_beside_a_call: bool,
     /// Whether a stream may be between the transports.
     pub between: bool,
-    /// The steps that were calls which natively did what they were to.
+    /// The steps that were calls and succeeded natively.
     pub made: &'a BTreeSet<usize>,
 }
 
-/// A difference that has a name. Nothing that follows it can be compared.
+/// A named difference. Nothing that follows it can be compared.
 pub(super) struct Rule {
     pub(super) name: &'static str,
     pub(super) holds: fn(&Case) -> bool,
 }
 
-/// What docs/limits.md says of streams that move.
+/// The differences that docs/limits.md describes for streams that move.
 pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "a write after the peer has closed fails at once",
@@ -79,7 +79,8 @@ pub(super) const RULES: &[Rule] = &[
         name: "a blocked reader may wake in the middle of what is sent",
         holds: |c| {
             let read = !c.own && c.is("recv");
-            // It has closed its number meanwhile, and the stream ends with its call: between two messages or after both.
+            // The end has closed its number meanwhile, and the stream ends with its call: between two messages or after
+            // both.
             let cut = c.how("sendmmsg") && c.peer_closed();
             (read || cut) && number(c.native) > Some(0) && number(c.shim) > Some(0)
         },
@@ -206,12 +207,12 @@ impl Case<'_> {
         self.words.get(1) == Some(&how)
     }
 
-    /// A look at readiness, without waiting.
+    /// A check of readiness, without waiting.
     pub(super) fn looks(&self) -> bool {
         looks(self.words[0]) && self.shim != BLOCKED
     }
 
-    /// What was reported natively and here, if the call reports readiness.
+    /// The events reported natively and under the shim, if the call reports readiness.
     pub(super) fn events(&self) -> Option<(Events, Events)> {
         let read = |result| events::read(verb(self.words[0]), result);
         Some((read(self.native)?, read(self.shim)?))
@@ -223,8 +224,8 @@ impl Case<'_> {
         self.program.steps[..=self.at].iter().any(|step| is_one_of(step, self.end, &["epctl"]) && is(step))
     }
 
-    /// Whether everything natively reported is reported here, and what there is beyond that is of numbers that were closed, and
-    /// registered past the library.
+    /// Whether everything reported natively is reported here, and every other event here belongs to a number that was
+    /// closed and registered past the library.
     pub(super) fn has_more_of_what_is_closed(&self, native: &Events, shim: &Events) -> bool {
         let step = |name: &str| self.program.steps.get(name.split_once('@')?.1.parse::<usize>().ok()?.checked_sub(1)?);
         let past = |name: &str| step(name).is_some_and(|step| step.words().first() == Some(&"rawepctl"));
@@ -232,13 +233,13 @@ impl Case<'_> {
         events::hold(shim, native) && shim.keys().filter(|name| !native.contains_key(*name)).all(closed)
     }
 
-    /// Whether the two differ only in whether something can be written.
+    /// Whether the two differ only in the flags that report that something can be written.
     pub(super) fn differs_in_room_only(&self) -> bool {
         self.events().is_some_and(|(native, shim)| events::without_room(&native) == events::without_room(&shim))
     }
 
-    /// Whether everything in `few` is in `many`, and what `many` has beyond that is of edge-triggered registrations that
-    /// are in force.
+    /// Whether everything in `few` is in `many`, and everything else in `many` belongs to edge-triggered registrations
+    /// that are in force.
     pub(super) fn has_more_edges(&self, few: &Events, many: &Events) -> bool {
         let is_edge = |name: &str| self.mask_in_force(name).is_some_and(|mask| mask >> 31 != 0);
         events::hold(many, few) && many.iter().all(|(name, flags)| few.get(name) == Some(flags) || is_edge(name))
@@ -248,20 +249,20 @@ impl Case<'_> {
         self.mask_in_force(name).is_some()
     }
 
-    /// Whether the two differ in nothing but registrations that TCP reports although their number was closed: a duplicate
-    /// keeps the file (epoll(7), question 6). One that only the shim reports is stale.
+    /// Whether the two differ only in registrations that TCP reports although their number was closed, because a
+    /// duplicate keeps the file (epoll(7), question 6). A registration that only the shim reports is stale.
     pub(super) fn differs_in_outlived(&self, native: &Events, shim: &Events) -> bool {
         let mut others = native.keys().chain(shim.keys()).filter(|name| native.get(*name) != shim.get(*name));
         others.all(|name| native.contains_key(name) && !self.is_in_force(name))
     }
 
-    /// Whether as many events came as there was room for, natively and here.
+    /// Whether the number of events was limited by the caller's array, natively and here.
     pub(super) fn has_no_room(&self) -> bool {
         let most = self.words.get(3).and_then(|most| most.parse().ok());
         self.is("epwait") && most.is_some() && number(self.native) == most && number(self.shim) == most
     }
 
-    /// The mask of an event's registration, if its data is still the registration's and its descriptor was not closed
+    /// The mask of an event's registration, if the registration still has this data and its descriptor was not closed
     /// since.
     pub(super) fn mask_in_force(&self, name: &str) -> Option<u32> {
         let (slot, turn) = name.split_once('@')?;
@@ -279,18 +280,19 @@ impl Case<'_> {
         (!since.any(|later| changes(&later))).then_some(mask)
     }
 
-    /// Whether the call reads without taking.
+    /// Whether the call reads without taking the bytes.
     pub(super) fn peeks(&self) -> bool {
         let flags = self.words.get(4).and_then(|word| word.parse::<i32>().ok()).unwrap_or_default();
         self.is("recv") && self.words[1].starts_with("recv") && flags & libc::MSG_PEEK != 0
     }
 
-    /// Whether everything that TCP signals was signalled, and what there was beyond that is room, or does not say what.
+    /// Whether everything that TCP signals was signalled, and every other signal reports room or does not say what it
+    /// reports.
     pub(super) fn has_more_signals_of_room(&self) -> bool {
         self.has_more_signals(|what| !what.contains(|c: char| c.is_ascii_uppercase()) || events::is_room(what))
     }
 
-    /// Whether everything that TCP signals was signalled, and whether what there was beyond that may be.
+    /// Whether everything that TCP signals was signalled, and every other signal satisfies `may_be`.
     pub(super) fn has_more_signals(&self, may_be: impl Fn(&str) -> bool) -> bool {
         let signals = |result: &str| match result {
             BLOCKED => BTreeSet::new(),
@@ -306,7 +308,7 @@ impl Case<'_> {
         is_one_of(&self.program.steps[self.at], end, calls)
     }
 
-    /// Whether an end has made one of these calls by now.
+    /// Whether an end has made one of these calls so far.
     pub(super) fn before(&self, end: End, calls: &[&str]) -> bool {
         self.program.steps[..=self.at].iter().any(|step| is_one_of(step, end, calls))
     }

@@ -1,4 +1,4 @@
-//! Makes a program that shows a difference small.
+//! Makes a program that shows a difference smaller.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use super::program::Program;
 use super::{Difference, Verdict, try_program};
 use crate::Daemon;
 
-/// Leaves steps out as long as some difference remains, for at most `limit`.
+/// Removes steps as long as some difference remains, for at most `limit`.
 pub fn shrink(program: &Program, difference: &Difference, daemon: &Daemon, limit: Duration) -> (Program, Difference) {
     let start = Instant::now();
     let (mut best, mut shown) = (program.clone(), difference.clone());

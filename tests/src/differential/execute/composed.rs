@@ -1,4 +1,4 @@
-//! The steps that are several calls, or none.
+//! The steps that consist of several calls, or of none.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use crate::differential::program::End;
 use crate::differential::result::{BLOCKED, LATE, compared, told};
 use crate::{Mode, streams};
 
-/// How long a settling waits for ipcd.
+/// How long a `settle` step waits for ipcd.
 const SETTLING: Duration = Duration::from_millis(40);
 
 impl Machine<'_> {
@@ -28,7 +28,7 @@ impl Machine<'_> {
         Some("opened".into())
     }
 
-    /// The stream as ipcd knows it; `None` natively, and if ipcd does not answer.
+    /// The stream as ipcd reports it; `None` natively, and if ipcd does not answer.
     pub(super) fn stream(&self, stream: usize) -> Option<streams::Stream> {
         let daemon = self.mode.daemon().filter(|_| !self.stopped)?;
         streams::at(&daemon.streams(), self.ports.get(&stream)?.0).cloned()
@@ -59,7 +59,8 @@ impl Machine<'_> {
         Some("never warm".into())
     }
 
-    /// Bytes go to the other end, which waits for them in a reading call. False if they do not go, or come.
+    /// Sends bytes to the other end, which waits for them in a reading call. False if they are not sent, or do not
+    /// arrive.
     fn pass(&mut self, end: End, stream: usize, bytes: usize) -> Option<bool> {
         let (from, to) = (end.slot(stream), end.peer().slot(stream));
         let (thread, take) = (self.idle(end.peer())?, format!("take {to} {bytes}"));
@@ -106,7 +107,8 @@ impl Machine<'_> {
         self.busy.remove(&(end, thread));
         let (mut sent, mut late) = (self.progress(end, thread, Some(PATIENCE)), "");
         if let (Mode::Shim(_), BLOCKED, Some(rest @ 1..), "all") = (self.mode, sent.as_str(), unread, taken.as_str()) {
-            // The new socket's writer waits until three quarters of its room are free, and the last piece may be more.
+            // The new socket's writer waits until three quarters of its buffer are free, and the last piece may be
+            // more.
             self.helper(end.peer(), &format!("take {peer} {rest}"));
             (sent, late) = (self.progress(end, thread, Some(PATIENCE)), LATE);
         }

@@ -34,15 +34,16 @@ impl Draft {
             flags |= libc::MSG_DONTWAIT;
         }
         if how == "recvmmsg" {
-            // What the second message of two is, if the first is not taken, says nothing.
+            // If the first of two messages is not taken, the result of the second is not determined.
             flags &= !(libc::MSG_PEEK | libc::MSG_TRUNC);
         }
-        // Not less than 2: what a message without room means is a matter of its own.
+        // Not less than 2: the result of a message without room for bytes is compared elsewhere.
         let bytes = if self.rng.u8(0..5) == 0 { 30_000 } else { self.length().max(2) };
         self.call(end, format!("recv {how} {slot} {bytes} {flags}"));
     }
 
-    /// One end shuts its reading half. It does not block from then on, so that only what is sent before it reads is sure.
+    /// One end shuts its reading half. From then on its reads do not block, so only bytes sent before a read are sure
+    /// to be read.
     pub(super) fn deaf(&mut self) {
         let end = self.end_of();
         let (slot, stream) = (end.slot(0), 0);
@@ -58,7 +59,7 @@ impl Draft {
         }
     }
 
-    /// A direction is filled, looked at, emptied.
+    /// A direction is filled, polled, emptied.
     pub(super) fn full(&mut self, end: End) {
         let (slot, stream) = self.descriptor(end);
         self.call(end, format!("fill {slot} 16384"));
@@ -69,7 +70,7 @@ impl Draft {
         self.call(end, format!("poll 0 {slot} 4"));
     }
 
-    /// More than fits: the call waits for the reader.
+    /// Sends more than fits: the call waits for the reader.
     pub(super) fn bulk(&mut self, end: End) {
         let (_, stream) = self.descriptor(end);
         let bytes = self.rng.usize(100_000..900_000);
@@ -78,7 +79,7 @@ impl Draft {
         self.program.steps.push(Step::Bulk { end, thread, how, stream, bytes });
     }
 
-    /// A call that its timeout ends, if nothing else does.
+    /// A call that ends by its timeout, if nothing else ends it.
     pub(super) fn timed(&mut self, end: End) {
         let (slot, _) = self.descriptor(end);
         let instances = self.instances[end as usize].clone();
@@ -99,7 +100,7 @@ impl Draft {
         }
     }
 
-    /// Flags together, control messages, times: what only few programs ask of a reading call.
+    /// Combined flags, control messages, times: features of reading calls that few programs use.
     pub(super) fn special(&mut self, end: End) {
         let (slot, stream) = self.descriptor(end);
         match self.rng.u8(0..12) {

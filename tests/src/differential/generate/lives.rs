@@ -97,7 +97,7 @@ impl Draft {
         }
     }
 
-    /// Every stream of an end tells of its readiness by a signal.
+    /// Every stream of an end signals its readiness.
     pub(super) fn ask_for_signals(&mut self) {
         let end = self.end_of();
         for (slot, _) in self.open[end as usize].clone() {
@@ -161,7 +161,7 @@ impl Draft {
         }
     }
 
-    /// ipcd stops, or goes on, or something happens that it would hear of.
+    /// ipcd stops, or goes on, or something happens that ipcd would be told.
     pub(super) fn ipcd(&mut self) {
         let (stream, end) = (self.stream(), self.end_of());
         match self.rng.u8(0..6) {

@@ -69,7 +69,7 @@ impl Draft {
         instance
     }
 
-    /// Most streams in one instance, some in another, too.
+    /// Most streams are in one instance, some in another, too.
     pub(super) fn register_many(&mut self) {
         for end in End::BOTH {
             if end == End::B && self.rng.bool() {
@@ -92,12 +92,12 @@ impl Draft {
         if self.rng.u8(0..4) > 0 { self.one_of(&[IN, IN, 0x2001, 0x5]) } else { self.mask() }
     }
 
-    /// A call by way of the C library, or in some programs past it.
+    /// A call through the C library, or in some programs past it.
     fn maybe_raw(&mut self, call: &str) -> String {
         if self.theme == Theme::Raw && self.rng.bool() { format!("raw{call}") } else { call.to_owned() }
     }
 
-    /// Some streams have bytes, in this order, when readiness is looked at.
+    /// Some streams have bytes, in this order, when the program polls.
     pub(super) fn overlap(&mut self, end: End) {
         let instances = self.instances[end as usize].clone();
         match self.rng.u8(0..8) {
