@@ -1,4 +1,4 @@
-//! Streams that are between the two transports when a call or another program comes that knows one socket only.
+//! Streams that are between the two transports when a call is made, or a program started, that knows only one socket.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl State {
         }
     }
 
-    /// Whether the end of this role has come as far as it is to come.
+    /// Whether the end of this role has reached this state.
     fn is_reached(self, role: &str, daemon: &Daemon) -> bool {
         let leaves = matches!((self, role), (State::Left, "connected") | (State::Answered, "accepted"));
         let ls = daemon.ls();
@@ -42,18 +42,18 @@ impl State {
     }
 }
 
-/// How long an answer to a nudge waits, at first and later: the victim makes 200 of them, and ipcd may have to wait for
-/// a processor.
+/// How long the answer to a nudge waits at most, at first and later: the victim makes 200 nudges, and ipcd may have to
+/// wait for a processor.
 const WHILE: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(500)];
 
-/// The ends that have come as far as they are to come, and how often one has not yet.
+/// The nudges whose end has reached its state, and how often an end had not yet.
 #[derive(Default)]
 struct Steps {
     done: Vec<String>,
     waited: u32,
 }
 
-/// Answers a mark of the victim: a nudge only when the end has come a step further, or after a while.
+/// Answers a mark of the victim; a nudge is answered only when the end has reached its state, or after a while.
 fn answer(state: State, daemon: Option<&Daemon>, mark: &str, steps: &mut Steps) -> Result<(), String> {
     let Some(daemon) = daemon else { return Ok(()) };
     let Some(what) = mark.strip_prefix("event ") else { return Ok(()) };
@@ -82,12 +82,12 @@ fn answer(state: State, daemon: Option<&Daemon>, mark: &str, steps: &mut Steps) 
     Ok(())
 }
 
-/// The case in every state, natively and under the shim.
+/// Checks the case in every state, natively and under the shim.
 fn check(name: &'static str) {
     check_each(name, |_| {});
 }
 
-/// The same, with more to be said of each run under the shim.
+/// The same, with a further check of each run under the shim.
 fn check_each(name: &'static str, more: impl Fn(&Outcome)) {
     for state in State::ALL {
         let case = Case::new(name).args(&[state.name()]);
@@ -117,7 +117,7 @@ fn splice_from_a_pipe() {
 
 #[test]
 fn sendfile_that_does_not_block() {
-    // More than the new transport takes; natively that depends on how large the system lets buffers grow.
+    // More bytes than the new transport takes; how many TCP takes depends on how large the system lets buffers grow.
     check_each("between-sendfile", |here| assert_eq!(here.mark("full", "full"), Some(1.0)));
 }
 

@@ -1,4 +1,4 @@
-//! Containers of a real engine: what moves, from where to where, and what happens when something dies.
+//! Containers of a real engine: which streams move, between which places, and what happens when something dies.
 
 #[path = "containers/applications.rs"]
 mod applications;

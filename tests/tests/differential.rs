@@ -1,7 +1,7 @@
 //! Programs of socket calls from a seed: the same natively and under the shim.
 //!
-//! `IPC_SEEDS=1000..2000` tries others than the ones of every run; `IPC_PROGRAM='threads …'` runs one that was printed,
-//! `IPC_TIMES` times.
+//! `IPC_SEEDS=1000..2000` tries other seeds than the default ones; `IPC_PROGRAM='threads …'` runs a program that was
+//! printed, `IPC_TIMES` times.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,9 +16,9 @@ use tests::differential::program::Program;
 use tests::differential::shrink::shrink;
 use tests::differential::{Difference, Verdict, try_program};
 
-/// How long the seeds of every run may take.
+/// How long the seeds of a default run may take.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How long a program is made smaller.
+/// How long a program may be made smaller.
 const SHRINKING: Duration = Duration::from_secs(20);
 /// How often it is then run once more.
 const REPEATS: usize = 4;
@@ -35,7 +35,7 @@ fn report(number: u64, program: &Program, difference: &Difference, daemon: &Daem
     )
 }
 
-/// The seeds to try, and whether there is no limit of time.
+/// The seeds to try, and whether there is no time limit.
 fn seeds() -> (Range<u64>, bool) {
     let Ok(text) = std::env::var("IPC_SEEDS") else { return (0..150, false) };
     let (from, to) = text.split_once("..").unwrap_or(("0", &text));
@@ -43,7 +43,7 @@ fn seeds() -> (Range<u64>, bool) {
     (number(from)..number(to), true)
 }
 
-/// What came of the seeds.
+/// The results of the seeds.
 #[derive(Default)]
 struct Tally {
     same: usize,

@@ -19,7 +19,7 @@ fn pages(dir: &Path, into: &mut BTreeSet<PathBuf>) {
     }
 }
 
-/// Where the links of a page lead, without what is on the web and places within a page. Code is no link.
+/// The targets of a page's links, without web pages and places within a page. Links in code are ignored.
 fn links(page: &Path) -> Vec<PathBuf> {
     let text = fs::read_to_string(page).expect("a page");
     let prose: String = text.split("```").step_by(2).collect();

@@ -1,4 +1,5 @@
-//! The end of a stream: it is seen at once when the last holder has closed, not before, and ipcd has no part in it.
+//! The end of a stream: the peer sees it at once when the last holder has closed, not before, and ipcd has no part in
+//! it.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ fn processes_that_end_while_ipcd_is_stopped() {
     sweep::check_with(&case, 40, |daemon, mark| {
         let Some(port) = mark.strip_prefix("event stop if granted ") else { return sweep::answer(&case, daemon, mark) };
         let port = port.parse().map_err(|e| format!("{mark}: {e}"))?;
-        // Earlier ipcd has the TCP socket in its queue, and the kernel cannot end what somebody has.
+        // Before that, ipcd's queue holds the TCP socket, and the kernel ends no socket that a queue holds.
         let all = daemon.streams();
         if let Some(stream) =
             streams::at(&all, port).filter(|s| ["granted", "dual", "final"].contains(&s.state.as_str()))

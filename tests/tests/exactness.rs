@@ -1,4 +1,4 @@
-//! Every byte once and in order, whatever the calls, and every stream final in the end.
+//! Every byte arrives once and in order, whatever the calls, and every stream is final in the end.
 
 use tests::case::{assert_passed, assert_same};
 use tests::run::Outcome;
@@ -14,7 +14,7 @@ fn exact(args: &[&str], streams: usize) {
     all_final(&all, &program, &native, &daemon, streams);
 }
 
-/// Under the shim the streams talk on until they are final: how soon is not asked.
+/// Under the shim the streams talk on until they are final, however long that takes.
 fn all_final(args: &[&str], natively: &Program, native: &Outcome, daemon: &Daemon, streams: usize) {
     let all: Vec<&str> = args.iter().chain(&["--until-final"]).copied().collect();
     let program = Program::new(artifacts::VICTIM, &all);

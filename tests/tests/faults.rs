@@ -1,4 +1,4 @@
-//! The daemon comes to harm, or one end has no shim: streams go on, and no call waits for it.
+//! The daemon is killed or stopped, or one end has no shim: streams go on, and no call waits for the daemon.
 
 use std::sync::{Mutex, MutexGuard};
 use std::thread::sleep;
@@ -9,10 +9,10 @@ use tests::daemon::Options;
 use tests::run::Outcome;
 use tests::{Case, Daemon, Mode, PATIENCE};
 
-/// How much longer than natively a call may sleep, in milliseconds. Waiting for a processor does not count.
+/// How much longer than natively a call may sleep, in milliseconds. Waiting for a processor does not count as sleep.
 const GENEROUS_MS: f64 = 50.0;
 
-/// Cases that measure sleep do so one at a time.
+/// Makes the cases that measure sleep run one at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -131,7 +131,7 @@ fn a_daemon_that_dies_at_any_step_of_a_grant_loses_nothing() {
     }
 }
 
-/// Cases that between them use most calls.
+/// Cases that together use most calls.
 const REPRESENTATIVE: [&str; 12] = [
     "steady",
     "two-threads-each",

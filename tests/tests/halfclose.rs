@@ -21,7 +21,7 @@ fn both_shut_at_once() {
 #[test]
 fn shutdown_of_reading() {
     Case::new("shut-reading").only(&[Layout::Warm, Layout::OneProcess]).check();
-    // Before the move the stream stays on TCP for it.
+    // Before the move a half-close of the reading half keeps the stream on TCP.
     Case::new("shut-reading").only(&[Layout::Cold]).may_stay(&["shut"]).check();
 }
 

@@ -1,4 +1,4 @@
-//! The harness itself, natively.
+//! Tests of the harness itself, natively.
 
 use std::process::Command;
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn an_answer_that_is_an_error_ends_the_program() {
     assert!(!outcome.passed() && outcome.hang.starts_with("no\n"));
 }
 
-/// What a victim prints may depend on nothing but the kernel: two native runs must agree.
+/// The output of a victim may depend on nothing but the kernel: two native runs must agree.
 #[test]
 fn victims_print_the_same_twice() {
     let usage = Command::new(artifacts::VICTIM).output().expect("the victim");
@@ -39,7 +39,7 @@ fn victims_print_the_same_twice() {
     });
 }
 
-/// Whether this machine can: the test of the case itself says that it is skipped.
+/// Whether this machine can run the case; the test of the case itself reports that it is skipped.
 fn can_run(name: &str) -> bool {
     match name {
         "less-privilege" => needs::another_root_and_user(),

@@ -1,4 +1,4 @@
-//! Surroundings that the shim cannot choose: other ways into the kernel.
+//! Environments that the shim does not choose: other ways into the kernel, other preloaded libraries, limits, filters.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use tests::daemon::PrivateDir;
 use tests::run::Outcome;
 use tests::{Case, Daemon, Mode, PATIENCE, artifacts, needs, run, skipped};
 
-/// The case natively and under the shim; streams that are held must stay on TCP for one of these reasons.
+/// Runs the case natively and under the shim; streams that are held must stay on TCP for one of these reasons.
 fn stays(case: Case, layouts: &[Layout], reasons: &[&'static str]) {
     for layout in layouts {
         let native = case.run(*layout, Mode::Native);
@@ -30,7 +30,8 @@ fn stays(case: Case, layouts: &[Layout], reasons: &[&'static str]) {
     }
 }
 
-/// What no hook sees is noticed when the stream is to move, or earlier, if the hash is made of later bytes than the peer's.
+/// Bytes that no hook sees are noticed when the stream is to move, or earlier, if this end hashes later bytes than the
+/// peer.
 const UNSEEN: &[&str] = &["unseen-io", "hash-differs"];
 
 #[test]
@@ -78,7 +79,7 @@ fn io_uring_connects() {
     if let Some(why) = needs::no_io_uring() {
         return skipped(&why);
     }
-    // When that call began is not known, so nobody can be its peer (docs/limits.md).
+    // The shim does not know when that call began, so no endpoint can be its peer (docs/limits.md).
     Case::new("uring-connects").may_stay(BESIDE_A_RING).check();
 }
 
@@ -91,7 +92,8 @@ fn library(pattern: &str) -> String {
     found.unwrap_or_else(|| panic!("{pattern} is not installed: `make test` as root installs it"))
 }
 
-/// The case beside another preloaded library, which comes before libipc or after it; whether its streams are to move.
+/// Runs the case with another preloaded library, which comes before libipc or after it; `moves`: its streams are to
+/// move.
 fn beside(case: &Case, layout: Layout, other: &str, env: &[(&str, &str)], moves: bool) {
     let program = |mode: Mode, preload: &str| {
         env.iter().fold(case.program(layout, mode), |p, (name, value)| p.env(name, value)).env("LD_PRELOAD", preload)
@@ -166,7 +168,7 @@ fn streams_after_main() {
     Case::new("at-exit").check();
 }
 
-/// Waits until the end at this port, that connected, is between the transports.
+/// Waits until the connected end at this port is between the transports.
 fn wait_dual(daemon: &Daemon, port: u16) -> Result<(), String> {
     let is = |end: &Value, name: &str, value: &str| end.get(name).and_then(Value::as_str) == Some(value);
     let start = Instant::now();
@@ -188,7 +190,7 @@ fn wait_dual(daemon: &Daemon, port: u16) -> Result<(), String> {
     }
 }
 
-/// Answers the marks of cases that hold streams, and of those that wait for one to be between the transports.
+/// Answers the marks of cases that hold streams, and of those that wait for a stream to be between the transports.
 fn answer(daemon: &Daemon, mark: &str) -> Result<(), String> {
     match (held_ports(mark), mark.strip_prefix("event dual ").and_then(|port| port.parse().ok())) {
         (Some(ports), _) => daemon.wait_final(&ports, &[], PATIENCE),
@@ -197,7 +199,7 @@ fn answer(daemon: &Daemon, mark: &str) -> Result<(), String> {
     }
 }
 
-/// More children than a family has slots are killed. In the end nobody is said to be there any more.
+/// More children than a family has slots are killed. In the end ipcd lists no holder any more.
 fn killed(state: &'static str, layout: Layout) {
     let case = Case::new("killed-children").args(&[state]);
     let native = case.run(layout, Mode::Native);
@@ -251,7 +253,7 @@ fn few_descriptors() {
         println!("{layout:?}: {} files natively, {} here; {} final", files(&native), files(&here), daemon.finals());
         // The shim takes from the upper quarter of 256 numbers, and no others.
         assert!(files(&here) >= files(&native) - 64.0);
-        // Where both ends are in one process, there may be room for neither.
+        // Where both ends are in one process, there may be no number left for either.
         assert!(daemon.finals() > 0 || layout == Layout::OneProcess);
     }
 }
@@ -261,7 +263,7 @@ fn waits_when_every_descriptor_is_in_use() {
     Case::new("no-descriptors").check();
 }
 
-/// What a program may not do when it is executed, and whether its streams move all the same.
+/// A restriction with which the program is executed, and whether its streams move all the same.
 const FILTERS: [(&str, bool); 10] = [
     ("unix", false),
     ("shared", false),
@@ -295,7 +297,7 @@ fn executed_with_a_filter() {
     check_filter("messages", Layout::Warm, false);
 }
 
-/// Kernel TLS, where the kernel has it: natively and here it is the same answer, and a stream that has it stays.
+/// Kernel TLS, where the kernel has it: the answer is the same natively and here, and a stream that uses it stays.
 #[test]
 fn kernel_tls() {
     let case = Case::new("kernel-tls");

@@ -1,4 +1,4 @@
-//! What earlier systems of this kind got wrong: hangs, aborts, short counts, options that were lost.
+//! The errors of earlier systems of this kind: hangs, aborts, short counts, options that were lost.
 
 use tests::case::Layout;
 use tests::{Case, needs, skipped};

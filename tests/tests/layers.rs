@@ -1,5 +1,5 @@
-//! The floors of libipc and ipcd (docs/architecture.md): a module uses what is on its own floor or below, and no two use each
-//! other in a circle, in any crate.
+//! The floors of libipc and ipcd (docs/architecture.md): a module uses what is on its own floor or below, and no two
+//! modules use each other in a circle, in any crate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -42,7 +42,7 @@ impl Paths {
     }
 }
 
-/// Whether code is for tests alone.
+/// Whether code is only for tests.
 fn is_test(attributes: &[Attribute]) -> bool {
     attributes.iter().filter(|a| a.path().is_ident("cfg")).any(|a| {
         let text = a.meta.require_list().map(|list| list.tokens.to_string()).unwrap_or_default();
@@ -69,7 +69,7 @@ impl Visit<'_> for Paths {
     }
 }
 
-/// The module that a path leads to, from another one.
+/// The module that a path in another module leads to.
 fn target(from: &str, path: &[String], all: &BTreeMap<String, PathBuf>) -> Option<String> {
     let mut at: Vec<&str> = from.split("::").collect();
     let mut rest = path;
@@ -89,7 +89,7 @@ fn target(from: &str, path: &[String], all: &BTreeMap<String, PathBuf>) -> Optio
     (module != from).then_some(module)
 }
 
-/// Who uses whom.
+/// Which modules each module uses.
 fn uses(all: &BTreeMap<String, PathBuf>) -> BTreeMap<String, BTreeSet<String>> {
     let used = |(name, path): (&String, &PathBuf)| {
         let text = fs::read_to_string(path).expect("a file");
@@ -120,7 +120,8 @@ fn floor_of(module: &str, floors: &[Vec<String>]) -> Option<usize> {
     named.max().map(|(_, floor)| floor)
 }
 
-/// A circle among modules, if there is one: whoever uses nobody that is left is taken away until nobody can be.
+/// A circle among modules, if there is one: modules that use none of the remaining ones are removed until there are
+/// none.
 fn circle(mut uses: BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
     loop {
         let left: BTreeSet<String> = uses.keys().cloned().collect();

@@ -1,4 +1,4 @@
-//! What libipc.so must not have in it (docs/signal-safety.md), looked for in the object that is preloaded.
+//! Things that libipc.so must not contain (docs/signal-safety.md), looked for in the object that is preloaded.
 
 use std::fs;
 

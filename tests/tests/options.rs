@@ -1,5 +1,5 @@
-//! Every socket option, request and flag that Linux has, found by trying every number: the answer is the one that TCP
-//! gives, or the one that docs/options.md names.
+//! Every socket option, request and flag that Linux has, found by trying every number: the answer is TCP's, or the one
+//! that docs/options.md names.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -8,7 +8,8 @@ use tests::case::{Case, assert_passed, held_ports};
 use tests::streams::Stream;
 use tests::{Daemon, Mode, PATIENCE, Program, artifacts, natively, needs, run, skipped};
 
-/// What docs/options.md says of an option: whether it keeps a connection on TCP, and the error that refuses it later.
+/// The class of an option in docs/options.md: whether it keeps a connection on TCP, and the error that refuses it
+/// later.
 #[derive(Clone, Copy, Default)]
 struct Class {
     stays: bool,
@@ -37,7 +38,7 @@ fn documented() -> HashMap<(u32, u32), Class> {
     all
 }
 
-/// What the victim says of one option after it was tried.
+/// What the victim reports about one option after trying it.
 struct Tried {
     port: u16,
     option: (u32, u32),
@@ -53,8 +54,8 @@ fn tried(mark: &str) -> Option<Tried> {
 /// The reason for which options keep a stream on TCP.
 const STAYS: &str = "socket-option";
 
-/// Waits until each of the streams is final or has an end that stays on TCP because of an option; the other end, which
-/// may be reported by itself, says that its peer declined.
+/// Waits until each of the streams is final, or one of its ends stays on TCP because of an option; the other end, which
+/// may be reported separately, then stays because its peer declined.
 fn settled(daemon: &Daemon, ports: &[u16]) -> Result<Vec<Stream>, String> {
     let start = Instant::now();
     loop {
@@ -72,7 +73,7 @@ fn settled(daemon: &Daemon, ports: &[u16]) -> Result<Vec<Stream>, String> {
     }
 }
 
-/// Waits until the near end of each stream has promised. The far one does nothing, so the streams are not final; some
+/// Waits until the near end of each stream has promised. The far end makes no call, so the streams are not final; some
 /// far ends have promised before.
 fn wait_dual(daemon: &Daemon, ports: &[u16], near: &str) -> Result<(), String> {
     let start = Instant::now();
@@ -104,8 +105,8 @@ fn option_of(line: &str) -> Option<(u32, u32)> {
     (words.next()? == "option").then_some((level, words.next()?.parse().ok()?))
 }
 
-/// The lines that differ where docs/options.md does not name a difference: an option that is refused after the move
-/// is refused, and keeps its value.
+/// The lines that differ where docs/options.md does not name a difference: an option that docs/options.md says is
+/// refused after the move is refused, and keeps its value.
 fn differences(native: &[String], shim: &[String], late: bool, what: &str) -> BTreeSet<String> {
     let classes = documented();
     let first = native.iter().zip(shim).find(|(n, s)| option_of(n) != option_of(s));
@@ -131,8 +132,8 @@ fn set_everything(moment: &str, family: &str, flags: &[&str]) {
     set_options(&args, matches!(moment, "dual" | "after"));
 }
 
-/// One run of the victim with options set, after the promise if it is `late`: the same as natively, and the streams
-/// stay on TCP whose option says so, and no others.
+/// One run of the victim with options set, after the promise if it is `late`. The output is the same as natively, and
+/// exactly those streams stay on TCP whose option says so.
 fn set_options(args: &[&str], late: bool) {
     let program = Program::new(artifacts::VICTIM, args);
     let native = run(&program, Mode::Native, |_| Ok(()));
@@ -163,7 +164,7 @@ fn set_options(args: &[&str], late: bool) {
     assert_passed(&shim, &program, mode);
     let what = program.by_hand(mode);
     let mut wrong = differences(&native.lines, &shim.lines, late, &what);
-    // What the kernel gives in any of several runs is right.
+    // A result that the kernel gives in any of several native runs is right.
     for _ in 1..natively::RUNS {
         if wrong.is_empty() {
             break;
@@ -206,8 +207,8 @@ fn every_option_set_after_the_move() {
     set_everything("after", "6", &["--far=thread"]);
 }
 
-/// Runs a case of the victim that tries something at each moment, and compares. Lines that differ and may: the native
-/// one, and what it is once the connection has promised to move; nothing if it is missing then.
+/// Runs a case of the victim at each moment, and compares. `differences` are lines that may differ: the native line,
+/// and the line once the connection has promised to move; empty if there is none then.
 fn at_every_moment(case: &str, reasons: &[&str], differences: &[(&str, &str)]) {
     for moment in ["tracked", "dual", "after"] {
         let program = Program::new(artifacts::VICTIM, &[case, moment]);
@@ -322,7 +323,7 @@ fn bytes_that_go_with_the_syn() {
     if !needs::network_namespaces() {
         return skipped("this takes the right to make network namespaces, unshare(1) and ip(8)");
     }
-    // Client, server, without cookies, on every listening socket (tcp_fastopen in ip-sysctl).
+    // Bits: client, server, without cookies, on every listening socket (tcp_fastopen in ip-sysctl).
     let script = "ip link set lo up && echo 1543 >/proc/sys/net/ipv4/tcp_fastopen && exec \"$0\" fast-open";
     let program = Program::new(artifacts::installed("unshare"), &["-n", "sh", "-c", script, artifacts::VICTIM]);
     let native = run(&program, Mode::Native, |_| Ok(()));

@@ -1,4 +1,4 @@
-//! Waits for several streams at once: nothing is left out, and nothing is told of what is closed.
+//! Waits for several streams at once: no event is left out, and none is reported for a closed number.
 
 use tests::case::Layout;
 use tests::{Case, sweep};

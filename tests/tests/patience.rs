@@ -1,4 +1,4 @@
-//! What a stream has to show before it is moved (docs/patience.md).
+//! How much a stream has to be used before it is moved (docs/patience.md).
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use tests::case::{Layout, assert_passed, held_ports};
 use tests::daemon::Options;
 use tests::{Case, Daemon, Mode, PATIENCE};
 
-/// What `ipcd ls` says of the end of this role: its state, and why.
+/// The state and the reason that `ipcd ls` shows for the end of this role.
 fn end(daemon: &Daemon, role: &str) -> Option<(String, Option<String>)> {
     let ls = daemon.ls();
     let mut ends = ls.as_array()?.iter().filter_map(|row| row["ends"].as_array()).flatten();
@@ -14,7 +14,7 @@ fn end(daemon: &Daemon, role: &str) -> Option<(String, Option<String>)> {
     Some((end["state"].as_str()?.to_owned(), end["reason"].as_str().map(str::to_owned)))
 }
 
-/// What became of both ends of a stream of `count` writes of `size` bytes, once that is decided.
+/// The states and reasons of both ends of a stream of `count` writes of `size` bytes, once they are decided.
 fn fate(options: &Options, size: &'static str, count: &'static str) -> [Option<(String, Option<String>)>; 2] {
     let daemon = Daemon::start(options.clone());
     let mode = Mode::Shim(&daemon);
@@ -38,8 +38,8 @@ fn fate(options: &Options, size: &'static str, count: &'static str) -> [Option<(
 fn small_writes_in_one_direction_stay_where_that_was_chosen() {
     let chosen = Options { prefix: Some(8), patience: 8, small_writes: 1024, ..Options::default() };
     let stay = |reason: &str| Some(("stay".to_owned(), Some(reason.to_owned())));
-    // The peer is told; one that is given up because nobody has come (after 10 s) has another reason.
-    // Where it has answered small records before it was told, it has found the same by itself.
+    // The peer is told at once; an end that is given up because no peer came (after 10 s) has another reason. If the
+    // peer has answered small records before it was told, it has decided the same by itself.
     let [connected, accepted] = fate(&chosen, "64", "4000");
     assert_eq!(connected, stay("small-writes"));
     assert!([stay("peer-declined"), stay("small-writes")].contains(&accepted), "{accepted:?}");

@@ -1,4 +1,4 @@
-//! Descriptors that several processes hold, and uses that no hook sees.
+//! Descriptors that several processes hold, and uses of them that no hook sees.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -7,11 +7,12 @@ use tests::case::Layout;
 use tests::daemon::PrivateDir;
 use tests::{Case, artifacts, needs, skipped};
 
-/// What no hook sees is noticed when the stream is to move, or when its first bytes are compared with the peer's:
+/// Uses that no hook sees are noticed when the stream is to move, or when its first bytes are compared with the peer's,
 /// whichever is first.
 const UNSEEN: &[&str] = &["unseen-io", "hash-differs"];
 
-/// A grant was on its way to the parent when it gave the endpoint to the child, and it makes no call that would return it.
+/// A grant was on its way to the parent when it gave the endpoint to the child, and the parent makes no call that would
+/// return the grant.
 const UNDER_WAY: &[&str] = &["granted"];
 
 #[test]
@@ -64,7 +65,7 @@ fn a_setuid_program_on_the_stream() {
     if !needs::another_root_and_user() {
         return skipped("this takes the right to give files away and to become another user");
     }
-    // The loader does not preload for it. Run by root, it loses privilege instead of gaining any.
+    // The loader does not preload for a setuid program. Run by root, it loses privilege instead of gaining any.
     let place = PrivateDir::new();
     let cat = place.path().join("cat");
     fs::copy("/bin/cat", &cat).expect("a copy of cat");

@@ -1,4 +1,4 @@
-//! Names, options and kinds: the answers of a TCP socket.
+//! Questions about a socket (names, options, kinds): the answers are those of a TCP socket.
 
 use tests::Case;
 use tests::case::Layout;
@@ -30,10 +30,10 @@ fn what_accept_says() {
 
 #[test]
 fn the_low_water_mark() {
-    // Once final, recv keeps the mark and poll does not (docs/limits.md).
+    // Once final, recv respects the mark and poll does not (docs/limits.md).
     let late = Case::new("low-water").only(&[Layout::Warm, Layout::OneProcess]);
     late.differs("60 bytes: poll 0", "60 bytes: poll IN").check();
-    // Set before the move it keeps the stream on TCP.
+    // If it is set before the move, it keeps the stream on TCP.
     Case::new("low-water").only(&[Layout::Cold]).may_stay(&["socket-option"]).check();
 }
 

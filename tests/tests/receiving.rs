@@ -24,6 +24,7 @@ fn pointers_that_lead_nowhere() {
 
 #[test]
 fn control_messages_that_an_option_asks_for() {
-    // What is asked for before the move may keep a stream on TCP (docs/options.md); one of them is to stay.
+    // An option that is set before the move may keep a stream on TCP (docs/options.md); here one stream has such an
+    // option.
     sweep::check(&Case::new("control-messages").may_stay(&["socket-option", "peer-declined"]), 8);
 }

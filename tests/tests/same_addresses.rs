@@ -1,5 +1,5 @@
-//! Two networks with the same addresses, the same ports and the same bytes: four endpoints that nobody but the kernel
-//! can tell apart, in any order and at any time. Whoever is paired must be paired rightly.
+//! Two networks with the same addresses, the same ports and the same bytes: only the kernel can tell the four endpoints
+//! apart, in any order and at any time. Every pair that is made must be right.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -14,12 +14,12 @@ use tests::{artifacts, needs, skipped};
 const CLIENT: &str = "10.77.0.1";
 const SERVER: &str = "10.77.0.2";
 
-/// How many runs: some hundred, or some thousand if there is time (IPC_LONG).
+/// The number of runs: some hundred, or some thousand with IPC_LONG.
 fn runs(short: u32) -> u32 {
     if std::env::var_os("IPC_LONG").is_some() { short * 25 } else { short }
 }
 
-/// Numbers that look random and are the same each time.
+/// Numbers that look random and are the same in each run.
 struct Dice(u64);
 
 impl Dice {
@@ -28,14 +28,14 @@ impl Dice {
         (self.0 >> 33) % sides
     }
 
-    /// Most of the time no time at all.
+    /// A pause; most of the time none at all.
     fn pause(&mut self) {
         let ms = [0, 0, 0, 0, 0, 1, 3, 7][self.roll(8) as usize];
         std::thread::sleep(Duration::from_millis(ms));
     }
 }
 
-/// An ipcd of the test's own.
+/// An ipcd for this test.
 struct Ipcd {
     dir: PrivateDir,
     child: Child,
@@ -67,7 +67,7 @@ impl Drop for Ipcd {
     }
 }
 
-/// A process in a network namespace of its own that does what it is told.
+/// A process in a network namespace of its own that executes commands.
 struct Worker {
     child: Child,
     say: ChildStdin,
@@ -118,7 +118,7 @@ struct Network {
 impl Network {
     fn new(letter: char, client: Option<&Ipcd>, server: Option<&Ipcd>) -> Network {
         let (client, mut server) = (Worker::start(client), Worker::start(server));
-        // Only now each is surely in its own namespace.
+        // Only now each process is surely in its own namespace.
         for worker in [&client, &server] {
             let own = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
             wait_until("a namespace", || own(&worker.child.id().to_string()) != own("self"));
@@ -132,7 +132,7 @@ impl Network {
         Network { client, server, letter }
     }
 
-    /// Bytes from one end to the other, where they have to arrive as they are.
+    /// Sends bytes from one end to the other, and checks that they arrive unchanged.
     fn pass(&mut self, up: bool, text: &str, dice: &mut Dice) {
         let (from, to) = if up { (&mut self.client, &mut self.server) } else { (&mut self.server, &mut self.client) };
         from.tell(&format!("put {text}"));
@@ -140,7 +140,7 @@ impl Network {
         assert_eq!(to.tell(&format!("get {}", text.len())), text, "network {}", self.letter);
     }
 
-    /// One stream, whose bytes are those of the other network's until near its end.
+    /// One stream, whose bytes are the same as those of the other network's stream until near its end.
     fn run(&mut self, port: u32, same: u64, mut dice: Dice) {
         std::thread::sleep(Duration::from_millis([0, 0, 0, 2, 5, 60][dice.roll(6) as usize]));
         self.client.tell(&format!("connect {CLIENT} {port} {SERVER} 7000"));
@@ -161,7 +161,7 @@ impl Network {
     }
 }
 
-/// What ipcd has decided, by the word for it; `wrong` are pairs of two networks.
+/// The number of ipcd's decisions of each kind; `wrong` counts pairs between the two networks.
 fn count(ipcd: &Ipcd, into: &mut BTreeMap<String, BTreeMap<u64, u64>>) {
     let rows: Value = serde_json::from_str(&ipcd.ask(&["ls", "--all", "--json"]).expect("ipcd")).expect("JSON");
     for row in rows.as_array().expect("rows") {
@@ -185,12 +185,12 @@ fn namespaces_can_be_made() -> bool {
     can
 }
 
-/// How the two networks go about the same streams.
+/// The pace of the two networks.
 #[derive(Clone, Copy)]
 enum Pace {
-    /// Each at its own times.
+    /// Each network has pauses of its own.
     Own,
-    /// At the same times, as far as the machine lets them.
+    /// Both have the same pauses, as far as the machine permits.
     Alike,
 }
 
@@ -217,7 +217,7 @@ fn play(seed: u64, pace: Pace, count_of_runs: u32, networks: &mut [Network; 2], 
     }
 }
 
-/// Every pair is of one network: the namespaces of the pairs are joined as the networks are.
+/// Checks that every pair is of one network: the pairs join the namespaces as the networks do.
 fn assert_pairs_are_right(ipcd: &Ipcd, joined: &mut BTreeMap<(u64, u64), u32>) {
     let rows: Value = serde_json::from_str(&ipcd.ask(&["ls", "--all", "--json"]).expect("ipcd")).expect("JSON");
     for row in rows.as_array().expect("rows") {
@@ -267,11 +267,11 @@ fn with_proof_all_four_find_their_own() {
             assert_pairs_are_right(&ipcd, &mut joined);
         });
     }
-    // A stream can be over before it is decided, when the machine is busy.
+    // When the machine is busy, a stream can end before it is decided.
     assert!(!seen.contains_key("ambiguous") && seen["paired"].len() > 20 && joined.len() == 2, "{seen:?}");
 }
 
-/// Only one end of each stream takes part: a client of one network and the server of the other.
+/// Only one end of each stream takes part: the client of one network and the server of the other.
 #[test]
 fn with_proof_half_a_deployment_is_never_paired() {
     if !namespaces_can_be_made() {
@@ -289,8 +289,8 @@ fn with_proof_half_a_deployment_is_never_paired() {
     assert!(!seen.contains_key("paired") && !seen.is_empty(), "{seen:?}");
 }
 
-/// Without proof the two can be taken for one stream: how often that is tried on purpose with success, and that a policy
-/// forbids it.
+/// Without proof the two ends can be taken for one stream: the test counts how often that succeeds when it is forced on
+/// purpose, and checks that a policy forbids it.
 #[test]
 fn with_a_policy_half_a_deployment_is_never_paired() {
     if !namespaces_can_be_made() {

@@ -1,4 +1,4 @@
-//! Signals that meet a call.
+//! Signals that arrive during a call.
 
 use tests::{Case, sweep};
 

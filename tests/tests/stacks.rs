@@ -1,4 +1,4 @@
-//! Threads and handlers with the least of stacks use streams as any other.
+//! Threads and handlers with the smallest stacks use streams as any other.
 
 use tests::{Case, sweep};
 

@@ -1,4 +1,4 @@
-//! Waits that no hook sees: nobody sleeps for ever.
+//! Waits that no hook sees: no thread sleeps for ever.
 
 use tests::case::{BESIDE_A_RING, Layout};
 use tests::{Case, sweep};
@@ -11,11 +11,11 @@ fn waits_by_inline_system_calls() {
 
 #[test]
 fn polls_by_inline_system_calls() {
-    // In one process with far, which waits in its reads, nobody could tell.
+    // In one process with the far end, which waits in its reads, the shim could not tell the polls from those waits.
     sweep::check(&Case::new("unseen-polls").may_stay(&["unseen-wait"]).only(&[Layout::Warm]), 0);
 }
 
-/// What is registered past the hooks is taken over, because the waits pass through them.
+/// The shim takes over registrations made past the hooks, because the program waits through the hooks.
 fn registered(how: &'static str) {
     let case = Case::new("unseen-registrations").args(&[how]);
     sweep::check(&case.only(&[Layout::Warm, Layout::OneProcess]), 30);

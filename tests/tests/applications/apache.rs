@@ -8,7 +8,7 @@ use tests::scene::{Scene, check, free_port};
 use crate::tools::{load, tool};
 use crate::{http, mariadb};
 
-/// The first file of a directory whose name begins and ends so: its version is not ours to know.
+/// The newest file of a directory whose name begins and ends so: the test does not know the version in it.
 fn find(dir: &str, begin: &str, end: &str) -> String {
     let files = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut names: Vec<String> = files.filter_map(|f| f.file_name().into_string().ok()).collect();
@@ -40,7 +40,7 @@ fn apache(scene: &Scene, modules: &[&str], more: &str) -> u16 {
     port
 }
 
-/// The application's pages, by many clients, and what it left in the database.
+/// Many clients ask for the application's pages; then the test reads what they left in the database.
 fn visit(scene: &Scene, port: u16, database: u16, requests: [usize; 2]) -> Vec<String> {
     let mut results = Vec::new();
     for (connection, requests) in ["lasting", "own"].into_iter().zip(requests) {
@@ -99,7 +99,7 @@ fn threads_before_php_fpm() {
              <FilesMatch \\.php$>\nSetHandler proxy:fcgi://127.0.0.1:{fpm}/\n</FilesMatch>"
         );
         let port = apache(scene, &["mpm_event", "proxy", "proxy_fcgi"], &more);
-        // Fewer: over TCP each answer of php-fpm on a connection that is used again waits 40 ms for a delayed ACK.
+        // Fewer requests: over TCP each answer of php-fpm on a reused connection waits 40 ms for a delayed ACK.
         let results = visit(scene, port, database, [load(60), load(20)]);
         scene.expect_final(16);
         results

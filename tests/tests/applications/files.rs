@@ -84,7 +84,7 @@ fn git_daemon() {
             cd ../a; git fetch -q origin; git fsck --no-progress; git rev-parse HEAD origin/other
             git count-objects -v | grep -v size"#;
         let results = scene.run(&git(script));
-        // git-daemon executes what serves: a stream that has not moved by then stays on TCP.
+        // git-daemon executes the server program: a stream that has not moved by then stays on TCP.
         scene.expect_final(0);
         results
     });

@@ -1,17 +1,17 @@
-//! What all web servers are asked.
+//! Requests that all web servers are tested with.
 
 use tests::scene::Scene;
 
 use crate::tools::{shell, tool};
 
-/// A directory `site` with a page, a large file, and nothing that changes.
+/// A directory `site` with a page and a large file; its contents never change.
 pub fn site(scene: &Scene) {
     let page: String = (0..300).map(|i| format!("<p>line {i} of a page</p>\n")).collect();
     scene.write("site/page.html", page);
     scene.write("site/large", large());
 }
 
-/// 6 MB without a pattern that repeats.
+/// 6 MB without a repeating pattern.
 pub fn large() -> Vec<u8> {
     let mut x = 1_u64;
     let next = |_| {
@@ -21,7 +21,7 @@ pub fn large() -> Vec<u8> {
     (0..1_500_000).map(next).flat_map(u32::to_le_bytes).collect()
 }
 
-/// The numbers of ApacheBench that do not depend on time: lengths, failures, bytes.
+/// The results of ApacheBench that do not depend on time: lengths, failures, bytes.
 pub fn load(scene: &Scene, port: u16, path: &str, more: &[&str]) -> Vec<String> {
     let url = format!("http://127.0.0.1:{port}{path}");
     let args: Vec<&str> = ["-q", "-s", "30"].iter().chain(more).chain(&[url.as_str()]).copied().collect();
@@ -41,7 +41,7 @@ pub fn fetch(scene: &Scene, port: u16, paths: &[&str]) -> Vec<String> {
     scene.run(&shell(script, &args.iter().map(String::as_str).collect::<Vec<_>>()))
 }
 
-/// Uploads the large file several times over one connection to a server of [`site`], and reads what came to the disk.
+/// Uploads the large file several times over one connection to a server of [`site`], and reads it back from the disk.
 pub fn upload(scene: &Scene, port: u16, times: usize) -> Vec<String> {
     let url = format!("http://127.0.0.1:{port}/upload/");
     let script = r#"to=$1; shift
@@ -51,7 +51,7 @@ pub fn upload(scene: &Scene, port: u16, times: usize) -> Vec<String> {
     scene.run(&shell(script, &args.iter().map(String::as_str).collect::<Vec<_>>()))
 }
 
-/// Posts the large file several times over one connection, and prints what the server answers.
+/// Posts the large file several times over one connection, and prints the server's answers.
 pub fn post(scene: &Scene, port: u16, path: &str, times: usize) -> Vec<String> {
     let url = format!("http://127.0.0.1:{port}{path}");
     let script = r#"curl -sS -H 'Expect:' -w '%{http_code} %{size_upload} %{num_connects}\n' --data-binary @"$@""#;

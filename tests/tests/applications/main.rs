@@ -1,5 +1,5 @@
-//! Programs as they are installed: natively, with the shim at both ends, at one, and without ipcd. What they answer
-//! must be the same, and with both ends their streams must leave TCP (docs/applications.md).
+//! Programs as they are installed: natively, with the shim at both ends, at one end, and without ipcd. Their answers
+//! must be the same, and with the shim at both ends their streams must leave TCP (docs/applications.md).
 
 mod apache;
 mod files;

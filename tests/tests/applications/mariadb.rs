@@ -6,21 +6,22 @@ use tests::{Mode, case, run};
 
 use crate::tools::{as_user, chown, shell, tool};
 
-/// A data directory, which a play uses in every setting: making one takes seconds. The server does not run as root.
+/// A data directory, which a play uses in every setting because making one takes seconds. The server does not run as
+/// root.
 pub fn data() -> PrivateDir {
     let dir = PrivateDir::new();
     chown(dir.path(), "mysql");
     let datadir = format!("--datadir={}", dir.path().join("data").display());
     let normal = "--auth-root-authentication-method=normal";
     let install = as_user("mysql", &["mariadb-install-db", "--no-defaults", &datadir, normal, "--skip-test-db"]);
-    // Two of them that share a directory of temporary tables remove each other's.
+    // Two servers that share a directory of temporary tables remove each other's.
     let install = install.env("TMPDIR", &dir.path().display().to_string());
     let made = run(&install, Mode::Native, |_| Ok(()));
     case::assert_passed(&made, &install, Mode::Native);
     dir
 }
 
-/// Starts it, with the tables of database.sql. Returns its port.
+/// Starts the server, with the tables of database.sql. Returns its port.
 pub fn server(scene: &Scene, data: &PrivateDir) -> u16 {
     let port = free_port();
     let place = |name: &str| data.path().join(name).display().to_string();

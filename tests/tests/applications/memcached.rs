@@ -9,7 +9,7 @@ fn worker_threads() {
     check("memcached", |scene| {
         let port = free_port();
         let text = port.to_string();
-        // As root it wants a user to become.
+        // Run by root, it demands a user to run as.
         let args = ["-u", "nobody", "-l", "127.0.0.1", "-p", &text, "-U", "0", "-t", "4", "-I", "2m"];
         scene.serve(&tool("memcached", &args), &[port]);
         let results = scene.run(&python("memcached.py", &[&text]));

@@ -1,4 +1,4 @@
-//! ZeroMQ: threads of its own that do all reading and writing, and connect again when a peer comes late.
+//! ZeroMQ: its own threads do all reading and writing, and connect again when a peer comes late.
 
 use tests::scene::{check, free_port};
 

@@ -5,7 +5,7 @@ use tests::scene::{Scene, check, free_port};
 use crate::http::{self, fetch};
 use crate::tools::tool;
 
-/// The one behind: files by sendfile. Returns its port.
+/// The upstream nginx: files by sendfile. Returns its port.
 pub fn files(scene: &Scene) -> u16 {
     let port = free_port();
     http::site(scene);
@@ -35,7 +35,7 @@ fn start(scene: &Scene, name: &str, servers: &str, port: u16) {
     scene.serve(&tool("nginx", &["-c", &config, "-e", "stderr"]), &[port]);
 }
 
-/// The one before, with kept-alive connections to the one behind.
+/// The nginx in front, with kept-alive connections to the upstream one.
 fn proxy(scene: &Scene, behind: u16) -> u16 {
     let port = free_port();
     let servers = format!(

@@ -1,6 +1,6 @@
 //! OpenSSH over the loopback: commands, copies both ways, forwarded ports. The server executes itself again for each
-//! connection and exchanges keys in a child that may do few system calls, so only a session that lasts for more
-//! than a second moves. What comes through a forwarded port moves at both sides of it.
+//! connection and exchanges keys in a child that may make few system calls, so only a session that lasts for more than
+//! a second moves. Streams through a forwarded port move at both sides of it.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use tests::scene::{Scene, check, free_port};
 use crate::tools::{is_root, shell, tool};
 use crate::{http, nginx};
 
-/// Starts sshd with keys of its own. Returns what the clients need: the name of their configuration.
+/// Starts sshd with keys of its own. Returns the name of the configuration that the clients need.
 fn server(scene: &Scene) -> String {
     let port = free_port();
     let dir = scene.directory("ssh");

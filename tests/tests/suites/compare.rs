@@ -1,4 +1,4 @@
-//! One suite, twice.
+//! Compares two runs of one suite.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -10,16 +10,16 @@ use tests::run::Outcome;
 use tests::skipped;
 use tests::{Daemon, Mode, Program, run};
 
-/// What each test came to: "ok" if it passed.
+/// The result of each test: "ok" if it passed.
 pub type Results = BTreeMap<String, String>;
 
-/// Debian's own: its packages have the tests.
+/// Debian's own Python: its packages have the tests.
 pub const PYTHON: &str = "/usr/bin/python3";
 
 /// How often a suite with a difference is run again.
 const AGAIN: usize = 3;
 
-/// Whether suites are run whole; if not, says so.
+/// Whether suites are run whole; if not, prints a message.
 pub fn whole(suite: &str) -> bool {
     if !is_long() {
         skipped(&format!("the whole of {suite} takes minutes: by hand, with IPC_LONG=1"));
@@ -31,12 +31,12 @@ fn is_long() -> bool {
     std::env::var_os("IPC_LONG").is_some()
 }
 
-/// A line that is shown whatever comes of the test.
+/// Prints a line that is shown whatever the test's result is.
 pub fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "\n{text}");
 }
 
-/// Short streams shall move, too.
+/// A daemon with which short streams move, too.
 fn daemon() -> Daemon {
     Daemon::start(Options { prefix: Some(1), ..Options::default() })
 }
@@ -87,8 +87,9 @@ pub fn compare_without_ipcd(suite: &str, run: impl Fn(Mode) -> Results) {
 
 /// Panics if a test passes natively only.
 ///
-/// Suites have tests that fail now and then by themselves. So what differs is run again, and does not count if it fails
-/// natively, too. In the part of every run it must fail under the shim a second time; by hand once is enough.
+/// Suites have tests that fail now and then by themselves. So a test that differs is run again, and does not count if
+/// it fails natively, too. In the default run it must fail under the shim a second time; with IPC_LONG one failure is
+/// enough.
 fn judge(suite: &str, native: &Results, here: &Results, run: impl Fn(Mode) -> Results, again: impl Fn() -> Results) {
     let mut suspects = worse(native, here);
     let mut confirmed = BTreeSet::new();
@@ -125,7 +126,7 @@ pub fn read<'a>(lines: impl IntoIterator<Item = &'a str>) -> Results {
     lines.into_iter().filter_map(|line| line.rsplit_once(' ')).map(|(name, r)| (name.into(), r.into())).collect()
 }
 
-/// Runs a Python module that runs its unit tests, with these arguments.
+/// Runs a Python module that runs its own unit tests, with these arguments.
 pub fn unit_tests(module: &str, args: &[&str], mode: Mode) -> Results {
     let script = format!("{}/tests/suites/unit.py", env!("CARGO_MANIFEST_DIR"));
     let args: Vec<&str> = [&script, module].into_iter().chain(args.iter().copied()).collect();

@@ -1,4 +1,4 @@
-//! CPython's own tests of what uses sockets: `python3 -m test`.
+//! CPython's own tests of modules that use sockets: `python3 -m test`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -30,7 +30,7 @@ const MODULES: [&str; 17] = [
     "test_urllib2_localnet",
 ];
 
-/// Whether the tests are installed; if not, says so.
+/// Whether the tests are installed; if not, prints a message.
 fn is_there() -> bool {
     let dir = Path::new("/usr/lib");
     let there = std::fs::read_dir(dir).is_ok_and(|entries| {
@@ -45,8 +45,8 @@ fn is_there() -> bool {
     there
 }
 
-/// `python3 -m test` with these arguments. AF_VSOCK is left out: its test waits for ever where the kernel has the
-/// family and nobody answers, natively. A library may be preloaded before the shim.
+/// `python3 -m test` with these arguments. AF_VSOCK is left out: where the kernel has the family and no peer answers,
+/// its test waits for ever, also natively. A library may be preloaded before the shim.
 fn regrtest(args: &[&str], mode: Mode, library: Option<&Path>) -> Results {
     let dir = PrivateDir::new();
     let file = dir.path().join("results.xml").display().to_string();
@@ -112,7 +112,7 @@ fn cpython_whole() {
     assert!(finals >= 200, "only {finals} streams moved");
 }
 
-/// The shim is loaded, and nobody answers.
+/// The shim is loaded, and no ipcd answers.
 #[test]
 fn cpython_whole_without_ipcd() {
     if !whole("CPython's tests of sockets, without ipcd,") || !is_there() {

@@ -1,4 +1,4 @@
-//! libevent's regress, once for each way that it waits.
+//! libevent's regress, once for each backend.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ const SOURCES: Sources = Sources {
     needs: &[("/usr/include/openssl/ssl.h", "libssl-dev")],
 };
 
-/// Name, and the variables that choose it.
+/// The backend's name, and the environment variables that choose it.
 type Backend = (&'static str, &'static [&'static str]);
 
 const BACKENDS: [Backend; 4] = [
@@ -27,24 +27,24 @@ const BACKENDS: [Backend; 4] = [
     ("select", &["EVENT_NOEPOLL", "EVENT_NOPOLL"]),
 ];
 
-/// Left out: ten seconds each for connections that nobody answers.
+/// Left out: these wait ten seconds each for connections that no host answers.
 const NOT: [&str; 3] =
     [":http/cancel_inactive_server", ":http/cancel_by_host_inactive_server", ":http/cancel_by_host_n.."];
 
-/// How often a test that was late is tried. Most of them allow 50 ms, which a machine with other work does not keep to.
+/// How often a test that was late is tried. Most tests allow 50 ms, which a machine with other work does not keep.
 const TRIES: usize = 5;
 
-/// What is in the expressions that only time makes false.
+/// Parts of assertions that fail only by time.
 const TIME: [&str; 6] = ["timeval_msec_diff", "usec", "maxstep", "ev1_fired == 0", "count == 1)", "res.n == 3"];
 
-/// It is built once, and many of its tests measure time.
+/// The suite is built once, and many of its tests measure time.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reads `GROUP/TEST: OK`, and `late` if a test found too much time to have passed. What a test prints itself may stand
-/// between the two, with ends of lines.
+/// Reads `GROUP/TEST: OK`, and `late` if a test reported that too much time had passed. The test's own output, with
+/// ends of lines, may stand between the two.
 fn read<'a>(lines: impl IntoIterator<Item = &'a str>) -> Results {
     let mut results = Results::new();
     let mut current = "";

@@ -13,7 +13,7 @@ const SOURCES: Sources = Sources { package: "libuv1", target: "uv_run_tests", op
 /// Left out: they wait for addresses on the Internet.
 const NOT: [&str; 2] = ["tcp_close_while_connecting", "tcp_connect_timeout"];
 
-/// A run of the test program. Most tests have five seconds, which a machine with other work may not keep to.
+/// A run of the test program. Most tests have five seconds, which a machine with other work may exceed.
 fn program(built: &Built, arg: &str) -> Program {
     Program::new(built.build.join("uv_run_tests"), &[arg])
         .directory(&built.tree)
@@ -21,7 +21,7 @@ fn program(built: &Built, arg: &str) -> Program {
         .env("UV_TEST_TIMEOUT_MULTIPLIER", "6")
 }
 
-/// The names of the tests. Behind some the list has their helpers.
+/// The names of the tests. In the list some are followed by their helpers.
 fn names(built: &Built) -> Vec<String> {
     let program = program(built, "--list");
     let outcome = run(&program, Mode::Native, |_| Ok(()));
@@ -30,7 +30,7 @@ fn names(built: &Built) -> Vec<String> {
     names.filter(|name| !NOT.contains(name)).map(str::to_owned).collect()
 }
 
-/// Runs these tests, and reads `ok 1 - NAME`, with `# SKIP` behind it if nothing was tested.
+/// Runs these tests, and reads `ok 1 - NAME`, with `# SKIP` after it if nothing was tested.
 fn run_all(built: &Built, names: &[String], mode: Mode, library: Option<&Path>) -> Results {
     let mut results = Results::new();
     for name in names {

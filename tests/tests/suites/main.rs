@@ -1,6 +1,7 @@
-//! Test suites of other projects, natively and under the shim: what passes natively must pass here (docs/suites.md).
+//! Test suites of other projects, natively and under the shim: a test that passes natively must pass here
+//! (docs/suites.md).
 //!
-//! Every run takes a part of them; IPC_LONG=1 takes them whole.
+//! The default run takes a part of them; IPC_LONG=1 takes them whole.
 
 mod compare;
 mod cpython;

@@ -9,7 +9,7 @@ use tests::{Mode, Program, artifacts, case, run};
 pub struct Pauses(PrivateDir);
 
 impl Pauses {
-    /// Builds it.
+    /// Builds the library.
     pub fn new() -> Pauses {
         let pauses = Pauses(PrivateDir::new());
         let source = format!("{}/tests/suites/pauses.c", env!("CARGO_MANIFEST_DIR"));
@@ -20,7 +20,7 @@ impl Pauses {
         pauses
     }
 
-    /// Where it is.
+    /// The library's path.
     pub fn path(&self) -> PathBuf {
         self.0.path().join("pauses.so")
     }

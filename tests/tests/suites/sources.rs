@@ -1,4 +1,4 @@
-//! Suites that no package brings along: Debian's sources, built with cmake below target/tmp, where the next run finds them.
+//! Suites that no package contains: Debian's sources, built with cmake below target/tmp, where the next run finds them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,30 +10,30 @@ use tests::{Mode, Program, artifacts, run};
 
 use super::compare::tail;
 
-/// A source package, and what is built of it.
+/// A source package, and the program that is built from it.
 pub struct Sources {
-    /// Debian's name of it.
+    /// Debian's name of the package.
     pub package: &'static str,
     /// The program with the tests, as cmake names it.
     pub target: &'static str,
-    /// What cmake is told.
+    /// Options for cmake.
     pub options: &'static [&'static str],
-    /// Files that building takes, and the packages that have them.
+    /// Files that the build needs, and the packages that have them.
     pub needs: &'static [(&'static str, &'static str)],
 }
 
-/// Where its tests are.
+/// Where the tests are.
 pub struct Built {
     /// Package and version.
     pub name: String,
     /// The sources.
     pub tree: PathBuf,
-    /// What was built.
+    /// The built program.
     pub build: PathBuf,
 }
 
 impl Sources {
-    /// Fetches and builds them, unless they are there. If they cannot be had, says so.
+    /// Fetches and builds them, unless they are there. If they cannot be had, prints a message.
     pub fn built(&self) -> Option<Built> {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(self.package);
         let tree = self.missing().map_or_else(|| self.fetched(&dir), Err);
@@ -56,7 +56,7 @@ impl Sources {
         Some(Built { name, tree, build })
     }
 
-    /// What is not installed of what this takes.
+    /// The packages that the build needs and that are not installed.
     fn missing(&self) -> Option<String> {
         let tools = [("/usr/bin/dpkg-source", "dpkg-dev"), ("/usr/bin/cmake", "cmake")];
         let all = tools.iter().chain(self.needs);
@@ -64,7 +64,7 @@ impl Sources {
         (!missing.is_empty()).then(|| format!("this takes {}", missing.join(", ")))
     }
 
-    /// The unpacked sources in `dir`. They have their place once they are whole.
+    /// The unpacked sources in `dir`. They are moved there once they are complete.
     fn fetched(&self, dir: &Path) -> Result<PathBuf, String> {
         let place = dir.join("sources");
         if !place.is_dir() {
@@ -79,7 +79,7 @@ impl Sources {
         tree.ok_or(format!("there is no directory in {}", place.display()))
     }
 
-    /// apt's own client, with a list of places and a store of our own: nothing of the system is changed.
+    /// apt's own client, with a list of places and a store of the test's own: nothing of the system is changed.
     fn fetch(&self, dir: &Path, to: &Path) -> Result<(), String> {
         let of = |name: &str| {
             let path = dir.join("apt").join(name);
@@ -100,7 +100,7 @@ impl Sources {
             let options = settings.iter().flat_map(|setting| ["-o", setting]);
             command("apt-get", &options.chain(what.iter().copied()).collect::<Vec<_>>(), to)
         };
-        // One place of several may fail: what counts is whether the sources come.
+        // One of several places may fail; only whether the sources arrive matters.
         let update = apt(&["update", "-q"]);
         let source = apt(&["source", "-q", self.package]);
         let why = || format!("{} {}", update.stderr.trim(), source.stderr.trim());
@@ -113,7 +113,7 @@ fn command(name: &str, args: &[&str], dir: &Path) -> Outcome {
     run(&program, Mode::Native, |_| Ok(()))
 }
 
-/// Writes the places that the system has its packages from, as places of sources.
+/// Writes the places of the system's packages as places of sources.
 fn name_sources(to: &Path) {
     let more = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten().map(|entry| entry.path());
     for path in more.chain(["/etc/apt/sources.list".into()]) {
@@ -123,7 +123,7 @@ fn name_sources(to: &Path) {
     }
 }
 
-/// A line of a file of either format (sources.list(5)).
+/// One line of a file of either format (sources.list(5)).
 fn of_sources(line: &str) -> String {
     if line.starts_with("Types:") {
         return "Types: deb-src".into();

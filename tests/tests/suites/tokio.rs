@@ -45,7 +45,7 @@ fn cargo(dir: &Path, args: &[&str]) -> String {
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
-/// Copies a tree: cargo's own is not to be written to.
+/// Copies a tree, because cargo's own copy must not be written to.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
     for entry in fs::read_dir(from).expect("cargo's sources").flatten() {
@@ -58,7 +58,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Where cargo has unpacked tokio, which a package in `dir` wants.
+/// The directory into which cargo has unpacked tokio, for a package in `dir` that depends on it.
 fn fetched(dir: &Path) -> PathBuf {
     fs::create_dir_all(dir.join("src")).expect("a directory");
     fs::write(dir.join("src/lib.rs"), "").expect("a file");
@@ -75,7 +75,8 @@ fn fetched(dir: &Path) -> PathBuf {
 fn build(dir: &Path) -> Vec<(String, PathBuf)> {
     let sources = dir.join("tokio");
     copy(&fetched(&dir.join("wants")), &sources);
-    // What tokio's tests use uses tokio, and must get the same one, whatever its lock file says.
+    // The libraries that tokio's tests use depend on tokio, too, and must get the same one, whatever its lock file
+    // says.
     let _ = fs::remove_file(sources.join("Cargo.lock"));
     let manifest = sources.join("Cargo.toml");
     let text = fs::read_to_string(&manifest).expect("a manifest");

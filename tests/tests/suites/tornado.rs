@@ -1,4 +1,4 @@
-//! Tornado's tests, which its Debian package brings along.
+//! Tornado's tests, which are part of its Debian package.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use tests::skipped;
 
 use super::compare::{compare, unit_tests, whole};
 
-/// Whether it is installed; if not, says so.
+/// Whether Tornado is installed; if not, prints a message.
 fn is_there() -> bool {
     let there = Path::new("/usr/lib/python3/dist-packages/tornado/test").is_dir();
     if !there {
