@@ -80,8 +80,8 @@ static void fionread(void) {
     stream_close(s);
 }
 
-/* Whoever waits may always be late: the machine may have other things to do. A timeout that is wrong is late each time,
- * or once too early. */
+/* A wait may always end late, because the machine may have other things to do. A wrong timeout is late each time, or
+ * too early once. */
 #define TRIES 20
 
 static bool is_early(uint64_t since, int expected_ms) {
@@ -92,14 +92,14 @@ static bool is_late(uint64_t since, int expected_ms) {
     return (int)((now_us() - since) / 1000) > expected_ms + 900;
 }
 
-/* A call that is to end without a byte after so long. */
+/* A call that is to end by its timeout, after this time and without a byte. */
 static void times_out(struct stream *s, const char *name, int expected_ms, ssize_t (*call)(struct stream *)) {
     bool early = false, late = true;
     ssize_t got = -1;
     for (int i = 0; i < TRIES && late && !early; i++) {
         uint64_t t = now_us();
         got = call(s);
-        /* a byte more or less was room that the kernel has made since: no timeout */
+        /* a byte more or less shows that the kernel has made room since: no timeout */
         early = got <= 0 && is_early(t, expected_ms);
         late = got > 0 || is_late(t, expected_ms);
     }

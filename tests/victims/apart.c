@@ -1,4 +1,4 @@
-/* Threads whose stacks lie where somebody chose: nothing may be read into an address. */
+/* Threads whose stacks lie at chosen addresses: no address may be taken for a thread's identity. */
 #include "victim.h"
 
 #include <pthread.h>
@@ -9,7 +9,7 @@
 
 static struct stream *shared;
 
-/* The result of many epoll_ctl on an instance of the thread's own: how many failed. */
+/* Makes many epoll_ctl calls on an instance of the thread's own; the result is how many failed. */
 static void *registers(void *arg) {
     int ep = (int)must(epoll_create1(EPOLL_CLOEXEC));
     struct epoll_event e = {.events = EPOLLIN};

@@ -1,9 +1,9 @@
-/* Whether a thread sleeps: what it waits for can then be brought about, and not before. */
+/* Whether a thread sleeps: a case brings about the event that a thread waits for once it sleeps, and not before. */
 #include "victim.h"
 
 #include <fcntl.h>
 
-/* What the kernel says of a thread. The file stays open for the next look: there may be no number left then. */
+/* The kernel's file about a thread. It stays open for the next look: there may be no number left then. */
 static char state_of(pid_t process, pid_t thread) {
     static _Thread_local pid_t known;
     static _Thread_local int fd = -1;
@@ -20,14 +20,14 @@ static char state_of(pid_t process, pid_t thread) {
     return strrchr(text, ')')[2];
 }
 
-/* Ten looks in a row: a call may sleep for a moment on its way to where it waits. A thread that waits for a processor
- * only does not look asleep, however busy the machine is. */
+/* Ten looks in a row must agree, because a call may sleep for a moment on its way to the wait that is meant. A thread
+ * that only waits for a processor does not look asleep, however busy the machine is. */
 void await_asleep(pid_t process, pid_t thread) {
     for (int asleep = 0; asleep < 10; sleep_ms(1))
         asleep = state_of(process, thread) == 'S' ? asleep + 1 : 0;
 }
 
-/* The same of a thread that says here what its number is. */
+/* The same for a thread that stores its number here. */
 void await_thread_asleep(const atomic_int *thread) {
     while (*thread == 0)
         sleep_ms(1);

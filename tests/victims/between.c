@@ -1,5 +1,5 @@
-/* Streams between the two transports: near has left TCP and far sleeps, or the other way round. Then comes a call, or
- * somebody else, that knows one socket only. */
+/* Streams between the two transports: near has left TCP and far sleeps, or the other way round. Then near makes a call,
+ * or passes the stream to another program, that knows only one socket. */
 #include "victim.h"
 
 #include <fcntl.h>
@@ -14,7 +14,7 @@
 
 #define NUDGES 200
 
-/* Small calls of one end until the harness has seen enough of them (it answers late as long as it has not). */
+/* Makes small calls at one end until the harness has seen enough of them (it delays its answer until then). */
 static void nudge(struct stream *s, bool far) {
     char what[64], byte;
     snprintf(what, sizeof what, "%s %d", far ? "nudged-far" : "nudged-near", s->port);
@@ -28,7 +28,7 @@ static void nudge(struct stream *s, bool far) {
 }
 
 /* A stream that is between the transports: one end has promised and sleeps, the other one has promised after it and
- * left TCP. Or far has not taken up its grant (promised). */
+ * left TCP. Or near has promised and far has not taken up its grant (promised). */
 static struct stream *between(void) {
     const char *state = opt.argc > 0 ? opt.argv[0] : "left";
     /* Both ends have spoken to ipcd by then, and know how long a prefix is. */
@@ -37,7 +37,7 @@ static struct stream *between(void) {
     stream_close(first);
     struct stream *s = stream_open(AF_INET);
     bool left = strcmp(state, "left") == 0, promised = strcmp(state, "promised") == 0;
-    /* One call of each end completes a prefix; only the next one can take up a grant. */
+    /* One call of each end completes a prefix; only the next call can take up a grant. */
     far_begin(FAR_RECV, s->index, 50, 0, 0);
     send_pattern(s, 50);
     far_end();
@@ -64,7 +64,7 @@ static void splices(void) {
     stream_close(s);
 }
 
-/* More than any socket takes, by a descriptor that does not block. */
+/* Writes more than any socket takes, by a descriptor that does not block. */
 static void sends_a_file(void) {
     enum { SIZE = 8 << 20 };
     struct stream *s = between();
@@ -88,7 +88,7 @@ static void sends_a_file(void) {
             wait_for(s->fd, POLLOUT, PATIENCE_MS);
     }
     say("@full %d", full);
-    if (!full) /* as much room as natively is rare, but somebody may have asked for it */
+    if (!full) /* as much room as natively is rare, but ipcd may have been given such a --buffer */
         far_begin(FAR_RECV, s->index, SIZE, 0, 0);
     say("sendfile has sent all, far %ld", far_end().value);
     set_nonblocking(s->fd, false);
@@ -96,7 +96,7 @@ static void sends_a_file(void) {
     free(buffer);
 }
 
-/* The process goes on with nothing but reading and writing, as a child of sshd does. Every other call of these ends it. */
+/* The process goes on with only reading and writing, as a child of sshd does. Every other call ends it. */
 static void confine(void) {
     const int forbidden[] = {SYS_recvfrom, SYS_sendto, SYS_recvmsg, SYS_sendmsg, SYS_getsockopt, SYS_setsockopt, SYS_fcntl,
                              SYS_ppoll, SYS_poll, SYS_dup3, SYS_epoll_ctl, SYS_shutdown, SYS_openat, SYS_futex};
@@ -113,7 +113,7 @@ static void confine(void) {
     must(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
 }
 
-/* Works with the stream in another process, which begins with `before`; its end is what near sees. */
+/* Uses the stream in another process, which begins with `before`; near sees the stream end when that process ends. */
 static void in_a_child(struct stream *s, void (*before)(void)) {
     int status;
     pid_t child = (pid_t)must(fork());
@@ -140,7 +140,7 @@ static void confined(void) {
     stream_close(s);
 }
 
-/* A program that knows nothing of the other transport, for a while and not alone. */
+/* A program that does not know of the other transport has the stream for a while, together with this one. */
 static void executed(void) {
     struct stream *s = between();
     char reading[80];
@@ -173,7 +173,7 @@ static void standard(void) {
     stream_close(s);
 }
 
-/* Far ends without closing anything, and leaves unread what near has said on the other transport. */
+/* Far ends without closing anything, and leaves unread what near has sent on the other transport. */
 static void ended(void) {
     struct stream *s = between();
     char byte;
@@ -191,7 +191,7 @@ static void ended(void) {
     far_drop_pipes();
 }
 
-/* Both go on as if nothing were. */
+/* Both ends go on as if nothing had happened. */
 static void goes_on(void) {
     struct stream *s = between();
     dialogue(s, 10);

@@ -1,4 +1,5 @@
-/* After the last descriptor of a stream is gone epoll tells nothing of it, whoever else has a copy of the socket. */
+/* After the last descriptor of a stream is closed epoll reports no event of it, whichever process still has a copy of
+ * the socket. */
 #include "victim.h"
 
 #include <fcntl.h>
@@ -10,7 +11,7 @@ enum { BY_CLOSE, AFTER_THE_END, BY_DUP2, BY_CLOSE_RANGE, EDGE, ONE_SHOT, BOTH_WA
 static int ep;
 static long told_of_closed;
 
-/* Each registration has data of its own, so that an event of one that is gone is known by it. */
+/* Each registration has data of its own, so that an event of a registration that no longer exists is recognized. */
 static void look(uint64_t closed) {
     struct epoll_event e[8];
     int n = (int)must(epoll_wait(ep, e, LEN(e), 0));
@@ -45,7 +46,7 @@ static void one(int k, uint64_t number, bool stopped) {
     exchange(s, k - k / 2);
     if (stopped)
         event("stop");
-    /* What has come from ipcd by then is taken up, and ipcd does not hear of it. */
+    /* These exchanges take up the messages that ipcd has sent by now; if ipcd is stopped, it does not hear of that. */
     exchange(s, k % 5);
     if (way == AFTER_THE_END) {
         far_do(FAR_SHUT, s->index, SHUT_WR, 0, 0);

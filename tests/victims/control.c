@@ -1,4 +1,4 @@
-/* Options that add a control message to what is received, set before a stream moves and after. */
+/* Options that add a control message to received bytes, set before a stream moves and after. */
 #include "victim.h"
 
 #include <netinet/in.h>
@@ -32,7 +32,8 @@ static void set(struct stream *s, int which, int value) {
     say("  it is %d: %s", got, res(r));
 }
 
-/* A message of at most n bytes, and the control messages that come along: their kinds, and the count of TCP_INQ. */
+/* Receives a message of at most n bytes; prints the kinds of the control messages that come along, and the count of
+ * TCP_INQ. */
 static void receive(struct stream *s, size_t n, size_t room, int flags) {
     char bytes[64], control[256], kinds[200] = "";
     struct iovec part = {bytes, n};
@@ -58,7 +59,7 @@ static void bring(struct stream *s, long n) {
     await_readable(s, (int)n);
 }
 
-/* The option after `before` exchanges, the messages after `after` more. */
+/* Sets the option after `before` exchanges, and receives messages after `after` more. */
 static void one(int which, int before, int after) {
     struct stream *s = stream_after(before);
     say("%s after %d exchanges, used after %d", options[which].name, before, after);
@@ -85,8 +86,8 @@ static void one(int which, int before, int after) {
     stream_close(s);
 }
 
-/* The kernel begins to stamp what arrives some time after the first socket asked for it, and goes on while one does. A
- * stream that asks before its first byte, and so stays on TCP, waits for that. */
+/* The kernel begins to stamp arriving bytes some time after the first socket asked for timestamps, and goes on while
+ * one does. A stream that asks before its first byte, and so stays on TCP, waits for that. */
 static struct stream *stamped(void) {
     struct stream *s = stream_open(AF_INET);
     int on = 1;
@@ -115,7 +116,7 @@ static void controls(void) {
     for (int which = 0; which < LEN(options); which++) {
         one(which, MOVED, 0);
         one(which, MOVED, 5);
-        /* Timestamps that are asked for before keep a stream on TCP. */
+        /* Timestamps that are switched on before the move keep a stream on TCP. */
         bool moves = which == 0;
         for (int i = 0; i < LEN(points) && moves; i++)
             one(which, points[i], i % 4 == 0 ? MOVED : i);

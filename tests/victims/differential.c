@@ -1,4 +1,4 @@
-/* victim differential THREADS: reads commands, says what came of them.
+/* victim differential THREADS: reads commands and prints their results.
  *
  * A command is a line "THREAD CALL ARGUMENTS…"; thread 0 is the main one, which is the only one if THREADS is 0 and else
  * only passes commands on. A thread says "begin THREAD" before it makes a call, and "end THREAD RESULT" after it. What

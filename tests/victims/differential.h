@@ -1,4 +1,5 @@
-/* What the files of the interpreter share. It does what the differential tester tells it, one call at a time. */
+/* Declarations that the files of the interpreter share. The interpreter carries out the differential tester's commands,
+ * one call at a time. */
 #ifndef DIFFERENTIAL_H
 #define DIFFERENTIAL_H
 
@@ -9,7 +10,7 @@
 #define ROOM (1 << 20) /* the longest call */
 #define WORDS 16
 
-/* One end of one stream: how far it is in what it sends and in what it has received. */
+/* One end of one stream: how many bytes it has sent and received. */
 struct position {
     uint64_t tx, rx;
 };
@@ -51,7 +52,7 @@ int do_signal(struct hand *h, const struct command *c);
 int do_child(struct hand *h, const struct command *c);
 int do_life(struct hand *h, const struct command *c);
 
-/* Before there are threads. */
+/* Called before there are threads. */
 void hold_signals(void);
 
 #endif

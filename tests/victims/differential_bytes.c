@@ -17,7 +17,7 @@ static struct position *position_of(long slot) {
     return slots[slot].stream < 0 ? &none : &positions[end_of(slot)][slots[slot].stream];
 }
 
-/* The key of the pattern of what this end sends, or receives. */
+/* The key of the pattern that this end sends, or receives. */
 static uint64_t key_of(long slot, bool sends) {
     return (uint64_t)slots[slot].stream * 2 + (uint64_t)(sends ? end_of(slot) : !end_of(slot));
 }
@@ -124,7 +124,7 @@ static ssize_t splice_out(int fd, char *bytes, size_t n, unsigned flags) {
     return r;
 }
 
-/* With room for control messages; TCP_INQ is the one that there may be. */
+/* Receives with room for control messages; TCP_INQ is the only one that may come. */
 static ssize_t recv_inq(struct hand *h, int fd, size_t n, int flags) {
     char control[256];
     struct iovec parts[8];
@@ -144,9 +144,10 @@ static ssize_t recv_inq(struct hand *h, int fd, size_t n, int flags) {
     return r;
 }
 
-/* Two messages. The time, if it is given, is in milliseconds; what is left of it is told by what kind it is. */
+/* Receives two messages. The time, if it is given, is in milliseconds; of the time that is left only its kind is
+ * printed. */
 static ssize_t recv_two(struct hand *h, int fd, size_t n, int flags, const char *time) {
-    /* The second begins where the first may end short: only a whole first one is followed. */
+    /* The second message begins where the first may end short, so it is checked only if the first is complete. */
     struct iovec parts[2] = {{h->buffer, n / 2}, {h->buffer + n / 2, n - n / 2}};
     struct mmsghdr list[2] = {{{0}, 0}, {{0}, 0}};
     long ms = atol(time);
@@ -195,9 +196,9 @@ static ssize_t recv_by(struct hand *h, const char *how, int fd, size_t n, int fl
     return recv(fd, h->buffer, n, flags);
 }
 
-/* Whether the bytes are the ones of this place in the stream; if not, what they are. */
+/* Whether the bytes are the ones at this place in the stream; if not, prints them. */
 static void judge(struct hand *h, long slot, uint64_t at, size_t n) {
-    /* Not in the threads' own memory as it is: that is taken from their stacks, and some are small. */
+    /* The buffer is not in the threads' own memory: that is taken from their stacks, and some are small. */
     static _Thread_local char *expected;
     if (!expected && !(expected = malloc(ROOM)))
         die("no memory");
@@ -210,7 +211,7 @@ static void judge(struct hand *h, long slot, uint64_t at, size_t n) {
     answer(h, " WRONG BYTES %016llx", (unsigned long long)hash);
 }
 
-/* recv HOW SLOT BYTES FLAGS [TIME]; drain SLOT: until nothing is there; take SLOT BYTES: so many, or to the end. */
+/* recv HOW SLOT BYTES FLAGS [TIME]; drain SLOT: until nothing is there; take SLOT BYTES: that many, or to the end. */
 int do_recv(struct hand *h, const struct command *c) {
     bool drain = strcmp(c->word[1], "drain") == 0, take = strcmp(c->word[1], "take") == 0;
     if (!drain && !take && strcmp(c->word[1], "recv") != 0)

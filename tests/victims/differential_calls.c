@@ -53,7 +53,7 @@ static void call_getsockopt(struct hand *h, const struct command *c, int i) {
     answer(h, " size %d: %d %d %d", (int)size, value[0], value[1], value[2]);
 }
 
-/* The names of a socket are told by whether they are the ones that the stream began with. */
+/* Of the names of a socket it prints whether they are the ones that the stream began with. */
 static void call_names(struct hand *h, const struct command *c) {
     static struct sockaddr_storage first[2][STREAMS][2];
     long slot = c->number[2] % SLOTS;
@@ -97,7 +97,7 @@ static int call_open(struct hand *h, const struct command *c) {
     return 1;
 }
 
-/* dup SLOT NEW, dup2 SLOT OLD, close SLOT, file SLOT: a new file, which takes the lowest number; and what asks about
+/* dup SLOT NEW, dup2 SLOT OLD, close SLOT, file SLOT: a new file, which takes the lowest number; and questions about
  * the number */
 static int call_number(struct hand *h, const struct command *c) {
     const char *call = c->word[1];

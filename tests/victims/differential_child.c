@@ -63,7 +63,7 @@ static long start_cat(int from, const char *how, int held) {
     return spawn_cat(arguments, plain, held, how[0] == 'a');
 }
 
-/* By a shell, which is gone at once: the program that it leaves is adopted by this process. */
+/* Starts it by a shell, which ends at once: this process adopts the program that the shell leaves. */
 static long shell_cat(int from, struct child *child, bool by_popen) {
     char line[100];
     snprintf(line, sizeof line, "LD_PRELOAD= cat </proc/self/fd/%d >/dev/null &", from);

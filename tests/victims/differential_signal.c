@@ -1,5 +1,5 @@
-/* The calls of the interpreter about signals of readiness (O_ASYNC). All are held back and taken by sigtimedwait, so
- * that no call is interrupted and each is told where the program asks for it. */
+/* The calls of the interpreter about signals of readiness (O_ASYNC). All signals are held back and taken by
+ * sigtimedwait, so that no call is interrupted and each signal is reported where the program asks for it. */
 #include "differential.h"
 
 #include <fcntl.h>
@@ -23,7 +23,7 @@ void hold_signals(void) {
     must(pthread_sigmask(SIG_BLOCK, &set, NULL));
 }
 
-/* SIGIO has no number of a descriptor with it, others have. */
+/* SIGIO carries no descriptor number, the other signals do. */
 static void tell_signal(struct hand *h, const siginfo_t *info) {
     if (info->si_code == SI_KERNEL)
         answer(h, " %d", info->si_signo);
@@ -31,7 +31,7 @@ static void tell_signal(struct hand *h, const siginfo_t *info) {
         answer(h, " %d:%d:%s", info->si_signo, slot_of(info->si_fd), name_poll((short)info->si_band));
 }
 
-/* signals: which have come, each only once; sigwait: the same, and waits for one */
+/* signals: the signals that have come, each only once; sigwait: the same, and waits for one */
 static void call_signals(struct hand *h, bool waits) {
     sigset_t set = all_held();
     siginfo_t info[32];

@@ -6,7 +6,7 @@
 #include <sys/select.h>
 #include <sys/syscall.h>
 
-/* A system call by an instruction of our own: nobody can come between, as with syscall(3). */
+/* A system call by an instruction of the victim's own: no hook can see it, unlike syscall(3). */
 static long raw_call(long number, long a, long b, long c, long d, long e) {
 #if defined(__x86_64__)
     register long r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = 0;
@@ -81,7 +81,7 @@ static void call_epoll(struct hand *h, const struct command *c) {
     answer_result(h, fd < 0 ? -1 : 0);
 }
 
-/* epwait INSTANCE TIMEOUT [MOST]; the events are told in the order in which they came. */
+/* epwait INSTANCE TIMEOUT [MOST]; the events are printed in the order in which they came. */
 static void call_epoll_wait(struct hand *h, const struct command *c, bool raw) {
     struct epoll_event events[16];
     int most = c->count > 4 ? (int)c->number[4] : LEN(events);

@@ -1,4 +1,5 @@
-/* Signal-driven input: which signal comes, to whom, and what it says, set before a stream moves and after. */
+/* Signal-driven input: which signal comes, to which thread or process, and what it carries, set before a stream moves
+ * and after. */
 #include "victim.h"
 
 #include <fcntl.h>
@@ -20,7 +21,8 @@ static siginfo_t taken;
 static bool worker_took;
 static int patience = 3000; /* milliseconds in which a signal must come */
 
-/* Takes what is pending for it or for the process: the signal that tells of input, if there is one. */
+/* Takes the signals that are pending for the thread or the process, and returns the one that reports input, if there is
+ * one. */
 static bool take(siginfo_t *into) {
     struct timespec none = {0, 0};
     siginfo_t info;
@@ -49,7 +51,7 @@ static void worker_takes(void) {
     }
 }
 
-/* Whether one of our signals is pending, and for whom: the line of /proc says. */
+/* Whether one of our signals is pending, and for thread or process, according to this line of /proc. */
 static bool pending(const char *line) {
     char path[64], text[256];
     unsigned long long mask = 0;
@@ -95,7 +97,7 @@ static void ask(int fd) {
         must(fcntl(fd, F_GETSIG)), (must(fcntl(fd, F_GETFL)) & O_ASYNC) != 0);
 }
 
-/* Bytes come. Who is told, and what. */
+/* Bytes come; prints which thread or process is signalled, and with what. */
 static void receive(struct stream *s) {
     take(&taken);
     worker_takes();
@@ -108,7 +110,7 @@ static void receive(struct stream *s) {
             sleep_ms(1);
     }
     worker_takes();
-    /* Once is enough to know. */
+    /* One report is enough. */
     if (!thread && !process)
         patience = 20;
     if (!worker_took)
@@ -141,7 +143,7 @@ static void one(int owner, int signal, int owned, int driven) {
     exchange(s, 20);
     ask(s->fd);
     receive(s);
-    /* What O_ASYNC was set on before may stay. */
+    /* A stream on which O_ASYNC was set before the move may stay on TCP. */
     warm_always();
     ask(s->fd);
     receive(s);
@@ -153,7 +155,7 @@ static void driven(void) {
     static const int points[] = {0, 1, 2, 3, 5, 8, 13, 18, 25, 40, MOVED};
     bool late = opt.argc > 0 && strcmp(opt.argv[0], "late") == 0;
     pthread_t thread;
-    /* Signals that nobody minds, in far neither: the group is its, too. */
+    /* Signals that do no harm, in far neither: the process group includes it. */
     const int signals[] = {0, SIGURG, SIGRTMIN + 1};
     sigemptyset(&watched);
     for (int i = 0; i < LEN(signals); i++)

@@ -1,4 +1,4 @@
-/* The end of a stream is the two programs' business: it is seen at once, whatever ipcd is doing. */
+/* The end of a stream depends only on the two programs: it is seen at once, whatever ipcd is doing. */
 #include "victim.h"
 
 #include <fcntl.h>
@@ -12,7 +12,8 @@
 
 static int missed;
 
-/* Waits for the end by one call or another. It is not seen while ipcd is stopped: seconds do not help. */
+/* Waits for the end by one call or another. If the end depended on ipcd, it would not be seen while ipcd is stopped,
+ * however many seconds pass. */
 static void expect_end(int fd, int k, const char *how) {
     struct timeval t = {LATE / 1000, 0};
     struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP};
@@ -55,7 +56,7 @@ static void closes(void) {
     say("the end was missed %d times", missed);
 }
 
-/* A process that has one end and nothing else: it sends back what comes, then ends as it is told. */
+/* A process that has one end and nothing else: it sends back the bytes that come, then ends as it is told. */
 static pid_t peer_of(int port, int listener, int *order) {
     int down[2];
     char bytes[8];
@@ -95,8 +96,8 @@ static void ask(int fd, int times) {
     }
 }
 
-/* The harness stops ipcd where both ends have what they need of it. Before that nothing but ipcd can end the stream: it
- * has the TCP socket in its queue. */
+/* The harness stops ipcd when both ends have everything that they need from it. Before that only ipcd can end the
+ * stream, because it has the TCP socket in its queue. */
 static void processes_end(void) {
     for (int k = 0; k <= SWEEP && missed < 3; k++) {
         int port, order, listener = tcp_listen(AF_INET, &port);

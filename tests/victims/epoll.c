@@ -21,7 +21,7 @@ static int instance(void) {
     return (int)must(epoll_create1(EPOLL_CLOEXEC));
 }
 
-/* what one epoll_wait says */
+/* Prints the result of one epoll_wait. */
 static void look(int ep, const char *when, int ms) {
     struct epoll_event e[4] = {0};
     int n = epoll_wait(ep, e, 4, ms);

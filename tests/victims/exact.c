@@ -25,7 +25,7 @@ struct lane {
     pthread_t thread;
 };
 
-/* What both sides know of stream id, direction d (0: from the client). */
+/* What both sides know about stream id, direction d (0: from the client). */
 static uint64_t total_of(int id, int d) {
     struct rng r = {mix(want.seed * 7919 + (uint64_t)id * 2 + (uint64_t)d)};
     static const uint64_t bounds[] = {1, 65, 65, 4096, 4096, 4096, 65536, 65536, 65536, 524288};
@@ -103,7 +103,7 @@ static void *work(void *arg) {
     return NULL;
 }
 
-/* Readers and writers of their own for every end. */
+/* Separate readers and writers for every end. */
 static void run_threads(struct end **ends, int n, struct tools *t) {
     struct worker workers[MAX_BATCH * 4];
     int count = 0;
@@ -132,7 +132,7 @@ static void hear(struct end *e, int round, uint64_t key, size_t n) {
     pattern_check(key, (uint64_t)round * 64, record, n);
 }
 
-/* Whether all of the streams have moved, both ends of them: the server's end says so to the client's. */
+/* Whether all streams have moved, both ends of them: the server's end tells the client's. */
 static bool all_have_moved(struct end **ends, int n, bool server) {
     bool all = true;
     for (int i = 0; i < n; i++) {
@@ -146,8 +146,8 @@ static bool all_have_moved(struct end **ends, int n, bool server) {
     return all;
 }
 
-/* Whether another round follows: as many as were asked for, and (--until-final) more until all have moved, however long
- * ipcd has to wait for a processor. The client decides. */
+/* Whether another round follows: as many as were requested, and (--until-final) more until all streams have moved,
+ * however long ipcd has to wait for a processor. The client decides. */
 static bool another_round(struct end **ends, int n, bool server, int round, uint64_t since) {
     char more = round < want.rounds;
     if (!want.until_final)
@@ -160,7 +160,7 @@ static bool another_round(struct end **ends, int n, bool server, int round, uint
     return more;
 }
 
-/* Some rounds of question and answer, so that both ends make calls after all that the stream may have been offered. */
+/* Some rounds of question and answer, so that both ends still make calls after the stream may have been offered. */
 static void epilogue(struct end **ends, int n, bool server) {
     uint64_t since = now_us();
     for (int round = 0; another_round(ends, n, server, round, since); round++) {

@@ -1,4 +1,4 @@
-/* Byte-exactness: what the three files of the stress share. */
+/* Byte-exactness: declarations that the three files of the stress share. */
 #ifndef EXACT_H
 #define EXACT_H
 
@@ -22,7 +22,7 @@ struct end {
     struct half out, in;
 };
 
-/* What a thread needs to move bytes in many ways. */
+/* What a thread needs to move bytes in all the ways. */
 struct tools {
     struct rng rng;
     int memory; /* a memfd, for sendfile */

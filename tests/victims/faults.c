@@ -1,4 +1,4 @@
-/* Streams while the daemon comes to harm. The harness does the harm, at the places that event() names. */
+/* Streams while the daemon is killed or stopped. The harness does that at the places that event() names. */
 #include "victim.h"
 
 #include <fcntl.h>
@@ -7,8 +7,9 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 
-/* How long the thread slept at most, in microseconds, in a call that need not wait: a send into room, a recv of what is
- * there. Waiting for a processor is not sleeping: that is the machine's doing, and tells nothing of the call. */
+/* How long the thread slept at most, in microseconds, in a call that need not wait: a send for which there is room, a
+ * recv of bytes that are there. Waiting for a processor does not count as sleep: that depends on the machine, and tells
+ * nothing about the call. */
 static uint64_t longest_send, longest_recv, longest_other;
 
 struct moment {
@@ -79,7 +80,7 @@ static struct stream *timed_open(void) {
     return s;
 }
 
-/* From hold() on the case goes on with what it does until the harness has seen enough. */
+/* From hold() on the case repeats its calls until the harness has seen enough. */
 static void hold(void) {
     say("@hold");
 }
@@ -120,7 +121,7 @@ static void harm(void) {
     report_longest();
 }
 
-/* Streams that open and talk, one after the other, whatever the daemon does: so many at least. */
+/* Streams that open and talk, one after the other, whatever the daemon does: at least this many. */
 static void steady(void) {
     int n = opt.argc > 0 ? atoi(opt.argv[0]) : 40;
     hold();
@@ -162,7 +163,7 @@ static void restarted(void) {
     say("old and new streams went on");
 }
 
-/* A registered number is closed while ipcd has not let go of its copy of the socket: no event of it comes any more. */
+/* A registered number is closed while ipcd still has its copy of the socket: no event of it comes any more. */
 static void closed_early(void) {
     struct stream *first = stream_open(AF_INET), *s = stream_open(AF_INET);
     dialogue(first, 5);

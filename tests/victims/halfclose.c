@@ -91,7 +91,7 @@ static void shut_reading(void) {
     close(s->fd);
 }
 
-/* Far closes with bytes that it has not read: the kernel tells near by a reset. */
+/* Far closes with unread bytes: the kernel tells near by a reset. */
 static void close_unread(void) {
     struct stream *s = stream_open(AF_INET);
     char byte;
@@ -123,7 +123,7 @@ static void reset(void) {
     say("SO_ERROR = %d", error);
     close(s->fd);
     s->open = false;
-    /* and where the reset is met by a send, or by SO_ERROR */
+    /* and where a send, or SO_ERROR, meets the reset */
     s = stream_open(AF_INET);
     warm();
     far_do(FAR_LINGER0, s->index, 0, 0, 0);
@@ -176,7 +176,7 @@ static void on_sigpipe(int signal) {
     pipes_broken++;
 }
 
-/* After an orderly close: TCP lets the first write pass, other transports may not; in the end both say EPIPE. */
+/* After an orderly close TCP lets the first write pass, other transports may not; in the end both give EPIPE. */
 static void write_after_close(void) {
     struct stream *s = stream_open(AF_INET);
     warm();

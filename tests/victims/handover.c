@@ -28,12 +28,13 @@ static int state_of(int fd) {
     return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 ? info.tcpi_state : -1;
 }
 
-/* What the receiver says of the socket that it got. */
+/* What the receiver reports about the socket that it got. */
 struct answer {
     int domain, own, peer, state, nodelay;
 };
 
-/* Orders: f, with a descriptor; q: what is it?; x: takes eight bytes, and says eight; c: closes it; h: hands it on. */
+/* Orders: f, with a descriptor; q: asks for the socket's kind; x: takes eight bytes, and sends eight; c: closes it; h:
+ * hands it on. */
 void handover_receiver(int orders, int next) {
     int fd = -1;
     char order, bytes[8];
@@ -72,7 +73,7 @@ void handover_receiver(int orders, int next) {
 static int to[2];
 static pid_t receivers[2];
 
-/* The second one first: the first one hands on to it. */
+/* The second process is started first, because the first one hands on to it. */
 static void start(bool with_shim) {
     int next = -1;
     for (int i = 1; i >= 0; i--) {
@@ -123,7 +124,7 @@ static void one(int k, bool with_shim) {
     bool twice = k % 3 == 1, both = k % 3 == 2;
     int own = port_of(getsockname, s->fd), peer = port_of(getpeername, s->fd);
     say("after %d exchanges%s%s", k, twice ? ", handed on" : "", both ? ", to two" : "");
-    /* Unread where it is closed, and nothing that is lost. */
+    /* The bytes are unread where the socket is closed, but none is lost. */
     far_do(FAR_SEND_RAW, s->index, 8, 0, 0);
     settle(s->fd, 8);
     pass(to[0], s->fd);
@@ -133,7 +134,7 @@ static void one(int k, bool with_shim) {
     s->open = false;
     say("  the unread bytes: %d", tell(0, 'x').state);
     say("  come back: %ld", far_do(FAR_RAW_RECV, s->index, 8, MSG_WAITALL, 0).ret);
-    /* Without the shim it is what it is, once it has moved (docs/limits.md). */
+    /* Without the shim it shows as a Unix-domain socket, once it has moved (docs/limits.md). */
     look(0, s, own, peer, with_shim);
     if (twice)
         tell(0, 'h');

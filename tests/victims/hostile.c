@@ -1,4 +1,4 @@
-/* Processes that close what they do not know, that have few descriptors, that may not do everything. */
+/* Processes that close numbers that they do not know, that have few descriptors, or that may not make all calls. */
 #include "victim.h"
 
 #include <fcntl.h>
@@ -72,7 +72,7 @@ static int cloexec(int fd) {
 static struct stream *unshared_stream;
 static int unshared_from;
 
-/* A thread with descriptors of its own goes on with those that it has left. */
+/* A thread with a descriptor table of its own goes on with the descriptors that it has left. */
 static void *unshares(void *arg) {
     struct stream *s = unshared_stream;
     say("close_range of a thread: %s", res(close_range((unsigned)unshared_from, ~0u, CLOSE_RANGE_UNSHARE)));
@@ -82,7 +82,7 @@ static void *unshares(void *arg) {
     return NULL;
 }
 
-/* Children of a program with threads that close everything, each in another way, and go on with TCP. */
+/* Children of a program with threads that close every descriptor, each in another way, and go on with TCP. */
 static void child_closes(int way) {
     int status;
     pid_t child = (pid_t)must(fork());
@@ -169,7 +169,7 @@ static void few(void) {
     say("@files %d", files);
     for (int i = 0; i < 60; i++)
         dialogue(&streams[i], 3);
-    /* Two numbers are free, so one connection can be had, both ends of it if need be. */
+    /* Two numbers are free, so one connection can be opened, both ends of it if need be. */
     must(close(made[--files]));
     must(close(made[--files]));
     struct stream *s = stream_open(AF_INET);
@@ -205,7 +205,7 @@ static void none_left(void) {
     must(pipe(gate));
     must(setrlimit(RLIMIT_NOFILE, &limit));
     struct stream *s = stream_open(AF_INET);
-    far_do(FAR_INTERRUPT, 0, getpid(), 0, 0); /* no signal yet; far opens what it looks at */
+    far_do(FAR_INTERRUPT, 0, getpid(), 0, 0); /* no signal yet; far opens the file that it looks at */
     must(-pthread_create(&thread, NULL, sleeper, &gate[0]));
     while ((filled[n] = dup(0)) >= 0)
         n++;
@@ -245,7 +245,7 @@ struct forbidden {
     int calls[16];
 };
 
-/* Numbers end with 0 (read, which nobody forbids here). */
+/* The list of numbers ends with 0 (read, which no case forbids). */
 static const struct forbidden filters[] = {
     {"memory", {SYS_memfd_create}},
     {"messages", {SYS_sendmsg, SYS_recvmsg}},
@@ -271,7 +271,7 @@ static long raw_seccomp(struct sock_fprog *program) {
     return r;
 }
 
-/* By a call that no hook sees: another program has done it, and executed this one. */
+/* Set by a call that no hook sees, as if another program had set it and executed this one. */
 static void install(const char *name) {
     struct sock_filter filter[64];
     int n = 0;

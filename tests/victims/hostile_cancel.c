@@ -66,7 +66,7 @@ static void call(struct blocked *b) {
     case SENDTO: sendto(b->fd, byte, sizeof byte, MSG_NOSIGNAL, NULL, 0); break;
     case SENDMSG: sendmsg(b->fd, &list.msg_hdr, 0); break;
     case SENDMMSG: sendmmsg(b->fd, &list, 1, 0); break;
-    case SPLICE_OUT: /* there may be room once more, on the other transport; a byte goes or does not */
+    case SPLICE_OUT: /* there may be room again, on the other transport; a byte is written or not */
         while (write(b->pipe[1], byte, 1) == 1 && splice(b->pipe[0], NULL, b->fd, NULL, 1, 0) > 0)
             ;
         break;
@@ -91,7 +91,7 @@ static void *thread_main(void *arg) {
     return NULL;
 }
 
-/* Far reads what near has counted, and then what the call that was cancelled has written of its own bytes. */
+/* Far reads the bytes that near has counted, and then those that the cancelled call has written. */
 static void drain(struct stream *s, uint64_t counted) {
     far_do(FAR_RECV, s->index, (long)counted, 0, 0);
     for (int queued = 1; queued > 0;) {
@@ -102,7 +102,7 @@ static void drain(struct stream *s, uint64_t counted) {
     }
 }
 
-/* A port where a connect waits: nobody accepts, and the queue is full, which the kernel tells of a socket that listens
+/* A port where a connect waits: no process accepts, and the queue is full, as the kernel reports for a listening socket
  * (tcp(7), TCP_INFO: how many wait, how many may). */
 static int crowded_port(int *listener, int queued[8]) {
     int port, n = 0;
@@ -172,7 +172,7 @@ static void cancel_in(struct stream *s, enum way way) {
     dialogue(s, 10);
 }
 
-/* Each way in a process of its own, where nothing was cancelled before, on a stream that `begin` opens. */
+/* Tries each way in a process of its own, where nothing was cancelled before, on a stream that `begin` opens. */
 static void each_apart(struct stream *begin(void)) {
     for (int way = 0; way < WAYS; way++) {
         if (opt.argc > 0 && strcmp(opt.argv[0], names[way]) != 0)
@@ -207,7 +207,7 @@ static void between(void) {
     each_apart(between_transports);
 }
 
-/* The same stream for all. */
+/* One stream for all ways. */
 static void moved(void) {
     struct stream *s = stream_open(AF_INET);
     warm_always();

@@ -1,11 +1,11 @@
-/* Members of a family of processes that are killed in the middle of calls on a stream that others of it have, too. */
+/* Members of a family of processes that are killed in the middle of calls on a stream that other members hold, too. */
 #include "victim.h"
 
 #include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 
-/* Waits, or asks again and again, which is in the middle of something at any time. Nothing comes. */
+/* Waits, or polls again and again, so that a kill at any time interrupts a call. No byte comes. */
 static _Noreturn void use_for_ever(int fd, int way) {
     char byte;
     for (;;) {
@@ -19,7 +19,7 @@ static _Noreturn void use_for_ever(int fd, int way) {
     }
 }
 
-/* Near takes up its grant, far does nothing: near is between the transports when the harness answers. */
+/* Near takes up its grant, far makes no call: near is between the transports when the harness answers. */
 struct stream *between_transports(void) {
     bool held = getenv("VICTIM_HOLD") != NULL;
     char byte;
@@ -48,8 +48,8 @@ static void monologue(struct stream *s) {
         die("there was something to read");
 }
 
-/* Children use the stream and are killed; the parent goes on each time. As long as one child more has the stream, it is
- * where it is (tcp, between), unless it has moved before (moved). */
+/* Children use the stream and are killed; the parent goes on each time. As long as one more child has the stream, the
+ * stream stays in its state (tcp, between), unless it has moved before (moved). */
 static void killed(void) {
     const char *where = opt.argc > 0 ? opt.argv[0] : "moved";
     const int rounds = 300;
@@ -87,7 +87,7 @@ static void killed(void) {
     stream_close(s);
     for (int i = 0; i < LEN(more); i++)
         more[i] = stream_open(AF_INET);
-    /* A family without a free slot would keep them on TCP here. */
+    /* A family without a free slot would keep its streams on TCP here. */
     pid_t last = (pid_t)must(fork());
     if (last == 0)
         _exit(0);
@@ -98,7 +98,7 @@ static void killed(void) {
     say("%d children were killed", rounds);
 }
 
-/* A child is killed in a blocking read; then the stream is the parent's alone, and moves. */
+/* A child is killed in a blocking read; then only the parent has the stream, and it moves. */
 static void killed_reader(void) {
     for (int way = 0; way < 3; way++) {
         struct stream *s = stream_open(AF_INET);

@@ -66,7 +66,7 @@ static void preloaded(void) {
     say("the library and the program");
 }
 
-/* Opened while the program runs; its connections and the program's, from both. */
+/* Opens the library while the program runs; uses its connections and the program's, from both. */
 static void opened(void) {
     int ends[2];
     bool deep = opt.argc > 0 && strcmp(opt.argv[0], "deep") == 0;

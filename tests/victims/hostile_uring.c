@@ -52,7 +52,7 @@ static void submit(struct io_uring_sqe what) {
     must(syscall(SYS_io_uring_enter, ring.fd, 1, 0, 0, NULL, 0));
 }
 
-/* What the oldest operation gave, as a system call returns it. */
+/* The result of the oldest operation, as a system call returns it. */
 static long completed(void) {
     struct __kernel_timespec most = {.tv_sec = 20};
     struct io_uring_getevents_arg argument = {.ts = (uint64_t)(uintptr_t)&most};
@@ -112,7 +112,7 @@ static void ring_dialogue(struct stream *s, int rounds) {
     }
 }
 
-/* Near's first call makes a prefix complete; only the next one that is seen could take up a grant. */
+/* Near's first call completes a prefix; only the next one that is seen could take up a grant. */
 static void first_call(struct stream *s) {
     far_begin(FAR_RECV, s->index, 50, 0, 0);
     send_pattern(s, 50);
@@ -146,7 +146,7 @@ static void after(void) {
     stream_close(s);
 }
 
-/* The ring says when there is something to read, and an ordinary call reads it. */
+/* The ring reports that there is something to read, and an ordinary call reads it. */
 static void waits(void) {
     struct stream *s = stream_open(AF_INET);
     char buffer[64];
@@ -173,7 +173,7 @@ static void waits(void) {
     stream_close(s);
 }
 
-/* The ring is for files, as a database has it, and connections are polled. */
+/* The ring is for files only, as in a database, and the connections are polled. */
 static void files(void) {
     char buffer[64];
     int file = (int)must(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
@@ -253,7 +253,8 @@ static void connects(void) {
     say("connected by the ring");
 }
 
-/* What a TLS library asks for before the first byte, until it is refused. No key is set, so the bytes are plain. */
+/* The calls that a TLS library makes before the first byte, until it is refused. No key is set, so the bytes are plain.
+ * */
 static void kernel_tls(void) {
     struct stream *s = stream_open(AF_INET);
     char name[16] = "";

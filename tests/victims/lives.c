@@ -1,4 +1,4 @@
-/* What processes become: daemons, others without privilege and in another root, many at a time. */
+/* What processes become: daemons, processes of other users without privilege and in another root, many at a time. */
 #include "victim.h"
 
 #include <grp.h>
@@ -39,7 +39,7 @@ static void daemonized(void) {
     say("the daemon went on; its parent: %#x", status);
 }
 
-/* Another root, another user, and only then the first connection: an ipcd cannot be found from there. */
+/* Another root, another user, and only then the first connection: no ipcd can be found from there. */
 static void less_privilege(void) {
     char root[] = "/tmp/victim-root-XXXXXX";
     int status;
@@ -106,7 +106,8 @@ static void threads_fork(void) {
     stream_close(s);
 }
 
-/* A thread with descriptor numbers of its own: whatever is put over one of them, the other threads do not see. */
+/* A thread with a descriptor table of its own: the other threads do not see a file that is put over one of its numbers.
+ * */
 static void *apart(void *s) {
     must(unshare(CLONE_FILES));
     dialogue(s, 30);

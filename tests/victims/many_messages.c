@@ -6,7 +6,7 @@
 #include <sys/uio.h>
 
 static char *nowhere;
-/* What the compiler would warn of, if it knew. */
+/* Hides arguments that the compiler would warn about. */
 static void *volatile at_8 = (void *)8;
 static volatile int too_many = 5000, negative = -1;
 
@@ -22,7 +22,7 @@ static const char *left(const struct timespec *t, const struct timespec *before)
     return less && t->tv_sec >= 0 && t->tv_nsec >= 0 && t->tv_nsec < 1000000000 ? "less" : "what?";
 }
 
-/* How many messages of five bytes, and what is left of the time. */
+/* Prints how many messages of five bytes came, and how much of the time is left. */
 static int receive(struct stream *s, const char *what, unsigned n, int flags, struct timespec t) {
     char bytes[4][5];
     struct iovec parts[4];
@@ -119,7 +119,7 @@ static void sweep(void (*each)(int)) {
 }
 
 static void messages(void) {
-    /* Readable by nobody. */
+    /* Memory that may not be read. */
     nowhere = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     sweep(one);
 }

@@ -1,4 +1,4 @@
-/* What the cases of the near end have in common. */
+/* Functions that the cases of the near end share. */
 #include "victim.h"
 
 #include <linux/sockios.h>
@@ -15,8 +15,8 @@ static int slot(int family) {
 
 bool waits_in_sight = true;
 
-/* A program that was never seen to wait for its streams keeps them on TCP; both ends are told what to do, and come to many
- * reads when the bytes are there. */
+/* A program that was never seen to wait for its streams keeps them on TCP. Both ends execute commands, and at many
+ * reads the bytes are already there. */
 void be_seen_to_wait(int fd) {
     if (waits_in_sight)
         wait_for(fd, POLLOUT, 0);
@@ -165,7 +165,7 @@ size_t fill(struct stream *s) {
     ssize_t n = 0;
     int left = 0, unsent = 0;
     set_nonblocking(s->fd, true);
-    /* What is on its way makes room when it arrives, which the kernel tells; if it never does there is none there. */
+    /* Bytes on their way make room when they arrive, which the kernel tells; if no room comes then, there is none. */
     for (int quiet = 0; n >= 0 || (left != unsent && quiet < 2000) || wait_for(s->fd, POLLOUT, 10); quiet++) {
         uint64_t before = s->tx;
         next_out(s, chunk, sizeof chunk);

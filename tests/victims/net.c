@@ -1,4 +1,4 @@
-/* Sockets of the loopback. */
+/* Sockets on the loopback. */
 #include "victim.h"
 
 #include <arpa/inet.h>

@@ -11,7 +11,7 @@
 static const int levels[] = {SOL_SOCKET, IPPROTO_TCP, IPPROTO_IP, IPPROTO_IPV6};
 
 /* Answers that are not the same in every run: counters, clocks, names of the machine, and sizes that the kernel chooses
- * from what goes through the socket. */
+ * by the traffic of the socket. */
 static bool varies(int level, int number) {
     static const int of_socket[] = {SO_RCVBUF, SO_SNDBUF, SO_INCOMING_CPU, SO_INCOMING_NAPI_ID,
                                     SO_MEMINFO, SO_COOKIE, SO_PEERNAME};
@@ -26,8 +26,8 @@ static bool varies(int level, int number) {
     return (level == IPPROTO_IP && number == 52) || ((level == IPPROTO_IP || level == IPPROTO_IPV6) && number == 80);
 }
 
-/* Requests of netfilter change the machine's tables, not a socket: they are asked, not set. TCP_ZEROCOPY_RECEIVE takes
- * bytes when it is asked, and is never set: "zerocopy-receive" tries it. */
+/* Requests of netfilter change the machine's tables, not a socket: the case gets them and does not set them. Getting
+ * TCP_ZEROCOPY_RECEIVE takes bytes, and it is never set here: "zerocopy-receive" tries it. */
 static bool is_no_setting(int level, int number) {
     return (level == IPPROTO_TCP && number == ZEROCOPY_RECEIVE) ||
            (level == IPPROTO_IP && ((number >= 64 && number <= 67) || (number >= 96 && number <= 99))) ||
@@ -39,7 +39,7 @@ static const char *answer(int fd, int level, int number, socklen_t room) {
     unsigned char value[512];
     socklen_t size = room;
     memset(value, 0x55, sizeof value);
-    /* What the kernel reads from the place (TCP_ZEROCOPY_RECEIVE, IP_MSFILTER) is zero. */
+    /* The memory from which the kernel reads (TCP_ZEROCOPY_RECEIVE, IP_MSFILTER) is zero. */
     memset(value, 0, 64);
     int r = getsockopt(fd, level, number, value, &size);
     int used = snprintf(text, sizeof text, "%s", res(r));
@@ -149,7 +149,8 @@ static void set_everything(struct trial *t) {
                     memcmp(old, now, size) == 0;
         t->accepted |= r == 0 && !same;
     }
-    /* A dialogue comes: nothing may stay that delays it. A buffer is told at twice what was asked for. */
+    /* A dialogue follows: no option may stay set that delays it. The kernel reports twice the buffer size that was set.
+     * */
     if (told && level_is_buffer(t->level, t->number))
         *(int *)old /= 2;
     if (told)
@@ -157,12 +158,12 @@ static void set_everything(struct trial *t) {
             res(setsockopt(t->fd, t->level, t->number, old, old_size)));
     if (t->level == SOL_SOCKET && t->number == SO_ATTACH_FILTER)
         setsockopt(t->fd, SOL_SOCKET, SO_DETACH_FILTER, &one, sizeof one);
-    /* What counts of a socket that is not connected yet is what is set in the end. */
+    /* Of a socket that is not connected yet the last value that is set counts. */
     if (!t->s)
         t->accepted = false;
 }
 
-/* Whether an option is known, asked of a socket that is nothing yet. */
+/* Whether an option is known, asked on a socket that is not connected. */
 static bool is_known(int family, int level, int number) {
     int n, fd = tcp_socket(family);
     const struct candidate *c = candidates(level, number, &n);

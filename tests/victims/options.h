@@ -1,11 +1,11 @@
-/* What the files that try socket options share. */
+/* Declarations that the files that try socket options share. */
 #ifndef OPTIONS_H
 #define OPTIONS_H
 
 #include "victim.h"
 
-/* When something is tried: before connect, before the first byte, while near has promised and far does nothing, once
- * the stream is final. */
+/* The moment at which something is tried: before connect, before the first byte, while near has promised and far makes
+ * no call, once the stream is final. */
 enum moment { NEW, TRACKED, DUAL, AFTER };
 enum moment moment_of_argument(void);
 const char *moment_name(enum moment m);

@@ -83,7 +83,7 @@ static void recv_flags(void) {
     run_flags(recv_flag);
 }
 
-/* Requests that change interfaces, routes or bridges: of the machine, not of a socket. */
+/* Requests that change interfaces, routes or bridges, which belong to the machine, not to a socket. */
 static bool changes_the_machine(int request) {
     static const int asks[] = {0x8901, 0x8902, 0x8903, 0x8904, 0x8905, 0x8906, 0x8907, 0x890d, 0x8910, 0x8912, 0x8913, 0x8915,
                                0x8917, 0x8919, 0x891b, 0x891d, 0x891f, 0x8921, 0x8927, 0x8929, 0x8933, 0x8935, 0x8938, 0x8942,
@@ -139,7 +139,7 @@ static void requests(struct trial *t) {
     say("FIONREAD nowhere %s", res(ioctl(t->fd, FIONREAD, (void *)8)));
     char buffer[40];
     say("recv %s", res(recv(t->fd, buffer, sizeof buffer, 0)));
-    /* What was sent is acknowledged after a while, whether far reads it or not. */
+    /* Sent bytes are acknowledged after a while, whether far reads them or not. */
     say("send %s", res(send(t->fd, "0123456789", 10, 0)));
     for (int i = 0; i < PATIENCE_MS && ioctl(t->fd, TIOCOUTQ, &owner) == 0 && owner != 0; i++)
         sleep_ms(1);

@@ -1,4 +1,4 @@
-/* Options that do something to the bytes, or to what comes with them. */
+/* Options that act on the bytes, or on the control messages that come with them. */
 #include "options.h"
 
 #include <fcntl.h>
@@ -8,7 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/time.h>
 
-/* What the headers of this libc may not have. */
+/* Constants that the headers of this libc may lack. */
 #define ZEROCOPY_RECEIVE 35
 #define FASTOPEN_CONNECT 30
 #define RECEIVE_INQ 36
@@ -20,7 +20,7 @@ static const struct sock_fprog filter = {1, accept_all};
 static const struct timeval long_time = {50, 0};
 static const int one = 1, five = 5, much = 0x7fffffff;
 
-/* Options that are left as they are set, for the life of the stream. */
+/* Options that stay set for the life of the stream. */
 static const struct {
     int level, number;
     socklen_t size;
@@ -36,7 +36,7 @@ static const struct {
     {IPPROTO_TCP, TCP_NODELAY, 4, &one},       {IPPROTO_TCP, TCP_ULP, 4, "tls"},
 };
 
-/* Sets it; on a socket that was accepted since, looks whether it is set. */
+/* Sets the option; on a socket that was accepted since, checks whether it is set. */
 static void leave_set(struct trial *t) {
     static unsigned char usual[LEN(left)][16];
     unsigned char now[16] = {0};
@@ -63,7 +63,8 @@ static void option_left(void) {
     trials_run(NEW, AF_INET, trials, LEN(left), leave_set);
 }
 
-/* One recvmsg with room for control messages; whether one came. A try that must show one says nothing else. */
+/* One recvmsg with room for control messages; returns whether one came. A try that must show one prints nothing else.
+ * */
 static bool try_control(struct trial *t, int flags, bool must_show) {
     char buffer[100], control[300];
     struct iovec part = {buffer, sizeof buffer};
@@ -94,7 +95,7 @@ static void timestamps(struct trial *t) {
     for (int i = 0; i < LEN(options); i++) {
         /* SOF_TIMESTAMPING_RX_SOFTWARE and SOF_TIMESTAMPING_SOFTWARE */
         bool set = set_int(t, SOL_SOCKET, options[i], options[i] == SO_TIMESTAMPING ? 0x18 : 1);
-        /* The kernel takes its time to begin with the stamping. */
+        /* The kernel begins with the stamping after some time. */
         for (int try = 0; try < 1000; try++) {
             far_do(FAR_SEND_RAW, t->s->index, 7, 0, 0);
             await_readable(t->s, 7);
@@ -195,7 +196,7 @@ static void oob_inline(struct trial *t) {
         say("at the mark: %d, recv MSG_OOB %s", mark, res(recv(t->fd, buffer, 1, MSG_OOB)));
         say("recv %s", res(recv(t->fd, buffer, sizeof buffer, MSG_DONTWAIT)));
     }
-    /* Two at once; the second alone is urgent. */
+    /* Two bytes at once; only the second is urgent. */
     far_do(FAR_SEND_RAW, t->s->index, 3, MSG_OOB, 0);
     far_do(FAR_SEND_RAW, t->s->index, 2, MSG_OOB, 0);
     await_readable(t->s, 5);
@@ -206,7 +207,7 @@ static void oob_inline(struct trial *t) {
     set_int(t, SOL_SOCKET, SO_OOBINLINE, 0);
 }
 
-/* A sending buffer that the program asks for holds what it asked for. */
+/* A sending buffer whose size the program sets holds that many bytes. */
 static void room(struct trial *t) {
     int bytes = 2 << 20, has = 0;
     char chunk[32768];

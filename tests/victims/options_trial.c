@@ -1,4 +1,4 @@
-/* Streams on which one thing each is tried, at a moment of their life. */
+/* Streams on which one option or call each is tried, at one moment of their life. */
 #include "options.h"
 
 #include <poll.h>
@@ -28,7 +28,7 @@ static void open_trials(enum moment m, int family, struct trial *t, int n, void 
         t[i].accepted = false;
         if (opt.near_accepts) {
             if (m == NEW) {
-                /* What is set on the listening socket is inherited. */
+                /* An option that is set on the listening socket is inherited. */
                 close(listener);
                 listener = tcp_listen(family, &port);
                 t[i].s = NULL;
@@ -56,8 +56,8 @@ static void open_trials(enum moment m, int family, struct trial *t, int n, void 
         close(listener);
 }
 
-/* One exchange, after which far does nothing and near looks again and again, until the harness says that near has made
- * its promise everywhere. */
+/* One exchange, after which far makes no call and near polls again and again, until the harness says that near has
+ * promised on every stream. */
 static void into_dual(struct trial *t, int n) {
     bool held = getenv("VICTIM_HOLD") != NULL;
     for (int i = 0; i < n; i++) {

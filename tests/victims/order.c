@@ -1,4 +1,4 @@
-/* A wait that tells of one stream tells of every other one that had bytes before it: servers serve in this order. */
+/* A wait that reports one stream reports every other one that had bytes before it: servers serve in this order. */
 #include "victim.h"
 
 #include <poll.h>
@@ -47,7 +47,7 @@ static int by_epoll(int timeout) {
     return seen;
 }
 
-/* Takes until there is nothing to take. Each registration is good for one event. */
+/* Takes bytes until there are none. Each registration is good for one event. */
 static void *taker(void *unused) {
     (void)unused;
     for (int seen; (seen = by_epoll(0)) != 0;)
@@ -120,7 +120,7 @@ static void *writer(void *unused) {
     return NULL;
 }
 
-/* Everything is there. */
+/* All bytes are there before the wait. */
 static bool leaves_out(int way) {
     pthread_t thread;
     writing = false;
@@ -139,8 +139,9 @@ static bool has_gap(int seen) {
     return (seen & (seen + 1)) != 0;
 }
 
-/* Everything comes, one after the other: one that is seen, and one before it that is not, are wrong. poll and select look at
- * one after the other, so that one may come behind their back, before another that they find: the next look finds both. */
+/* The bytes come one after the other. It is wrong if a wait reports one stream, and not another whose bytes came
+ * before. poll and select look at one stream after the other, so bytes may come on a stream they have passed, before
+ * those that they find later: the next look finds both. */
 static bool swaps(int way) {
     int seen = 0;
     while (seen != ALL && !has_gap(seen)) {
@@ -158,7 +159,8 @@ static void arm(int op, int way) {
     }
 }
 
-/* Far writes to one after the other. Whether a wait that told of a later one left out an earlier one. */
+/* Far writes to one stream after the other. Returns whether a wait that reported a later one left out an earlier one.
+ * */
 static bool left_out(int way) {
     for (int i = 0; i < N; i++) {
         far_begin(FAR_SEND, group[i]->index, 8, 0, 0);

@@ -13,7 +13,8 @@ static volatile sig_atomic_t alarms;
 
 static struct stream *starved;
 
-/* Again and again, because the first one may come before the call. In the end there is something to read. */
+/* Sends the signal again and again, because the first one may come before the call. In the end there are bytes to read.
+ * */
 static void on_alarm(int signal) {
     (void)signal;
     if (++alarms == 200)
@@ -28,7 +29,7 @@ static ssize_t peek(int way, int fd, char *into, size_t n) {
     return recv(fd, into, n, MSG_PEEK | MSG_WAITALL);
 }
 
-/* Four of eight bytes are there. The rest comes later, or something else does. */
+/* Four of eight bytes are there. The rest comes later, or another event does. */
 static void one(int k, int way) {
     char bytes[8];
     struct stream *s = stream_after(k);

@@ -211,7 +211,7 @@ static void exec_self(void) {
     die("exec: %s", strerror(errno));
 }
 
-/* A child that is another program (cat, or the one that is named), with the stream as its standard input and output. */
+/* The child is another program (cat, or the one that is named), with the stream as its standard input and output. */
 static void exec_cat(bool plain) {
     const char *program = opt.argc > 0 ? opt.argv[0] : "/bin/cat";
     struct stream *s = stream_open(AF_INET);
@@ -228,7 +228,7 @@ static void exec_cat(bool plain) {
     }
     must(close(s->fd));
     s->open = false;
-    /* far speaks and hears its own words again: they are not near's pattern, so only their number is checked */
+    /* far sends, and gets its own bytes back: they are not near's pattern, so only their number is checked */
     for (int i = 0; i < 20; i++) {
         far_do(FAR_SEND_RAW, s->index, 100, 0, 0);
         struct reply r = far_do(FAR_RAW_RECV, s->index, 100, MSG_WAITALL, 0);

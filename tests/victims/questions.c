@@ -1,4 +1,4 @@
-/* What a program may ask of a TCP socket, before and after: names, options, kinds. */
+/* Questions that a program may ask a TCP socket, before and after the move: names, options, kinds. */
 #include "victim.h"
 
 #include <arpa/inet.h>
@@ -243,7 +243,7 @@ static void options_late(void) {
     options_set(false);
 }
 
-/* What accept, accept4 and getsockname say of the accepted end. */
+/* What accept, accept4 and getsockname report for the accepted end. */
 static void accepted(void) {
     int port, listener = tcp_listen(AF_INET, &port);
     for (int i = 0; i < 3; i++) {

@@ -1,4 +1,4 @@
-/* Signals that meet a call, with and without SA_RESTART, and handlers that use the socket themselves. */
+/* Signals that arrive during a call, with and without SA_RESTART, and handlers that use the socket themselves. */
 #include "victim.h"
 
 #include <poll.h>
@@ -205,7 +205,7 @@ static void storm(void) {
     storm_of(0);
 }
 
-/* ppoll, pselect and epoll_pwait open the mask for the time of the wait only. */
+/* ppoll, pselect and epoll_pwait change the signal mask only for the time of the wait. */
 static void masks(void) {
     struct stream *s = stream_open(AF_INET);
     int ep = epoll_create1(0);

@@ -15,7 +15,7 @@ static const char *const names[] = {"posix_spawn", "posix_spawn with dup2", "pos
 static FILE *pipe_to_child;
 static pid_t child;
 
-/* Starts it with the stream; its orders come from the pipe. */
+/* Starts the program with the stream; its orders come from the pipe. */
 static void start(int way, int fd, int orders) {
     char text[300], numbers[2][16];
     int number = way == SPAWN_ACTION ? 200 : fd;
@@ -50,7 +50,7 @@ static void start(int way, int fd, int orders) {
     free(preload);
 }
 
-/* What far sees of it, in a line. */
+/* Prints in a line what far sees of the stream. */
 static void one(int k) {
     int way = k == MOVED ? SPAWN : k % WAYS, orders[2], status = 0;
     long heard = 0, answered = 0;

@@ -1,4 +1,5 @@
-/* The whole life of a stream on the least of stacks: threads of PTHREAD_STACK_MIN, handlers on a small alternate stack. */
+/* The whole life of a stream on the smallest stacks: threads of PTHREAD_STACK_MIN, handlers on a small alternate stack.
+ * */
 #include "victim.h"
 
 #include <fcntl.h>
@@ -18,7 +19,7 @@
 
 enum { READ, POLL, SELECT, EPOLL, WAITALL, SENDFILE, VECTORS, WAYS };
 
-/* What the life on the small stack is to do, and what came of it. Static: nothing of the stack is used for it. */
+/* What is to be done on the small stack, and the results. Static, so that nothing of the stack is used for it. */
 static struct {
     int fd, listener, file, ep, way, times, failed;
     bool closes;
@@ -110,7 +111,7 @@ static void handler(int signal) {
     live();
 }
 
-/* The stack lies above memory that is of nobody: who needs more crashes. */
+/* The stack lies above memory that may not be accessed: code that needs more stack crashes. */
 static void on_a_small_stack(bool in_handler) {
     static char *stacks[2];
     size_t size = in_handler ? HANDLER : THREAD;
@@ -139,7 +140,7 @@ static void on_a_small_stack(bool in_handler) {
     pthread_attr_destroy(&attributes);
 }
 
-/* It begins on the small stack, is moved where it is to be, and ends on the small stack. */
+/* The stream begins on the small stack, moves where it is told to, and ends on the small stack. */
 static void one(int way, int times, bool in_handler, bool moves) {
     struct stream *s = stream_adopt(-1, 0);
     int port;

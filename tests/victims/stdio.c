@@ -80,7 +80,7 @@ static void raw_first(void) {
     say("100 exchanges after a raw one");
 }
 
-/* A runtime that waits by raw system calls and reads by ordinary ones: nobody sees what it waits for. */
+/* A runtime that waits by raw system calls and reads by ordinary ones: no hook sees what it waits for. */
 static void raw_epoll(void) {
     struct stream *s = stream_open(AF_INET);
     int epfd = (int)must(syscall(SYS_epoll_create1, EPOLL_CLOEXEC));
@@ -172,7 +172,7 @@ static void number_reused(void) {
     }
 }
 
-/* The lowest free number is what open returns: nothing may take one away. */
+/* open returns the lowest free number: the shim may not take one of these. */
 static void lowest_numbers(void) {
     struct stream *s = stream_open(AF_INET), *t = stream_open(AF_INET);
     int before = (int)must(dup(0));

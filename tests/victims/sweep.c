@@ -1,10 +1,10 @@
-/* Streams that are at every point of their way when something comes: after so many exchanges, and moved. */
+/* Streams at every point of their way when an event comes: after a given number of exchanges, and moved. */
 #include "victim.h"
 
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
-/* Far speaks first: what near says acknowledges it, so that nothing that far writes next is held back (Nagle). */
+/* Far sends first: near's answer acknowledges that, so that nothing that far writes next is held back (Nagle). */
 void exchange(struct stream *s, int times) {
     for (int i = 0; i < times; i++) {
         far_begin(FAR_SEND, s->index, 8, 0, 0);
@@ -16,7 +16,7 @@ void exchange(struct stream *s, int times) {
     }
 }
 
-/* A new stream after so many exchanges; MOVED: when the harness has seen that it is final. */
+/* A new stream after this many exchanges; MOVED: when the harness has seen that it is final. */
 struct stream *stream_after(int exchanges) {
     struct stream *s = stream_open(AF_INET);
     if (exchanges == MOVED)
@@ -25,8 +25,9 @@ struct stream *stream_after(int exchanges) {
     return s;
 }
 
-/* Until the kernel has brought so many bytes to the number: TCP may be in the middle of it when the writer's call is
- * over. By a raw call, which disturbs nobody; a number that is between the transports need not show them. */
+/* Waits until the kernel has brought this many bytes to the number: TCP may still be delivering them when the writer's
+ * call ends. It asks by a raw call, which has no effect on the shim; a number that is between the transports need not
+ * show the bytes. */
 void settle(int fd, int bytes) {
     for (int i = 0, have = 0; i < 20 && have < bytes; i++) {
         must(syscall(SYS_ioctl, fd, FIONREAD, &have));

@@ -1,4 +1,5 @@
-/* MSG_TRUNC on TCP throws away instead of copying, and with MSG_PEEK it counts; recvmsg says what it says in msg_flags. */
+/* MSG_TRUNC on TCP discards bytes instead of copying them, and with MSG_PEEK it counts them; recvmsg reports the flags
+ * in msg_flags. */
 #include "victim.h"
 
 #include <poll.h>
@@ -6,7 +7,7 @@
 
 static char big[100000];
 
-/* What one recvmsg says, with two buffers of these sizes. */
+/* Prints the result of one recvmsg, with two buffers of these sizes. */
 static void message(struct stream *s, const char *what, char *at, size_t a, size_t b, int flags) {
     struct iovec parts[2] = {{at, a}, {at ? at + a : NULL, b}};
     struct msghdr m = {.msg_iov = parts, .msg_iovlen = 2, .msg_flags = 0x5a5a5a, .msg_controllen = 0};
@@ -21,7 +22,7 @@ static void bring(struct stream *s, long n) {
     await_readable(s, (int)n);
 }
 
-/* Bytes that near has not looked at. */
+/* Bytes that near has not read. */
 static void skip(struct stream *s, size_t n) {
     s->rx += n;
 }
@@ -80,7 +81,7 @@ static void one(int k, char *nowhere) {
 }
 
 static void truncs(void) {
-    /* No memory: who writes there is told so, or dies. */
+    /* No memory is mapped there: a call that writes there fails, or the program dies. */
     char *nowhere = mmap(NULL, 1 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     for (int k = 0; k <= SWEEP; k += k < 24 ? 1 : 6)
         one(k, nowhere);

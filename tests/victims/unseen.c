@@ -1,5 +1,5 @@
-/* Waits that no hook sees, by a program that reads and writes with libc's calls: whatever becomes of the stream, a thread
- * that waits for bytes that are there goes on. */
+/* Waits that no hook sees, by a program that reads and writes with libc's calls: whatever happens to the stream, a
+ * thread that waits for bytes that are there goes on. */
 #include "victim.h"
 
 #include <poll.h>
@@ -45,7 +45,8 @@ static bool wakes(int fd, int way) {
     return must(raw(SYS_epoll_pwait, ep, (long)&e, 1, LATE)) == 1;
 }
 
-/* Registered after `before` exchanges, and something is written; then twenty that wait. Whether every wait ended. */
+/* Registers after `before` exchanges, and far writes; then twenty exchanges that wait. Returns whether every wait
+ * ended. */
 static bool goes_on(int before, int way, bool blocking) {
     struct stream *s = stream_open(AF_INET);
     bool well = true;
@@ -65,7 +66,7 @@ static bool goes_on(int before, int way, bool blocking) {
         send_pattern(s, 8);
         far_end();
     }
-    /* To be warm it would have to be seen to wait. */
+    /* To be warm the program would have to be seen to wait. */
     if (before % 15 == 0 && way != POLL)
         warm_always();
     stream_close(s);
@@ -79,8 +80,8 @@ static void waits_in(int first, int ways) {
     for (int k = 0; k <= SWEEP && slept < 3; k++)
         for (int blocking = 0; blocking < 2; blocking++) {
             int way = first + (k + blocking) % ways;
-            /* The first bytes are where most programs register. Who has waited in reads before and then polls past the hooks
-             * cannot be told from who goes on reading. */
+            /* Most programs register before the first bytes. The shim cannot tell a program that has waited in reads
+             * before, and then polls past the hooks, from one that goes on reading. */
             int before = k % 4 && way != POLL ? k : 0;
             if (goes_on(before, way, blocking))
                 continue;
@@ -113,7 +114,7 @@ static void control(int how, int op, int fd, uint32_t events, uint64_t data) {
         must(ring_epoll_ctl(ep, op, fd, &e));
 }
 
-/* Whether an event with this data is told of bytes that are there. */
+/* Whether an event with this data reports bytes that are there. */
 static bool is_told(struct stream *s, uint64_t data) {
     struct epoll_event e;
     far_do(FAR_SEND, s->index, 8, 0, 0);
@@ -130,7 +131,7 @@ static bool is_told(struct stream *s, uint64_t data) {
     return well;
 }
 
-/* Registered and changed unseen, waited for by epoll_wait. Whether every wait ended well. */
+/* Registered and changed unseen, waited for by epoll_wait. Returns whether every wait ended well. */
 static bool is_told_throughout(int how, int before, int after, bool blocking, bool moves) {
     uint64_t data = 1000u + (uint64_t)before;
     struct stream *s = stream_open(AF_INET);

@@ -1,4 +1,4 @@
-/* The test programs: ordinary users of TCP, written as if nothing stood between them and the kernel.
+/* The test programs: ordinary users of TCP, written without any regard to the shim.
  *
  * One program, many cases. A case is a script run by the "near" end. The "far" end of every stream is a second
  * process (or, with --far=thread, a thread of the same one) that does what near tells it over a pair of pipes, so that
@@ -25,7 +25,7 @@
 #define MAX_STREAMS 2048
 /* A family of our own: an AF_INET6 socket that is connected to ::ffff:127.0.0.1. */
 #define AF_MAPPED 1000
-/* Longer than anything takes on a busy machine: only what never comes takes so long. */
+/* Longer than anything takes on a busy machine: only an event that never comes takes so long. */
 #define PATIENCE_MS 50000
 #define LEN(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
@@ -55,11 +55,11 @@ struct reply {
 struct options {
     bool far_thread;   /* --far=thread: both ends in one process */
     bool near_accepts; /* --near-accepts: far connects */
-    bool cold;         /* --cold: no warm-up, so whatever moves streams may do so in the middle of the case */
+    bool cold;         /* --cold: no warm-up, so streams may move in the middle of the case */
     bool far_plain;    /* --far-plain: far runs without LD_PRELOAD */
     bool near_plain;   /* --near-plain: only far is given LD_PRELOAD (from VICTIM_FAR_PRELOAD) */
     uint64_t seed;     /* --seed=N */
-    int argc;          /* what is left for the case */
+    int argc;          /* the arguments that are left for the case */
     char **argv;
 };
 extern struct options opt;
@@ -120,7 +120,7 @@ extern struct stream streams[MAX_STREAMS];
 struct stream *stream_open(int family);
 struct stream *stream_adopt(int fd, int port); /* for cases that connect in their own way */
 void stream_close(struct stream *s);           /* both ends, in order, checking for the end of stream */
-void warm(void);                               /* ping-pong on every open stream until the harness is content */
+void warm(void);                               /* ping-pong on every open stream until the harness has seen them move */
 void warm_always(void);                        /* the same, --cold or not */
 void send_pattern(struct stream *s, size_t n);
 void recv_pattern(struct stream *s, size_t n);
@@ -129,8 +129,8 @@ void next_in(struct stream *s, const void *buffer, size_t n);  /* checks bytes t
 void be_seen_to_wait(int fd);                  /* polls it once, unless waits_in_sight is false */
 extern bool waits_in_sight;
 void dialogue(struct stream *s, int rounds);   /* checks that the stream still works in both directions */
-size_t fill(struct stream *s);                 /* until no room is left, or will be made; how many bytes */
-int await_readable(struct stream *s, int bytes); /* until FIONREAD says so; what it says */
+size_t fill(struct stream *s);                 /* until no room is left, or will be made; returns the number of bytes */
+int await_readable(struct stream *s, int bytes); /* until FIONREAD reports so many; returns its answer */
 
 /* sweep.c */
 #define SWEEP 60        /* exchanges before which a stream has moved on any terms */

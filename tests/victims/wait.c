@@ -12,7 +12,7 @@
 extern int __poll_chk(struct pollfd *, nfds_t, int, size_t);
 extern int __ppoll_chk(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *, size_t);
 
-/* Every way to ask "what is ready within ms" must give the same answer; it is printed once per way. */
+/* Every way to ask "what is ready within ms" must give the same answer; the answer is printed once per way. */
 static void ask(struct stream *s, const char *when, int ms) {
     struct timespec t = {ms / 1000, (long)(ms % 1000) * 1000000};
     for (int way = 0; way < 6; way++) {
@@ -71,7 +71,7 @@ static void readiness(void) {
     close(s->fd);
 }
 
-/* One call that waits for several streams and for descriptors that are none. */
+/* One call that waits for several streams and for numbers that are not open. */
 static void several(void) {
     struct stream *all[12];
     int pipes[2];

@@ -1,4 +1,4 @@
-/* A library that uses TCP on its own account: in its constructor, when it is called, and in its destructor. */
+/* A library that uses TCP by itself: in its constructor, when it is called, and in its destructor. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -48,12 +48,12 @@ void library_exchange(int ends[2], int rounds) {
     }
 }
 
-/* What the constructor has opened, used again. */
+/* Uses the connection that the constructor has opened. */
 void library_continue(int rounds) {
     library_exchange(ours, rounds);
 }
 
-/* Only where it is asked for: the shell and others that a test runs are not to. */
+/* Only where the environment asks for it: the shell and other programs of a test must not do it. */
 __attribute__((constructor)) static void begin(void) {
     if (!getenv("LIBRARY_BEGINS"))
         return;

@@ -1,4 +1,4 @@
-/* What comes in goes out. Linked statically, it is a program that no preloaded library reaches. */
+/* Copies its input to its output. Linked statically, it is a program that no preloaded library reaches. */
 #include <unistd.h>
 
 int main(void) {

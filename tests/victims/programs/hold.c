@@ -1,5 +1,6 @@
-/* hold FD ORDERS: has a connection, and does with it what it reads from ORDERS: w (writes five bytes to it), r (reads ten
- * bytes from it, and writes one). Ends when the orders end. Linked statically, no preloaded library reaches it. */
+/* hold FD ORDERS: holds a connection, and carries out the orders that it reads from ORDERS: w (writes five bytes to
+ * it), r (reads ten bytes from it, and writes one). Ends when the orders end. Linked statically, so no preloaded
+ * library reaches it. */
 #include <stdlib.h>
 #include <unistd.h>
 
