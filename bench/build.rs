@@ -1,4 +1,4 @@
-//! Compiles the measured programs: C, because what is measured is the C library's calls.
+//! Compiles the measured programs. They are in C, because the C library's calls are measured.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,5 +1,5 @@
 /*
- * One end of a stream, over whatever is measured. A server and a client that name the same address meet:
+ * One end of a stream, over the transport that is measured. A server and a client that name the same address meet:
  *
  *   tcp     address:port; the server prints the port that it was given
  *   unix    a path; both socket buffers can be set
@@ -54,7 +54,7 @@ static inline void send_all(struct channel *c, const char *from, size_t n)
     }
 }
 
-/* No more from this side. */
+/* Sends nothing more from this side. */
 static inline void end(struct channel *c)
 {
     if (c->to)
@@ -65,7 +65,7 @@ static inline void end(struct channel *c)
         shutdown(c->out, SHUT_WR);
 }
 
-/* Beyond the system's limit if we may. */
+/* Sets the size even beyond the system's limit, if this process may. */
 static inline void set_buffer(int fd, int bytes, int force, int option)
 {
     if (bytes > 0 && setsockopt(fd, SOL_SOCKET, force, &bytes, sizeof bytes) != 0)
@@ -167,7 +167,7 @@ static inline struct channel ring_channel(const char *path, int serving)
     return c;
 }
 
-/* The stream between the two who named this address. */
+/* The stream between the server and the client that named this address. */
 static inline struct channel open_channel(const char *transport, const char *address, int serving, const int sizes[2])
 {
     if (!strcmp(transport, "pipe"))

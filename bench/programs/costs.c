@@ -1,5 +1,5 @@
 /*
- * What the calls cost that have nothing to gain: lmbench's questions.
+ * What the calls cost for which the shim has nothing to gain: lmbench's questions.
  *
  *   costs serve ADDRESS                              accepts and keeps connections; prints its port
  *   costs talk HOST:PORT STREAMS BYTES MILLISECONDS  opens STREAMS connections (100 to 1000, or none) and writes BYTES

@@ -77,7 +77,7 @@ static int is_filled(int fd, size_t size)
     return length == size;
 }
 
-/* Puts the items there over one connection, and learns how long an answer is. */
+/* Stores the items over one connection, and learns how long an answer is. */
 static void fill(int fd, size_t size)
 {
     int filled = is_filled(fd, size);
@@ -157,7 +157,7 @@ int main(int argc, char **argv)
         watch(epfd, sockets[i], (uint64_t)i);
         ask(i);
     }
-    /* Whatever has to warm up does so before it counts. */
+    /* Warms up before the measurement begins. */
     run(epfd, now() + (length / 4 > 100000000 ? length / 4 : 100000000));
     uint64_t start = now(), done = run(epfd, start + length);
     printf("%.0f\n", (double)done / ((double)(now() - start) / 1e9));

@@ -106,7 +106,7 @@ static void messages(int window)
     printf("%.0f\n", (double)n / ((double)(now() - start) / 1e9));
 }
 
-/* Asked past libc: libipc would answer for TCP. The kernel doubles what it is told. */
+/* Asked by a raw system call, because libipc would answer for TCP. The kernel doubles the size that is set. */
 static void print_buffers(void)
 {
     for (int which = SO_SNDBUF; which <= SO_RCVBUF; which++) {
@@ -136,7 +136,7 @@ static void write_until_the_end(void)
     end(&stream);
 }
 
-/* To the end; prints how fast the bytes came after the first fifth of the time. */
+/* Reads to the end; prints how fast the bytes came after the first fifth of the time. */
 static void read_to_the_end(void)
 {
     size_t room = size < ROOM ? ROOM : size;

@@ -28,7 +28,7 @@ static inline void relax(void)
 #endif
 }
 
-/* What is there, at most n; 0 once the writer has closed. */
+/* Reads the bytes that are there, at most n; 0 once the writer has closed. */
 static inline ssize_t ring_read(struct ring *r, char *to, size_t n)
 {
     uint64_t at = atomic_load_explicit(&r->read, memory_order_relaxed), offset = at % RING_BYTES;
@@ -48,7 +48,7 @@ static inline ssize_t ring_read(struct ring *r, char *to, size_t n)
     return (ssize_t)n;
 }
 
-/* As much as there is room for, at most n. */
+/* Writes as much as there is room for, at most n bytes. */
 static inline ssize_t ring_write(struct ring *r, const char *from, size_t n)
 {
     uint64_t at = atomic_load_explicit(&r->written, memory_order_relaxed), offset = at % RING_BYTES;

@@ -1,4 +1,4 @@
-/* Somebody else's work: uses a CPU for ever.   spin CPU */
+/* Other work on the machine: uses a CPU for ever.   spin CPU */
 #include "hold.h"
 #include <sched.h>
 

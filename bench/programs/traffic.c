@@ -32,7 +32,7 @@ static void *client(void *unused)
     return unused;
 }
 
-/* Reads what is there; answers each request that is complete. False at the end. */
+/* Reads the bytes that are there; answers each request that is complete. False at the end. */
 static int serve(int fd, size_t *pending, const char *answer)
 {
     char buf[65536];

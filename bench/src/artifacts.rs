@@ -1,4 +1,4 @@
-//! Where the measured things are.
+//! The paths of the measured programs and libraries.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -7,11 +7,11 @@ use anyhow::{Result, bail};
 
 use crate::skip::skip;
 
-/// Makes calls to be counted (`programs/calls.c`).
+/// Makes calls that are counted (`programs/calls.c`).
 pub const CALLS: &str = env!("PROGRAM_CALLS");
 /// The shortest of connections (`programs/connect.c`).
 pub const CONNECT: &str = env!("PROGRAM_CONNECT");
-/// Calls that have nothing to gain (`programs/costs.c`).
+/// Calls for which the shim has nothing to gain (`programs/costs.c`).
 pub const COSTS: &str = env!("PROGRAM_COSTS");
 /// Many live streams (`programs/live.c`).
 pub const LIVE: &str = env!("PROGRAM_LIVE");
@@ -19,12 +19,12 @@ pub const LIVE: &str = env!("PROGRAM_LIVE");
 pub const LOAD: &str = env!("PROGRAM_LOAD");
 /// Two processes and one stream (`programs/peers.c`).
 pub const PEERS: &str = env!("PROGRAM_PEERS");
-/// Somebody else's work (`programs/spin.c`).
+/// Other work on the machine (`programs/spin.c`).
 pub const SPIN: &str = env!("PROGRAM_SPIN");
 /// Requests and replies (`programs/traffic.c`).
 pub const TRAFFIC: &str = env!("PROGRAM_TRAFFIC");
 
-/// Where this crate is: what is not compiled is read from there.
+/// The directory of this crate: files that are not compiled are read from there.
 pub fn source(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
 }
@@ -63,7 +63,7 @@ pub fn installed(name: &str) -> Result<PathBuf> {
     }
 }
 
-/// The first of these files that is there.
+/// The first of these files that exists.
 pub fn file(candidates: &[&str], package: &str) -> Result<PathBuf> {
     match candidates.iter().find(|path| Path::new(path).exists()) {
         Some(path) => Ok(PathBuf::from(path)),

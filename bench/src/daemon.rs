@@ -1,4 +1,4 @@
-//! A daemon of a measurement's own, on a socket in a private directory.
+//! A daemon for one measurement, on a socket in a private directory.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -51,15 +51,15 @@ pub struct Stream {
     pub client: String,
     /// Address of the end that accepted.
     pub server: String,
-    /// How far the slower end came.
+    /// The state of the end that is less far.
     pub state: String,
     /// Whether both ends are known.
     pub paired: bool,
-    /// Whether nobody has it any more.
+    /// Whether no process has it any more.
     pub ended: bool,
-    /// Seconds since connect or accept was called; of a stream that has ended, until then.
+    /// Seconds since connect or accept was called; for a stream that has ended, from that call to its end.
     pub age_s: f64,
-    /// One or two ends, the one that connected first.
+    /// One or two ends, the connecting end first.
     pub ends: Vec<End>,
     /// Bytes that went from client to server before that direction switched.
     pub client_to_server_switched_at: Option<u64>,
@@ -92,7 +92,7 @@ impl Daemon {
     /// Starts one with these arguments of `ipcd serve` and waits until it answers.
     pub fn start(args: &[&str]) -> Result<Daemon> {
         let dir = tempfile::Builder::new().prefix("ipc-bench-").tempdir()?;
-        // Servers that do not run as root must reach it, too; nobody but us may write to it.
+        // Servers that do not run as root must reach the directory, too; only this user may write to it.
         std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755))?;
         let mut command = Command::new(artifacts::ipcd()?);
         command.arg("serve").args(args).arg("--socket").arg(dir.path().join("ipcd.sock"));
@@ -112,12 +112,12 @@ impl Daemon {
         self.dir.path().join("ipcd.sock")
     }
 
-    /// A private directory that goes when the daemon goes.
+    /// A private directory that is removed with the daemon.
     pub fn dir(&self) -> &std::path::Path {
         self.dir.path()
     }
 
-    /// What `ipcd ARGS` prints.
+    /// The output of `ipcd ARGS`.
     pub fn print(&self, args: &[&str]) -> Result<String> {
         ask(&self.socket(), args)
     }
@@ -160,7 +160,7 @@ impl Daemon {
     }
 }
 
-/// What `ipcd ARGS` prints, asked of the daemon at this socket.
+/// The output of `ipcd ARGS`, from the daemon at this socket.
 fn ask(socket: &Path, args: &[&str]) -> Result<String> {
     let out = Command::new(artifacts::ipcd()?).args(args).arg("--socket").arg(socket).output()?;
     if !out.status.success() {

@@ -1,4 +1,4 @@
-//! `make demo`: a screenful that shows what this is about.
+//! `make demo`: a screenful that shows what the project does.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,11 +14,11 @@ use crate::runner::Scope;
 use crate::statistics::{median, ratio};
 use crate::way::{Side, Way};
 
-/// Rows of `ipcd ls` that are shown.
+/// How many rows of `ipcd ls` are shown.
 const SHOWN: usize = 4;
 const WAYS: [Way; 3] = [Way::Tcp, Way::Shim, Way::Unix];
 
-/// How to show it.
+/// The options of the demonstration.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// How often TCP, shim and Unix-domain socket take turns.
@@ -72,7 +72,7 @@ fn under_ipcd_run(lab: &Lab) -> Result<Command> {
     Ok(command)
 }
 
-/// Runs it.
+/// Runs the demonstration.
 pub fn run(args: &Args) -> Result<()> {
     println!("An unmodified redis-server and redis-benchmark, {} clients, GET, on 127.0.0.1:\n", args.clients);
     let stage = Stage::set()?;
@@ -101,7 +101,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Counters of what did not happen.
+/// The lines of `ipcd stats` that are left out, because they count events that did not happen.
 fn is_boring(line: &str) -> bool {
     line.trim_end().ends_with(" 0")
 }

@@ -1,4 +1,4 @@
-//! How each way by which two programs talk is set up.
+//! Sets up each way by which two programs talk.
 
 use std::cell::{Cell, OnceCell};
 use std::ffi::OsStr;
@@ -19,7 +19,7 @@ use crate::skip::{is_skip, skip};
 use crate::sockmap::Sockmap;
 use crate::way::{Side, Way};
 
-/// What the ways need, set up when it is first asked for.
+/// The set-up of the ways; each part is made when it is first asked for.
 pub struct Lab {
     /// How much is measured.
     pub scope: Scope,
@@ -57,18 +57,18 @@ impl Lab {
         &self.daemon
     }
 
-    /// A directory that goes with this.
+    /// A directory that is removed with this.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// A path that nothing has used.
+    /// A path that was not used before.
     pub fn path(&self) -> PathBuf {
         self.paths.set(self.paths.get() + 1);
         self.dir.path().join(format!("{}", self.paths.get()))
     }
 
-    /// The same, where servers that are not root may make a socket.
+    /// The same, in a directory where servers that are not root may make a socket.
     pub fn socket_path(&self) -> Result<PathBuf> {
         let dir = self.dir.path().join("sockets");
         if !dir.exists() {
@@ -79,7 +79,7 @@ impl Lab {
         Ok(dir.join(path.file_name().unwrap_or_default()))
     }
 
-    /// A command that ends with us, set up for this way.
+    /// A command that ends with this process, set up for this way.
     pub fn command(&self, program: impl AsRef<OsStr>, way: Way, side: Side) -> Result<Command> {
         let mut command = Command::new(program);
         command.env_remove("LD_PRELOAD").env_remove("IPCD_SOCKET");
@@ -123,23 +123,24 @@ impl Lab {
         shared(self.namespaces.get_or_init(Namespaces::new), "network namespaces")
     }
 
-    /// Has a program start in its namespace, or where we are.
+    /// Has a program start in the namespace of its side, or in this process's own.
     pub fn place(&self, command: &mut Command, across: bool, side: Side) -> Result<()> {
         if across { self.namespaces()?.enter(command, side) } else { Ok(()) }
     }
 
-    /// Where a server is found that was placed so.
+    /// The address of a server that was started so.
     pub fn host(&self, across: bool) -> &'static str {
         if across { namespaces::SERVER_ADDRESS } else { "127.0.0.1" }
     }
 
-    /// SO_SNDBUF and SO_RCVBUF of a stream that has moved, as setsockopt wants them; looked for with `ask` the first time.
+    /// SO_SNDBUF and SO_RCVBUF of a stream that has moved, as setsockopt takes them; measured with `ask` the first
+    /// time.
     pub fn buffers(&self, ask: impl FnOnce(&Lab) -> Result<[u32; 2]>) -> Result<[u32; 2]> {
         shared(self.buffers.get_or_init(|| ask(self)), "buffers").copied()
     }
 }
 
-/// What was made once, or why it could not be.
+/// A thing that was made once, or the reason why it could not be.
 fn shared<'a, T>(made: &'a Result<T>, what: &str) -> Result<&'a T> {
     made.as_ref().map_err(|e| match is_skip(e) {
         true => skip(format!("{e}")),

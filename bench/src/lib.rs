@@ -1,7 +1,7 @@
-//! Measurements. Alternatives take turns within one run (A B C A B C …): machines and their moods differ, ratios of
-//! neighbouring turns much less. What is compared with what is a question (`questions/`); a turn of an alternative gives a
-//! sample (`runner`); all samples and the machine's description are the raw results (`record`); tables, plots and the list
-//! of targets are made from these (`report`).
+//! Measurements. Alternatives take turns within one run (A B C A B C …): figures differ much between machines and from
+//! hour to hour, ratios of neighbouring turns much less. A question (`questions/`) says what is compared with what; a
+//! turn of an alternative gives a sample (`runner`); all samples and the machine's description are the raw results
+//! (`record`); tables, plots and the list of targets are made from these (`report`).
 
 pub mod artifacts;
 pub mod daemon;

@@ -11,15 +11,15 @@ use crate::process::Process;
 use crate::runner::Sample;
 use crate::way::{Side, Way};
 
-/// Who answers.
+/// The server that answers.
 pub enum Address<'a> {
-    /// host:port
+    /// At host:port.
     Tcp(String),
-    /// A path.
+    /// At a path.
     Unix(&'a Path),
 }
 
-/// What is asked, and how long.
+/// The requests, and for how long they are sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask {
     /// echo or memcached.
@@ -33,7 +33,7 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// Asks; requests per second. `set_up` has the last word about the command.
+    /// Sends the requests; returns the requests per second. `set_up` is applied to the command last.
     pub fn turn(
         &self,
         lab: &Lab,
@@ -56,7 +56,7 @@ impl Ask {
     }
 }
 
-/// An echo server for this way, and where it is found.
+/// An echo server for this way, and its address.
 pub fn echo(lab: &Lab, way: Way) -> Result<(Process, String)> {
     let mut serve = lab.command(artifacts::LOAD, way, Side::Server)?;
     if way == Way::Unix {

@@ -1,4 +1,4 @@
-//! What a result was measured on.
+//! The machine on which a result was measured.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,34 +9,34 @@ use serde::{Deserialize, Serialize};
 use crate::artifacts;
 use crate::process::output;
 
-/// What may change a figure.
+/// The properties of the machine that may change a figure.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Machine {
     /// The model.
     pub cpu: String,
-    /// How many.
+    /// How many CPUs.
     pub cpus: usize,
     /// Which of them share a core.
     pub cores: Vec<String>,
-    /// Whether it is a guest.
+    /// Whether the machine is virtual.
     pub virtual_machine: bool,
     /// The kernel.
     pub kernel: String,
     /// The distribution.
     pub system: String,
-    /// Which of the CPU's weaknesses the kernel works around, and how.
+    /// The CPU's vulnerabilities, and how the kernel mitigates each.
     pub mitigations: BTreeMap<String, String>,
-    /// The clock that measures.
+    /// The clock source.
     pub clock: String,
     /// How many packet filter rules there are, if that can be asked.
     pub firewall_rules: Option<usize>,
     /// Mean number of processes that wanted a CPU in the minute before.
     pub load_before: f64,
-    /// And in the last minute.
+    /// The same in the last minute.
     pub load_after: f64,
     /// The commit that was measured; + if files differ from it.
     pub commit: String,
-    /// When, in seconds since 1970.
+    /// The time of the measurement, in seconds since 1970.
     pub taken: u64,
 }
 
@@ -89,7 +89,7 @@ fn commit() -> String {
 }
 
 impl Machine {
-    /// This one, now.
+    /// This machine, now.
     pub fn describe() -> Machine {
         let system = read("/etc/os-release");
         let system = system.lines().find_map(|l| l.strip_prefix("PRETTY_NAME=")).unwrap_or("unknown");
@@ -110,18 +110,18 @@ impl Machine {
         }
     }
 
-    /// The part of it that stays.
+    /// The part of the description that does not change between measurements.
     pub fn hardware(&self) -> String {
         let kind = if self.virtual_machine { " (virtual machine)" } else { "" };
         format!("{} × {}{kind}, Linux {}", self.cpus, self.cpu, self.kernel)
     }
 
-    /// One line.
+    /// A short description, in one line.
     pub fn line(&self) -> String {
         format!("{}, load {:.2}", self.hardware(), self.load_before)
     }
 
-    /// Everything.
+    /// The full description.
     pub fn markdown(&self) -> String {
         let mut text =
             format!("{}; {}; CPUs that share a core: {}; ", self.hardware(), self.system, self.cores.join(" "));

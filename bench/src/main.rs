@@ -13,7 +13,7 @@ use bench::report::{self, targets};
 use bench::runner::Scope;
 use clap::{Parser, Subcommand};
 
-/// Measures the shim beside plain TCP and whatever else one could take.
+/// Measures the shim beside plain TCP and the other alternatives.
 #[derive(Parser)]
 #[command(name = "bench", version)]
 struct Cli {
@@ -25,34 +25,34 @@ struct Cli {
 enum Command {
     /// Show the questions, and how long each takes.
     List,
-    /// Answer questions: raw results, tables and plots are written, and which targets are met is printed.
+    /// Answer questions: writes raw results, tables and plots, and prints which targets are met.
     Run(Run),
-    /// Make tables and plots anew from the raw results, and print which targets are met.
+    /// Make tables and plots again from the raw results, and print which targets are met.
     Report {
         /// Where the raw results are.
         #[arg(long)]
         out: Option<PathBuf>,
     },
-    /// What the prefix length costs and gives.
+    /// Measure what the prefix length costs and gives.
     Prefix(prefix::Args),
-    /// What `make demo` shows.
+    /// Run the demonstration of `make demo`.
     Demo(demo::Args),
 }
 
 #[derive(clap::Args)]
 struct Run {
-    /// The questions; all if none is named.
+    /// The questions; without any, all of them.
     questions: Vec<String>,
     /// How often the alternatives take turns [default: 5, quick 3]
     #[arg(long)]
     rounds: Option<usize>,
-    /// The short form, of what matters most.
+    /// The short form, with the most important cases.
     #[arg(long)]
     quick: bool,
     /// Where to write to [default: docs/results, quick: target/bench-quick]
     #[arg(long)]
     out: Option<PathBuf>,
-    /// An argument more for `ipcd serve`, such as --ipcd=--buffer=65536.
+    /// An additional argument for `ipcd serve`, such as --ipcd=--buffer=65536.
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
     ipcd: Vec<String>,
 }

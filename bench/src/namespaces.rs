@@ -1,4 +1,4 @@
-//! Two network namespaces on one bridge, as two containers are.
+//! Two network namespaces on one bridge, like two containers.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -13,11 +13,11 @@ use crate::process::{is_root, unique};
 use crate::skip::skip;
 use crate::way::Side;
 
-/// Where the server is found.
+/// The server's address.
 pub const SERVER_ADDRESS: &str = "198.18.0.1";
 const CLIENT_ADDRESS: &str = "198.18.0.2";
 
-/// They and the third that holds the bridge go when this goes.
+/// The two namespaces and the third one, which holds the bridge; all are removed on drop.
 pub struct Namespaces {
     prefix: String,
 }

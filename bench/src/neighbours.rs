@@ -1,4 +1,4 @@
-//! Somebody else's work on every CPU.
+//! Other work on every CPU.
 
 use std::process::Command;
 

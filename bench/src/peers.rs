@@ -12,7 +12,7 @@ use crate::runner::{Alternative, Load, Sample, Scope, median_of};
 use crate::skip::skip;
 use crate::way::{Side, Way};
 
-/// What goes over the stream.
+/// The traffic on the stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// One message there and back.
@@ -37,7 +37,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// All of them.
+    /// All placements.
     pub const ALL: [Place; 3] = [Place::Apart, Place::Together, Place::Free];
 
     /// Its value as a label.
@@ -63,7 +63,7 @@ impl Place {
 /// One measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
-    /// What goes over the stream.
+    /// The traffic on the stream.
     pub kind: Kind,
     /// Bytes of a write.
     pub size: usize,
@@ -71,29 +71,29 @@ pub struct Spec {
     pub millis: u64,
     /// Where the processes run.
     pub place: Place,
-    /// Ask again instead of sleeping.
+    /// Poll again and again instead of sleeping.
     pub busy: bool,
     /// Messages under way.
     pub window: u32,
-    /// The stream has settled before the measurement begins.
+    /// Whether the stream has settled before the measurement begins.
     pub settled: bool,
-    /// In two network namespaces.
+    /// Whether the two processes are in two network namespaces.
     pub across: bool,
 }
 
 impl Spec {
-    /// Blocking, settled, on one host.
+    /// A measurement that is blocking, settled, on one host.
     pub fn new(kind: Kind, size: usize, place: Place, scope: Scope) -> Spec {
         let millis = scope.of(80, 60, 20);
         Spec { kind, size, millis, place, busy: false, window: 1, settled: true, across: false }
     }
 
-    /// Beside others that use the CPUs a turn lasts longer, because the scheduler's time slices are long.
+    /// Beside busy neighbours a turn lasts longer, because the scheduler's time slices are long.
     pub fn beside(self, load: Load) -> Spec {
         if load == Load::Busy { Spec { millis: 2 * self.millis, ..self } } else { self }
     }
 
-    /// What its samples are.
+    /// The metric of its samples.
     pub fn metric(&self) -> Metric {
         match self.kind {
             Kind::PingPong => Metric::lower("round trip", "µs"),
@@ -102,19 +102,19 @@ impl Spec {
         }
     }
 
-    /// These ways, each with its name.
+    /// The alternatives for these ways, each with its name.
     pub fn alternatives<'a>(&self, lab: &'a Lab, ways: &[Way]) -> Vec<Alternative<'a>> {
         let spec = *self;
         ways.iter().map(|way| (*way, spec)).map(|(way, spec)| spec.alternative(lab, way, way.name())).collect()
     }
 
-    /// One way, with a name of its own.
+    /// The alternative for one way, with a given name.
     pub fn alternative<'a>(&self, lab: &'a Lab, way: Way, name: &str) -> Alternative<'a> {
         let spec = *self;
         Alternative::new(name, move || spec.turn(lab, way))
     }
 
-    /// Starts both, and has them measure.
+    /// Starts both processes, and has them measure.
     pub fn turn(&self, lab: &Lab, way: Way) -> Result<Sample> {
         let transport = transport(way);
         let address = match (transport, self.across) {
@@ -141,7 +141,7 @@ impl Spec {
         Ok(sample)
     }
 
-    /// Whether small messages are exchanged until the harness has seen what became of the stream.
+    /// Whether small messages are exchanged until the harness has seen that the stream is final or stays.
     fn holds(&self, way: Way) -> bool {
         self.settled && matches!(way, Way::Shim | Way::ShimClient | Way::ShimServer)
     }
@@ -197,12 +197,12 @@ fn transport(way: Way) -> &'static str {
     }
 }
 
-/// Waits until the stream from this port is where it will remain.
+/// Waits until the stream from this port is in its last state.
 fn settle(lab: &Lab, way: Way, port: u16) -> Result<()> {
     lab.daemon().wait_for(port, if way.moves() { "final" } else { "stay" })
 }
 
-/// The buffers, to send and to receive, of a stream that has moved.
+/// The sending and the receiving buffer size of a stream that has moved.
 fn buffers_of_a_final_stream(lab: &Lab) -> Result<[u32; 2]> {
     let mut serve = lab.command(artifacts::PEERS, Way::Shim, Side::Server)?;
     let mut server = Process::start(serve.args(["serve", "tcp", "127.0.0.1", "pingpong", "64", "1", "-h"]))?;

@@ -5,22 +5,22 @@ use std::rc::Rc;
 
 use anyhow::Result;
 
-/// Makes one of something.
+/// Makes one server or other thing.
 type Make<'a, K, T> = Box<dyn Fn(K) -> Result<T> + 'a>;
 
-/// What has been made.
+/// Everything that has been made.
 pub struct Pool<'a, K, T> {
     make: Make<'a, K, T>,
     made: RefCell<Vec<(K, Rc<T>)>>,
 }
 
 impl<'a, K: Copy + PartialEq, T> Pool<'a, K, T> {
-    /// Empty.
+    /// An empty pool.
     pub fn new(make: impl Fn(K) -> Result<T> + 'a) -> Pool<'a, K, T> {
         Pool { make: Box::new(make), made: RefCell::default() }
     }
 
-    /// That of this key.
+    /// The one for this key, made if it does not exist yet.
     pub fn get(&self, key: K) -> Result<Rc<T>> {
         if let Some((_, there)) = self.made.borrow().iter().find(|(k, _)| *k == key) {
             return Ok(Rc::clone(there));

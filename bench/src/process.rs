@@ -1,4 +1,4 @@
-//! Programs that do not outlive the measurement.
+//! Programs that end with the measurement at the latest.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// How long a program has to answer, or to end.
+/// The time limit for a program's answer, or its end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Has the kernel end the program when we end, whatever ends us.
+/// Has the kernel end the program when this process ends, for whatever reason.
 pub fn die_with_us(command: &mut Command) {
     // SAFETY: prctl with constant arguments is async-signal-safe, as code between fork and exec must be.
     unsafe {
@@ -52,7 +52,7 @@ fn end(child: &mut Child, first: i32) {
     }
 }
 
-/// A program that talks with us over its standard input and output. Killed on drop.
+/// A program that talks with this process over its standard input and output. Killed on drop.
 pub struct Process {
     child: Child,
     stdin: ChildStdin,
@@ -89,7 +89,7 @@ impl Process {
         line.parse().ok().with_context(|| format!("{line:?} is not a number"))
     }
 
-    /// A line with their number, and so many binary words.
+    /// A line with the number of binary words, and the words.
     pub fn words(&mut self) -> Result<Vec<u32>> {
         let mut bytes = vec![0; 4 * self.number::<usize>()?];
         self.stdout.read_exact(&mut bytes)?;
@@ -101,18 +101,18 @@ impl Process {
         Ok(self.stdin.write_all(b"go\n")?)
     }
 
-    /// Waits for its end, which must be a good one.
+    /// Waits for its end, which must be a success.
     pub fn finish(mut self) -> Result<()> {
         succeeded(self.child.wait()?)
     }
 }
 
-/// An error unless it is a success.
+/// An error unless the status is a success.
 pub fn succeeded(status: ExitStatus) -> Result<()> {
     if status.success() { Ok(()) } else { bail!("the program ended with {status}") }
 }
 
-/// Runs a program to its end, which must be a good one; what it prints.
+/// Runs a program to its end, which must be a success; returns its output.
 pub fn output(command: &mut Command) -> Result<String> {
     let out = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}"))?;
     if !out.status.success() {
@@ -130,7 +130,7 @@ impl Drop for Process {
     }
 }
 
-/// A server in the background that says nothing. Ended on drop.
+/// A server in the background whose output is not read. Ended on drop.
 pub struct Server {
     child: Child,
     ends_with: i32,
@@ -144,13 +144,13 @@ impl Server {
         Ok(Server { child, ends_with: libc::SIGTERM })
     }
 
-    /// The signal that ends it soon, if that is not SIGTERM.
+    /// Sets the signal that ends it quickly, if that is not SIGTERM.
     pub fn ends_with(mut self, signal: i32) -> Server {
         self.ends_with = signal;
         self
     }
 
-    /// Waits until something is true of it.
+    /// Waits until a condition holds for it.
     pub fn wait_until(mut self, what: &str, is_true: impl Fn() -> bool) -> Result<Server> {
         let start = Instant::now();
         while !is_true() {
@@ -189,7 +189,7 @@ pub fn unique(prefix: &str) -> String {
     format!("{prefix}{}_{}", std::process::id(), USED.fetch_add(1, Relaxed))
 }
 
-/// Whether we may do what only root may.
+/// Whether this process is root.
 pub fn is_root() -> bool {
     // SAFETY: no arguments, and it cannot fail.
     unsafe { libc::geteuid() == 0 }

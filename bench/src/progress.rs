@@ -1,15 +1,15 @@
-//! How far the measurements are.
+//! The progress of the measurements.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A bar over the seconds that the questions are known to take. Where standard error is no terminal it says one line for
-/// each question instead.
+/// A bar over the seconds that the questions are expected to take. Where standard error is no terminal it prints one
+/// line for each question instead.
 pub struct Progress {
     bar: ProgressBar,
-    /// When the present question began, how many seconds were planned before it, and for it.
+    /// When the present question began, the seconds planned before it, and those planned for it.
     present: Cell<(Instant, u64, u64)>,
 }
 
@@ -27,7 +27,7 @@ impl Progress {
         progress
     }
 
-    /// None, for tests.
+    /// No bar, for tests.
     pub fn hidden() -> Progress {
         Progress { bar: ProgressBar::hidden(), present: Cell::new((Instant::now(), 0, 0)) }
     }
@@ -42,14 +42,14 @@ impl Progress {
         }
     }
 
-    /// What is measured at this moment.
+    /// Shows what is measured at this moment.
     pub fn now(&self, question: &str, what: &str) {
         let (start, before, seconds) = self.present.get();
         self.bar.set_position(before + start.elapsed().as_secs().min(seconds));
         self.bar.set_message(format!("{question}: {what}"));
     }
 
-    /// A line above the bar.
+    /// Prints a line above the bar.
     pub fn say(&self, line: &str) {
         match self.bar.is_hidden() {
             true => eprintln!("{line}"),
@@ -57,7 +57,7 @@ impl Progress {
         }
     }
 
-    /// No more.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }

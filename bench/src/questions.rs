@@ -1,4 +1,4 @@
-//! What is asked. Each question has a file of its own.
+//! The questions. Each has a file of its own.
 
 use anyhow::Result;
 
@@ -33,13 +33,13 @@ pub mod web;
 
 /// A question, and how it is answered.
 pub struct Question {
-    /// Its name on the command line, and that of its files.
+    /// Its name on the command line and in the names of its files.
     pub name: &'static str,
-    /// What it asks.
+    /// The question in words.
     pub title: &'static str,
     /// About how long it takes, in seconds.
     pub seconds: u64,
-    /// The same of its short form; 0 if `--quick` leaves it out.
+    /// The same for its short form; 0 if `--quick` leaves it out.
     pub quick: u64,
     /// Arguments of `ipcd serve`.
     pub daemon: &'static [&'static str],
@@ -78,14 +78,14 @@ pub fn names() -> Vec<&'static str> {
 }
 
 impl Question {
-    /// How long it takes.
+    /// The seconds that it is expected to take.
     pub fn seconds(&self, scope: Scope) -> u64 {
-        // One that the short form leaves out can still be asked by name.
+        // A question that the short form leaves out can still be asked by name.
         let quick = if self.quick > 0 { self.quick } else { self.seconds / 3 };
         scope.of(self.seconds, quick, 1)
     }
 
-    /// Its answer. What could not be measured is in it.
+    /// Its answer, which also lists what could not be measured.
     pub fn answer(&self, scope: Scope, rounds: usize, ipcd: &[String], progress: &Progress) -> Results {
         let mut recorder = Recorder::new(self.name, self.title, rounds, progress);
         progress.begin(self.name, self.seconds(scope));

@@ -1,4 +1,4 @@
-//! What was measured: the raw results, as they are written to disk.
+//! The raw results, as they are written to disk.
 
 use std::fs;
 use std::path::Path;
@@ -9,24 +9,24 @@ use serde::{Deserialize, Serialize};
 use crate::machine::Machine;
 use crate::statistics::{Ratio, median, ratio};
 
-/// What is better.
+/// Which values are better.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Better {
-    /// A rate.
+    /// Higher ones: a rate.
     Higher,
-    /// A time, or a size.
+    /// Lower ones: a time, or a size.
     Lower,
 }
 
-/// What the values are.
+/// The kind of values.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Metric {
-    /// In words.
+    /// A description in words.
     pub what: String,
-    /// Of the values, after [`Sample`]'s were scaled.
+    /// The unit of the values, after [`Sample`]'s were scaled.
     pub unit: String,
-    /// What is better.
+    /// Which values are better.
     pub better: Better,
 }
 
@@ -54,12 +54,12 @@ pub struct Series {
     pub p99_us: Option<f64>,
 }
 
-/// One thing that was measured, with every alternative.
+/// One measurement, with every alternative.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Case {
-    /// What distinguishes it: name and value, such as bytes and 64.
+    /// The labels that distinguish it: name and value, such as bytes and 64.
     pub labels: Vec<(String, String)>,
-    /// What the values are.
+    /// The kind of values.
     pub metric: Metric,
     /// The first is what the others are compared with.
     pub series: Vec<Series>,
@@ -85,14 +85,14 @@ impl Case {
         })
     }
 
-    /// Its labels, for people.
+    /// Its labels as text.
     pub fn describe(&self) -> String {
         let all: Vec<String> = self.labels.iter().map(|(name, value)| format!("{name} {value}")).collect();
         all.join(", ")
     }
 }
 
-/// Something that was not measured, and why.
+/// A measurement that was not made, and why.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Missing {
     /// The case and alternative.
@@ -106,19 +106,19 @@ pub struct Missing {
 pub struct Results {
     /// Its short name.
     pub question: String,
-    /// What it asks.
+    /// The question in words.
     pub title: String,
     /// Anything a reader must know.
     pub notes: Vec<String>,
-    /// On what.
+    /// The machine.
     pub machine: Machine,
     /// How long it took, in seconds.
     pub seconds: f64,
-    /// What was measured.
+    /// The cases.
     pub cases: Vec<Case>,
-    /// What this machine does not have.
+    /// The cases that this machine cannot measure.
     pub skipped: Vec<Missing>,
-    /// What went wrong.
+    /// The errors.
     pub failed: Vec<Missing>,
 }
 
@@ -130,7 +130,7 @@ impl Results {
         fs::write(&path, serde_json::to_string_pretty(self)? + "\n").with_context(|| path.display().to_string())
     }
 
-    /// All that are in a directory, in this order of questions.
+    /// All answers in a directory, in this order of questions.
     pub fn read_all(dir: &Path, order: &[&str]) -> Result<Vec<Results>> {
         let mut all = Vec::new();
         for question in order {
@@ -145,7 +145,7 @@ impl Results {
 }
 
 impl Series {
-    /// The middle of the rounds.
+    /// The median of the rounds.
     pub fn median(&self) -> f64 {
         median(&self.values)
     }

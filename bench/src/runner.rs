@@ -1,4 +1,4 @@
-//! Lets alternatives take turns, and keeps what they gave.
+//! Lets alternatives take turns, and collects their samples.
 
 use std::time::Instant;
 
@@ -17,14 +17,14 @@ use crate::statistics::median;
 pub enum Scope {
     /// Everything.
     Full,
-    /// What matters most, in two minutes.
+    /// The most important cases, in two minutes.
     Quick,
-    /// As little as shows that it works.
+    /// As little as shows that the measurement works.
     Smoke,
 }
 
 impl Scope {
-    /// One of three.
+    /// The value for one of the three.
     pub fn of<T>(self, full: T, quick: T, smoke: T) -> T {
         match self {
             Scope::Full => full,
@@ -39,14 +39,14 @@ impl Scope {
     }
 }
 
-/// What one turn gave for one case.
+/// The result of one turn for one case.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
     /// In the metric's unit.
     pub value: f64,
     /// Single times in nanoseconds, if there are any.
     pub times: Vec<u32>,
-    /// What the program itself says of its slowest, if it does not tell single times.
+    /// The 99th percentile that the program itself reports, if it does not report single times.
     pub p99_us: Option<f64>,
 }
 
@@ -56,10 +56,10 @@ impl From<f64> for Sample {
     }
 }
 
-/// What else the CPUs do.
+/// The other load on the CPUs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Load {
-    /// Nothing of ours.
+    /// None from the measurements.
     Idle,
     /// One spinning process for each CPU.
     Busy,
@@ -75,7 +75,7 @@ impl Load {
     }
 }
 
-/// Runs once, and gives a sample for each case of its group.
+/// Runs once, and returns a sample for each case of its group.
 pub type Turn<'a> = Box<dyn Fn() -> Result<Vec<Sample>> + 'a>;
 
 /// A name and how to take a turn.
@@ -85,18 +85,18 @@ pub struct Alternative<'a> {
 }
 
 impl<'a> Alternative<'a> {
-    /// One that gives one sample.
+    /// An alternative that gives one sample.
     pub fn new(name: impl Into<String>, turn: impl Fn() -> Result<Sample> + 'a) -> Alternative<'a> {
         Alternative::several(name, move || Ok(vec![turn()?]))
     }
 
-    /// One that gives a sample for each case.
+    /// An alternative that gives a sample for each case.
     pub fn several(name: impl Into<String>, turn: impl Fn() -> Result<Vec<Sample>> + 'a) -> Alternative<'a> {
         Alternative { name: name.into(), turn: Box::new(turn) }
     }
 }
 
-/// What distinguishes a case, and what its values are.
+/// The labels that distinguish a case, and the kind of its values.
 pub struct Head {
     labels: Vec<(String, String)>,
     metric: Metric,
@@ -133,12 +133,12 @@ impl<'a> Recorder<'a> {
         Recorder { rounds, progress, results, started: Instant::now() }
     }
 
-    /// Something that a reader must know.
+    /// Adds a note that a reader must know.
     pub fn note(&mut self, text: impl Into<String>) {
         self.results.notes.push(text.into());
     }
 
-    /// For what is counted and the same every time.
+    /// For figures that are counted and the same every time.
     pub fn only_once(&mut self) {
         self.rounds = 1;
     }
@@ -148,7 +148,7 @@ impl<'a> Recorder<'a> {
         self.group(load, vec![Head::new(labels, metric)], alternatives);
     }
 
-    /// Measures cases of which each turn gives all.
+    /// Measures cases for which each turn gives all samples.
     pub fn group(&mut self, load: Load, heads: Vec<Head>, alternatives: Vec<Alternative>) {
         let neighbours = match load {
             Load::Idle => Ok(None),
@@ -188,7 +188,7 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// Remembers what was not measured, and says so at once.
+    /// Records what was not measured, and prints it at once.
     pub fn missing(&mut self, what: String, error: &anyhow::Error) {
         let skipped = is_skip(error);
         let why = format!("{:#}", error).replacen(&format!("{}: ", what.rsplit(": ").next().unwrap_or("")), "", 1);
@@ -202,7 +202,7 @@ impl<'a> Recorder<'a> {
         list.push(Missing { what, why });
     }
 
-    /// All of it.
+    /// Returns the answer.
     pub fn finish(mut self) -> Results {
         self.results.seconds = self.started.elapsed().as_secs_f64();
         self.results.machine.load_after = crate::machine::load();
@@ -225,7 +225,7 @@ fn series<'a>(name: &str, samples: impl Iterator<Item = &'a Sample>) -> Series {
     Series { name: name.into(), values, p99_us }
 }
 
-/// A nanosecond to ten seconds, three digits.
+/// The range of a histogram: a nanosecond to ten seconds, three digits.
 fn histogram() -> Histogram<u64> {
     let new = Histogram::new_with_bounds(1, 10_000_000_000, 3);
     new.unwrap_or_else(|_| unreachable!("the bounds are constants that satisfy the constructor"))

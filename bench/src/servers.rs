@@ -1,4 +1,4 @@
-//! What programs that serve have in common.
+//! Functions for programs that serve.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -16,9 +16,10 @@ pub fn free_port() -> Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Whether the process listens on this port: read, not tried, because some programs serve one connection and end.
+/// Whether the process listens on this port. Read from /proc and not tried, because some programs serve one connection
+/// and end.
 fn listens(pid: u32, port: u16) -> bool {
-    // Of the process, because it may be in another network namespace. 0A is LISTEN.
+    // The process's own table, because it may be in another network namespace. 0A is LISTEN.
     let table = |name: &str| fs::read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
     let port = format!(":{port:04X}");
     let listening = |l: &str| {
@@ -35,21 +36,21 @@ pub fn serve(command: &mut Command, port: u16) -> Result<Server> {
     server.wait_until(&format!("{:?} on port {port}", command.get_program()), || listens(pid, port))
 }
 
-/// Starts a server and waits until this socket is there.
+/// Starts a server and waits until this socket exists.
 pub fn serve_at(command: &mut Command, socket: &Path) -> Result<Server> {
     serve_until(command, &format!("{}", socket.display()), || socket.exists())
 }
 
-/// Starts a server and waits until this holds.
+/// Starts a server and waits until this condition holds.
 pub fn serve_until(command: &mut Command, what: &str, is_ready: impl Fn() -> bool) -> Result<Server> {
     Server::start(command)?.wait_until(what, is_ready)
 }
 
-/// Somebody else than root.
+/// A user other than root.
 #[derive(Clone, Copy)]
 pub struct User(u32, u32);
 
-/// The user and group that some servers want to be instead of root; none if we are not root ourselves.
+/// The user and group that some servers want to run as instead of root; `None` if this process is not root itself.
 pub fn user(name: &str) -> Result<Option<User>> {
     if !is_root() {
         return Ok(None);
@@ -60,7 +61,7 @@ pub fn user(name: &str) -> Result<Option<User>> {
     ids.map(Some).ok_or_else(|| skip(format!("there is no user {name}")))
 }
 
-/// Has a program start as this user, after whatever else was set up that may need root.
+/// Has a program start as this user, after all other set-up, which may need root.
 pub fn run_as(command: &mut Command, user: Option<User>) {
     let Some(User(user, group)) = user else { return };
     let change = move || {

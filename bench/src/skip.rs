@@ -1,8 +1,8 @@
-//! What cannot be measured here, as opposed to what went wrong.
+//! What cannot be measured on this machine, as opposed to errors.
 
 use std::fmt;
 
-/// An alternative or question that this machine does not have what it needs for.
+/// An alternative or question whose requirements this machine does not meet.
 #[derive(Debug)]
 pub struct Skip(pub String);
 
@@ -14,12 +14,12 @@ impl fmt::Display for Skip {
 
 impl std::error::Error for Skip {}
 
-/// The error that says so.
+/// The error that reports it.
 pub fn skip(why: impl Into<String>) -> anyhow::Error {
     Skip(why.into()).into()
 }
 
-/// Whether this error does.
+/// Whether an error reports such a case.
 pub fn is_skip(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Skip>().is_some()
 }

@@ -1,4 +1,5 @@
-//! The kernel's own shortcut for local TCP: `sockmap/sockmap.bpf.c`, built and attached to a cgroup of ours.
+//! The kernel's own shortcut for local TCP: `sockmap/sockmap.bpf.c`, built, and attached to a cgroup of the
+//! measurement's own.
 
 use std::fs;
 use std::io::Write;
@@ -96,7 +97,8 @@ impl Drop for Sockmap {
         let _ = self.established("detach");
         let _ = self.verdict("detach");
         let _ = fs::remove_dir_all(&self.pins);
-        // Only once no process is left in it; the last has been waited for, but the kernel may be behind.
+        // The cgroup can be removed only once no process is left in it; the last has been waited for, but the kernel
+        // may be behind.
         for _ in 0..50 {
             if fs::remove_dir(&self.cgroup).is_ok() {
                 break;
@@ -119,7 +121,7 @@ fn cgroup_root() -> Result<PathBuf> {
     found.ok_or_else(|| skip("cgroup v2 is not mounted"))
 }
 
-/// Mounted where it belongs if nobody has done so.
+/// Mounts it in its usual place if it is not mounted.
 fn mounted_bpffs() -> Result<PathBuf> {
     let dir = PathBuf::from("/sys/fs/bpf");
     let mounts = fs::read_to_string("/proc/mounts")?;

@@ -1,8 +1,8 @@
-//! Medians, and how far they can be trusted.
+//! Medians, and how reliable they are.
 
 use serde::Serialize;
 
-/// How often the sample is drawn anew.
+/// How many samples the bootstrap draws.
 const RESAMPLES: usize = 2000;
 
 /// The median; of an even number of values, the mean of the middle two. NaN if there is none.
@@ -41,8 +41,8 @@ pub struct Ratio {
     pub high: f64,
 }
 
-/// The ratio `numerators[i] / denominators[i]` of rounds: what was measured one after the other is compared. The
-/// interval is the percentile bootstrap of the median.
+/// The ratio `numerators[i] / denominators[i]` of rounds: values that were measured one after the other are compared.
+/// The interval is the percentile bootstrap of the median.
 pub fn ratio(numerators: &[f64], denominators: &[f64]) -> Ratio {
     let ratios: Vec<f64> = numerators.iter().zip(denominators).map(|(a, b)| a / b).collect();
     let mut random = XorShift(0x9e37_79b9_7f4a_7c15);

@@ -1,4 +1,4 @@
-//! By what two programs can talk.
+//! The ways by which two programs can talk.
 
 /// One alternative.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

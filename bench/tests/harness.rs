@@ -1,4 +1,4 @@
-//! That the measurements run. What they measure is not judged here: this machine may be busy.
+//! Tests that the measurements run. The figures are not judged here: this machine may be busy.
 
 use std::fs;
 use std::io::Write;
@@ -9,12 +9,12 @@ use bench::record::Results;
 use bench::report::{self, targets};
 use bench::runner::Scope;
 
-/// Answers a question with as little as can be measured; nothing may fail, and what is missing here is said.
+/// Answers a question with the smallest measurement; nothing may fail, and what is missing here is printed.
 fn answers(name: &str) {
     let question = questions::ALL.iter().find(|q| q.name == name).expect("a question");
     let results = question.answer(Scope::Smoke, 1, &[], &Progress::hidden());
     for skipped in &results.skipped {
-        // Past what the test harness keeps to itself.
+        // Written around the output that the test harness captures.
         let _ = writeln!(std::io::stderr(), "SKIPPED  {name}, {}: {}", skipped.what, skipped.why);
     }
     assert_eq!(results.failed, [], "{name}");
@@ -24,7 +24,7 @@ fn answers(name: &str) {
     is_reported(&results);
 }
 
-/// The raw results can be read back, and there is a table and a picture of each.
+/// The raw results can be read back, and each question has a table and a picture.
 fn is_reported(results: &Results) {
     let dir = tempfile::tempdir().expect("a directory");
     results.write(dir.path()).expect("raw results");

@@ -1,5 +1,5 @@
-//! The promise that a call on anything that stays what it is costs next to nothing. Counted, not timed: the same every
-//! time.
+//! The promise that a call on a descriptor that never moves costs next to nothing. Counted, not timed, so the result is
+//! the same every time.
 
 use bench::questions::instructions;
 
@@ -9,6 +9,6 @@ fn reads_and_writes_that_need_no_shim_cost_a_look_up() {
     assert_eq!(rows.len(), 6);
     let over: Vec<_> = rows.iter().filter(|r| !r.is_met()).collect();
     assert!(over.is_empty(), "more than {} instructions more per call: {over:#?}", instructions::LIMIT);
-    // A count of nothing would meet any limit.
+    // A count of zero calls would meet any limit.
     assert!(rows.iter().all(|r| r.native > 5.0 && r.shim > r.native), "{rows:#?}");
 }

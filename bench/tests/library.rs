@@ -1,4 +1,4 @@
-//! What libipc.so asks of a program and a system that it is loaded into.
+//! What libipc.so requires of a program and a system that it is loaded into.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,7 +21,7 @@ fn library() -> Vec<u8> {
     fs::read(path).expect("libipc.so")
 }
 
-/// Every dynamic symbol: its name, the version it wants (if any), and whether it is defined here.
+/// Every dynamic symbol: its name, the version it requires (if any), and whether it is defined here.
 fn symbols(library: &[u8]) -> Vec<(String, Option<String>, bool)> {
     let elf = ElfFile64::<Endianness>::parse(library).expect("a 64-bit ELF file");
     let (endian, table) = (elf.endian(), elf.elf_section_table());
@@ -39,8 +39,8 @@ fn symbols(library: &[u8]) -> Vec<(String, Option<String>, bool)> {
     described.collect()
 }
 
-/// The names in libipc/src/symbols: what stands before the first parenthesis of each row of the table, and in those of the
-/// macros for functions with a variable number of arguments.
+/// The names in libipc/src/symbols: the text before the first parenthesis of each row of the table, and of the macros
+/// for functions with a variable number of arguments.
 fn interposed() -> BTreeSet<String> {
     let read = |name: &str| {
         let path = format!("{}/../libipc/src/symbols/{name}", env!("CARGO_MANIFEST_DIR"));

@@ -1,4 +1,4 @@
-//! What else could one take?
+//! How fast are the other ways in which two programs could talk?
 
 use anyhow::Result;
 

@@ -1,4 +1,4 @@
-//! What does it cost where it cannot help: a peer that has no shim, or that is remote?
+//! What does the shim cost where it cannot help: a peer that has no shim, or that is remote?
 
 use anyhow::Result;
 
@@ -18,7 +18,7 @@ pub const QUESTION: Question = Question {
     run,
 };
 
-/// From the first byte on, before ipcd has said that there is no peer.
+/// Measured from the first byte on, before ipcd has answered that there is no peer.
 pub const FROM_THE_START: &str = "shim, client only, from the start";
 
 fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
@@ -38,7 +38,7 @@ fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
     Ok(())
 }
 
-/// After ipcd has said that there is no peer; and before, from the first byte on.
+/// Measured after ipcd has answered that there is no peer; and before, from the first byte on.
 fn alternatives(lab: &Lab, spec: Spec) -> Vec<Alternative<'_>> {
     let at_once = Spec { settled: false, ..spec };
     let mut all = spec.alternatives(lab, &[Way::Tcp, Way::ShimClient, Way::ShimServer]);

@@ -1,4 +1,4 @@
-//! What does a connection cost that is over before anything could be gained, or soon after?
+//! What does a connection cost that ends before anything could be gained, or soon after?
 
 use std::cell::Cell;
 
@@ -26,19 +26,19 @@ const WAYS: [Way; 6] = [Way::Tcp, Way::Shim, Way::ShimClient, Way::ShimServer, W
 
 /// (messages there and back, bytes of each)
 type Talk = (u32, u32);
-/// The label that says how many messages, and the shortest talk.
+/// The label for the number of messages, and the shortest conversation.
 pub const EXCHANGES: &str = "exchanges";
-/// The shortest talk.
+/// The shortest conversation.
 pub const ONE: &str = "1";
 const TALKS: [Talk; 4] = [(1, 1), (8, 64), (32, 64), (128, 64)];
 
 fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
     let count = lab.scope.of(2000, 2000, 100);
-    // Each turn has a server address of its own, so that none meets ports that another has used up.
+    // Each turn has a server address of its own, so that none runs out of ports that another has used up.
     let turns = &Cell::new(0);
     for talk in lab.scope.of(&TALKS[..], &TALKS[..2], &TALKS[..1]) {
         let (exchanges, bytes) = (talk.0.to_string(), talk.1.to_string());
-        // Longer ones beside others measure the scheduler.
+        // Beside busy neighbours longer connections would measure the scheduler.
         let both = talk.0 == 1;
         for load in lab.scope.of(&[Load::Idle, Load::Busy][..if both { 2 } else { 1 }], &[Load::Idle], &[Load::Idle]) {
             let labels = [("beside", load.name()), (EXCHANGES, &*exchanges), ("bytes", &*bytes)];

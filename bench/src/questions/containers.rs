@@ -15,7 +15,7 @@ pub const QUESTION: Question = Question {
     title: "Two containers: TCP over the bridge, the shim, a Unix socket in a volume",
     seconds: 45,
     quick: 0,
-    // Servers are other users than their clients, as in containers.
+    // Servers run as other users than their clients, as in containers.
     daemon: &["--everybody"],
     run,
 };

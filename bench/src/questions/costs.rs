@@ -1,4 +1,4 @@
-//! What do calls cost that have nothing to gain?
+//! What do calls cost for which the shim has nothing to gain?
 
 use anyhow::{Context, Result};
 
@@ -20,7 +20,7 @@ pub const QUESTION: Question = Question {
     run,
 };
 
-/// In the order in which `programs/costs.c` prints them, and whether they wait for connections.
+/// The calls, in the order in which `programs/costs.c` prints them, and whether they wait for connections.
 const CALLS: [(&str, bool); 9] = [
     ("read", false),
     ("write", false),
@@ -33,7 +33,7 @@ const CALLS: [(&str, bool); 9] = [
     ("start", false),
 ];
 
-/// What the program has open.
+/// The connections that the program has open.
 #[derive(Clone, Copy)]
 struct Beside {
     name: &'static str,
@@ -41,7 +41,8 @@ struct Beside {
     bytes: u32,
 }
 
-/// On silent connections nothing is known yet, and they are watched; ipcd has said of the others that they stay.
+/// Silent connections have carried no byte, so nothing is decided about them and libipc tracks them; the others stay, as
+/// ipcd has decided.
 const BESIDE: [Beside; 3] = [
     Beside { name: "no connection", streams: 0, bytes: 0 },
     Beside { name: "1,000 that stay", streams: 1000, bytes: 64 },

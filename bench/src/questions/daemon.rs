@@ -22,7 +22,7 @@ pub const QUESTION: Question = Question {
     run,
 };
 
-/// The names of what is measured, for the targets.
+/// The names of the measured figures, for the targets.
 pub const TO_MOVE: &str = "from the N-th byte until the stream has moved";
 /// Pairs for each second of CPU time.
 pub const PAIRS: &str = "pairs per second of ipcd's CPU time";
@@ -66,7 +66,7 @@ fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
 /// Clients that open streams at the same time.
 const AT_ONCE: u32 = 8;
 
-/// All at once: how many pairs ipcd makes for the CPU time that it needs, and in the time that passes.
+/// All clients at once: how many pairs ipcd makes per second of its CPU time, and per second of real time.
 fn burst(lab: &Lab, each: u32) -> Result<Vec<Sample>> {
     let daemon = lab.daemon();
     let (start, cpu, pairs) = (Instant::now(), cpu_time(daemon.pid())?, daemon.stats()?.pairs);
@@ -77,10 +77,10 @@ fn burst(lab: &Lab, each: u32) -> Result<Vec<Sample>> {
     Ok(vec![(pairs / busy.as_secs_f64()).into(), (pairs / time.as_secs_f64()).into()])
 }
 
-/// So many for each client, because a program may have only so many open files.
+/// The streams of each client, since a program may have only a limited number of open files.
 const EACH: u32 = 5000;
 
-/// A client that holds its streams, the server, and what the client measured.
+/// A client that holds its streams, the server, and the client's measurements.
 struct Held {
     client: Process,
     _server: Process,
@@ -98,7 +98,7 @@ fn begin(lab: &Lab, way: Way, streams: u32) -> Result<Held> {
 }
 
 impl Held {
-    /// Until all its streams are there.
+    /// Waits until all its streams are open.
     fn wait(&mut self) -> Result<()> {
         self.moved = self.client.number()?;
         self.times = self.client.words()?;
@@ -106,7 +106,7 @@ impl Held {
     }
 }
 
-/// As many clients as are needed.
+/// As many clients as are needed for this many streams.
 fn hold_all(lab: &Lab, way: Way, streams: u32) -> Result<Vec<Held>> {
     let clients = streams.div_ceil(EACH);
     let one = |_| {
@@ -144,14 +144,14 @@ fn turn(lab: &Lab, streams: u32) -> Result<Vec<Sample>> {
     ])
 }
 
-/// Bytes of a process that are in memory.
+/// The resident memory of a process, in bytes.
 fn resident(pid: u32) -> Result<i64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("VmRSS")?;
     Ok(line.trim().trim_end_matches(" kB").parse::<i64>()? * 1024)
 }
 
-/// What all threads of a process have used, in user space and in the kernel.
+/// The CPU time of all threads of a process, in user space and in the kernel.
 fn cpu_time(pid: u32) -> Result<Duration> {
     let mut total = 0;
     for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {

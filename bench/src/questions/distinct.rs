@@ -12,10 +12,10 @@ use serde::Serialize;
 use crate::artifacts;
 use crate::process::die_with_us;
 
-/// Bytes that are kept of each connection.
+/// How many bytes of each connection are kept.
 const KEPT: usize = 1024;
 const CLIENTS: usize = 50;
-/// The answer to each request: redis's for a key that is not there.
+/// The answer to each request: redis's for a key that does not exist.
 const ANSWER: &[u8] = b"$-1\r\n";
 /// `*2 $3 GET $16 key:000000000042` with its line ends.
 const GET_BYTES: usize = 36;
@@ -23,7 +23,7 @@ const GET_BYTES: usize = 36;
 /// The connections of one client program.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// What the clients were.
+    /// A description of the clients.
     pub clients: String,
     /// Connections that sent at least 1024 bytes.
     pub connections: usize,
@@ -56,7 +56,7 @@ fn one(name: &str, keys: &[&str], lengths: &[u32]) -> Result<Row> {
     Ok(Row { clients: name.into(), connections: prefixes.len(), distinct: lengths.iter().map(distinct).collect() })
 }
 
-/// What comes until every client has said enough, or none says anything more.
+/// The bytes of all connections, until every client has sent enough, or none sends any more.
 fn collect(kept: &Receiver<Vec<u8>>) -> Vec<Vec<u8>> {
     let patience = std::time::Duration::from_secs(5);
     std::iter::from_fn(|| kept.recv_timeout(patience).ok()).take(CLIENTS).collect()
@@ -69,7 +69,7 @@ fn serve(listener: &TcpListener, keep: &Sender<Vec<u8>>) {
     }
 }
 
-/// Answers requests, and keeps the first bytes. An error ends the connection, and what it said is not counted.
+/// Answers requests, and keeps the first bytes. An error ends the connection, and its bytes are not counted.
 fn record(mut stream: TcpStream, keep: &Sender<Vec<u8>>) {
     let mut said = Vec::with_capacity(KEPT + GET_BYTES);
     let mut request = [0; 65_536];

@@ -24,12 +24,12 @@ pub const QUESTION: Question = Question {
     run,
 };
 
-/// What a read or write call may cost more where the shim has nothing to do.
+/// How many instructions more a read or write call may cost where the shim has nothing to do.
 pub const LIMIT: f64 = 15.0;
-/// Calls that are counted; twice as many in the second run.
+/// How many calls are counted; twice as many in the second run.
 const CALLS: u32 = 1000;
 
-/// On what the calls act.
+/// The kind of descriptor that the calls act on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
     /// /dev/zero or /dev/null.
@@ -64,7 +64,7 @@ impl Target {
 pub struct Row {
     /// The function.
     pub call: String,
-    /// On what.
+    /// The kind of descriptor.
     pub target: Target,
     /// Without the shim.
     pub native: f64,
@@ -75,13 +75,13 @@ pub struct Row {
 }
 
 impl Row {
-    /// Whether it costs no more than it may.
+    /// Whether it costs no more than the limit.
     pub fn is_met(&self) -> bool {
         self.more <= LIMIT
     }
 }
 
-/// Counts read and write only, on what the limit is about.
+/// Counts only read and write, on the descriptors that the limit is about.
 pub fn limited() -> Result<Vec<Row>> {
     let targets = [Target::File, Target::Pipe, Target::StayTcp];
     let pairs = targets.iter().flat_map(|t| ["read", "write"].map(|call| (call, *t)));
@@ -90,7 +90,7 @@ pub fn limited() -> Result<Vec<Row>> {
 
 const ALL: [&str; 8] = ["read", "write", "recv", "send", "recvmsg", "sendmsg", "poll", "epoll_wait"];
 const NATIVE: &str = "no shim";
-/// The name of the alternative with it.
+/// The name of the alternative with the shim.
 pub const SHIM: &str = "shim";
 
 fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {

@@ -24,7 +24,7 @@ fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
     artifacts::installed("iperf3")?;
     let cases = [("1", "131072", false), ("4", "131072", false), ("1", "1024", false), ("1", "131072", true)];
     for (streams, bytes, across) in cases.into_iter().take(lab.scope.of(4, 1, 1)) {
-        // Loopback alone is what sockmap short-circuits here.
+        // sockmap, as it is set up here, short-circuits the loopback only.
         let ways = &WAYS[..if across { 2 } else { lab.scope.of(3, 3, 2) }];
         let turn = move |way| turn(lab, way, across, streams, bytes);
         let alternatives = ways.iter().map(|way| Alternative::new(way.name(), move || turn(*way)));

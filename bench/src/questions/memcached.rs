@@ -1,4 +1,4 @@
-//! memcached and a client of ours.
+//! memcached and our own client.
 
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ pub const QUESTION: Question = Question {
 const WAYS: [Way; 4] = [Way::Tcp, Way::Shim, Way::ShimClient, Way::Unix];
 const CASES: &[(usize, u32)] = &[(1024, 8), (1, 1), (1, 64), (1024, 1), (1024, 64), (4096, 64)];
 
-/// How the two sides are set up: by what they talk, and whether across namespaces.
+/// How the two sides are set up: the way by which they talk, and whether across namespaces.
 type Place = (Way, bool);
 
 struct Memcached {

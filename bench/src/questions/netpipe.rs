@@ -61,7 +61,7 @@ fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
 
 fn nptcp(lab: &Lab, way: Way, across: bool) -> Result<Vec<Sample>> {
     let (port, file) = (free_port()?.to_string(), lab.path());
-    // Both must be told the same.
+    // Both programs must get the same arguments.
     let both = ["-P", &port, "-p", "0", "-n", lab.scope.of("300", "300", "50"), "-l", "1", "-u", "65536"];
     let start = |side| -> Result<_> {
         let mut command = lab.command("NPtcp", way, side)?;

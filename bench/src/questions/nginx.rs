@@ -30,12 +30,12 @@ const WAYS: [Way; 4] = [Way::Tcp, Way::Shim, Way::ShimServer, Way::Sockmap];
 /// An nginx.
 pub struct Nginx {
     _server: Server,
-    /// Where it is found, on 127.0.0.1.
+    /// Its port on 127.0.0.1.
     pub port: u16,
 }
 
 impl Nginx {
-    /// Starts one with a single worker and what stands in its `http` and `server` blocks.
+    /// Starts one with a single worker and these lines in its `http` and `server` blocks.
     pub fn start(lab: &Lab, way: Way, http: &str, server: &str) -> Result<Nginx> {
         let (port, dir) = (free_port()?, lab.path());
         fs::create_dir(&dir)?;
@@ -70,7 +70,7 @@ impl Nginx {
     }
 }
 
-/// As wrk writes times: 12.00us, 1.20ms, 1.20s.
+/// Reads a time as wrk prints it: 12.00us, 1.20ms, 1.20s.
 fn microseconds(text: &str) -> Option<f64> {
     let scaled = |end: &str, scale: f64| Some(text.strip_suffix(end)?.parse::<f64>().ok()? * scale);
     scaled("us", 1.0).or_else(|| scaled("ms", 1e3)).or_else(|| scaled("s", 1e6))

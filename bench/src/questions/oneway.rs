@@ -19,9 +19,9 @@ pub const QUESTION: Question = Question {
     run,
 };
 
-/// Up to here a stream is one of small writes.
+/// The largest size that counts as a small write.
 pub const SMALL: usize = 1024;
-/// The shim without a few exchanges before: nothing but small writes, so that it may decide to stay on TCP.
+/// The shim without exchanges before the measurement: the stream has only small writes, so that it may stay on TCP.
 pub const FROM_THE_START: &str = "shim, from the start";
 
 const SIZES: &[usize] = &[32, 256, 1024, 4096, 16_384, 65_536, 262_144, 4 << 20];

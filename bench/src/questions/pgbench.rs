@@ -30,7 +30,7 @@ struct Postgres {
     sockets: PathBuf,
 }
 
-/// Where Debian keeps each version's programs; the newest.
+/// The directory of the newest version's programs, as Debian places them.
 fn programs() -> Result<PathBuf> {
     let dirs = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut versions: Vec<PathBuf> = dirs.map(|d| d.path().join("bin")).filter(|d| d.join("initdb").exists()).collect();
@@ -38,7 +38,7 @@ fn programs() -> Result<PathBuf> {
     versions.pop().ok_or_else(|| skip("postgresql is not installed (`.ci/packages bench` installs it for root)"))
 }
 
-/// A database with pgbench's tables, stopped: servers start with copies.
+/// A database with pgbench's tables, stopped; each server starts with a copy.
 fn template(lab: &Lab) -> Result<PathBuf> {
     let dir = lab.path();
     std::fs::create_dir(&dir)?;
@@ -72,10 +72,10 @@ fn start_in(lab: &Lab, dir: &Path, (shim, across): Place) -> Result<Postgres> {
     }
     run_as(&mut command, user("postgres")?);
     command.arg("-D").arg(dir).arg("-k").arg(&sockets).args(["-h", lab.host(across), "-p", &port.to_string()]);
-    // The disk is not in question.
+    // The disk is not measured.
     command.args(["-c", "fsync=off", "-c", "autovacuum=off", "-c", "logging_collector=off"]);
     command.stderr(std::process::Stdio::null());
-    // It listens before it answers; then it says so here.
+    // The server listens before it answers; it writes this when it answers.
     let is_ready = || {
         let said = std::fs::read_to_string(dir.join("postmaster.pid")).unwrap_or_default();
         said.lines().last().is_some_and(|l| l.trim() == "ready")

@@ -18,7 +18,7 @@ pub const QUESTION: Question = Question {
     run,
 };
 
-/// A stream that has moved is compared with TCP, and with what it should be as good as.
+/// A stream that has moved is compared with TCP, and with a Unix-domain socket, which it should equal.
 pub const WAYS: [Way; 3] = [Way::Tcp, Way::Shim, Way::UnixSized];
 
 const SIZES: &[usize] = &[8, 64, 1024, 4096, 65_536, 1 << 20];
@@ -35,7 +35,7 @@ fn run(lab: &Lab, out: &mut Recorder) -> Result<()> {
             }
         }
     }
-    // Two that spin on one CPU, or beside others that do, measure the scheduler's time slice.
+    // Two processes that spin on one CPU, or beside busy neighbours, measure the scheduler's time slice.
     for size in lab.scope.of(SIZES, &[64], &[64]) {
         let spec = Spec { busy: true, ..Spec::new(Kind::PingPong, *size, Place::Apart, lab.scope) };
         one(lab, out, Load::Idle, "non-blocking", &spec);

@@ -1,4 +1,4 @@
-//! Which N (bytes of each direction that are hashed before ipcd is asked) costs what.
+//! What each N costs (N is the number of bytes of each direction that are hashed before ipcd is asked).
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::runner::Scope;
 use crate::statistics::median;
 use crate::way::{Side, Way};
 
-/// How to measure.
+/// The options of the measurement.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// The prefix lengths.
@@ -32,10 +32,10 @@ pub struct Args {
     pub json: bool,
 }
 
-/// Requests and replies of one size, some per connection.
+/// A workload: requests and replies of one size, some per connection.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Workload {
-    /// What sends such bytes.
+    /// The programs that send such bytes.
     pub name: &'static str,
     /// Bytes of a request.
     pub request: usize,
@@ -63,7 +63,7 @@ pub const WORKLOADS: [Workload; 7] = [
 
 const THREADS: u32 = 8;
 
-/// What came of one workload with one N.
+/// The result of one workload with one N.
 #[derive(Clone, Debug, Serialize)]
 pub struct Cell {
     /// The workload.
@@ -79,7 +79,7 @@ pub struct Cell {
     pub moved_at: Option<f64>,
 }
 
-/// What hashing costs.
+/// The cost of hashing.
 #[derive(Clone, Debug, Serialize)]
 pub struct Cost {
     /// N.
@@ -88,7 +88,7 @@ pub struct Cost {
     pub nanoseconds: f64,
 }
 
-/// Everything.
+/// All results.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Workloads.
@@ -150,7 +150,7 @@ fn one(w: Workload, length: u32, connections: u32) -> Result<Cell> {
     })
 }
 
-/// Hashes N bytes twice, often; the fastest of several batches, since whatever disturbs only adds.
+/// Hashes N bytes twice, often; takes the fastest of several batches, since disturbances only add time.
 fn cost(length: u32) -> Cost {
     let bytes = vec![7u8; length as usize];
     let batch = || {
@@ -165,10 +165,10 @@ fn cost(length: u32) -> Cost {
     Cost { length, nanoseconds: (0..50).map(|_| batch()).fold(f64::INFINITY, f64::min) }
 }
 
-/// How one figure of a cell is written.
+/// Formats one figure of a cell.
 type Show = fn(&Cell) -> String;
 
-/// For people, and for docs/prefix-length.md: Markdown.
+/// Prints Markdown, for people and for docs/prefix-length.md.
 pub fn table(report: &Report, lengths: &[u32]) -> String {
     let heads: String = lengths.iter().map(|n| format!(" {n} |")).collect();
     let rule = "---|".repeat(lengths.len() + 1);

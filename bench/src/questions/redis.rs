@@ -46,7 +46,7 @@ impl Redis {
         Ok(Redis { _server: serve(&mut command, port)?, host, port, socket })
     }
 
-    /// Adds the arguments of redis-benchmark as they would be typed.
+    /// Adds the arguments of redis-benchmark as a user would type them.
     pub fn ask(&self, benchmark: &mut Command, way: Way, asked: &Asked) {
         match way {
             Way::Unix => benchmark.arg("-s").arg(&self.socket),
@@ -58,7 +58,7 @@ impl Redis {
     }
 }
 
-/// What redis-benchmark is asked to do.
+/// The options of redis-benchmark.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
     /// Requests of a turn.

@@ -36,14 +36,14 @@ pub const DATABASE: &str = "connections to the database";
 pub const PHP_ALONE: &str = "none";
 const PAGES: [(&str, &str); 3] = [(PHP_ALONE, "hello"), ("kept", "kept"), ("for each page", "each")];
 
-/// All three servers, talking by one way.
+/// All three servers, connected by one way.
 struct Site {
     nginx: Nginx,
     _php: Server,
     _database: Option<Server>,
 }
 
-/// How a part of the site is reached.
+/// The address of a part of the site.
 enum Address {
     Port(u16),
     Socket(PathBuf),
@@ -68,7 +68,7 @@ fn php_fpm() -> Result<PathBuf> {
     found.ok_or_else(|| skip("php-fpm is not installed (`.ci/packages bench` installs it for root)"))
 }
 
-/// MariaDB's empty tables, to be copied for each server.
+/// MariaDB's empty tables, which are copied for each server.
 fn template(lab: &Lab) -> Result<PathBuf> {
     let dir = lab.path();
     fs::create_dir(&dir)?;
@@ -92,7 +92,7 @@ fn database(lab: &Lab, way: Way, template: &Path) -> Result<(Server, Address)> {
     command.arg("--no-defaults").arg(format!("--datadir={}", dir.display())).stderr(std::process::Stdio::null());
     command.args(["--skip-grant-tables", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0"]);
     match &address {
-        // Told after --skip-grant-tables, which would switch the network off.
+        // This option follows --skip-grant-tables, which would switch the network off.
         Address::Port(port) => {
             let socket = dir.join("unused.sock");
             command.args(["--skip-networking=0", "--bind-address=127.0.0.1", &format!("--port={port}")]);
@@ -119,7 +119,7 @@ fn php(lab: &Lab, way: Way) -> Result<(Server, Address)> {
     Ok((address.serve(&mut command)?, address))
 }
 
-/// The pages: one without a database, one that keeps its connection, one that makes one each time.
+/// The pages: one without a database, one that keeps its connection, one that makes a new connection each time.
 fn write_pages(dir: &Path, database: &Address) -> Result<()> {
     let (host, port, socket) = match database {
         Address::Port(port) => ("127.0.0.1", port.to_string(), "null".into()),

@@ -1,4 +1,4 @@
-//! One picture for each question: how many times better than the first alternative each other one is.
+//! One picture for each question: how many times better each alternative is than the first one.
 
 use std::path::Path;
 
@@ -23,14 +23,14 @@ const COLOURS: [RGBColor; 10] = [
 ];
 const PANEL: (u32, u32) = (400, 260);
 const COLUMNS: usize = 3;
-/// What is better or worse than this is drawn at the edge.
+/// Ratios beyond this are drawn at the edge.
 const SHOWN: (f64, f64) = (0.2, 10.0);
-/// Above the panels.
+/// The space above the panels.
 const LEGEND: u32 = 44;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Cases that differ in their last label only.
+/// Cases that differ only in their last label.
 struct Panel<'a> {
     title: String,
     cases: Vec<&'a Case>,
@@ -72,7 +72,7 @@ fn panels(results: &Results) -> Vec<Panel<'_>> {
 
 static EMPTY: (String, String) = (String::new(), String::new());
 
-/// What is compared with the first alternative.
+/// The alternatives that are compared with the first one.
 fn names<'a>(panels: &[Panel<'a>]) -> Vec<&'a str> {
     let mut names = Vec::new();
     for series in panels.iter().flat_map(|p| &p.cases).flat_map(|c| c.series.iter().skip(1)) {

@@ -2,7 +2,7 @@
 
 use crate::record::{Case, Results, Series};
 
-/// Up to so many alternatives stand beside each other; more get a line each.
+/// Up to this many alternatives stand beside each other; more get a line each.
 const WIDE: usize = 5;
 
 /// All cases of a question: one table for each set of labels.
@@ -37,7 +37,7 @@ fn one_table(cases: &[&Case]) -> String {
     format!("{title}{p99}\n\n{body}")
 }
 
-/// The first cells of a row, or their heads.
+/// The first cells of a row, or their headings.
 fn labels(case: &Case, head: bool, unit: bool) -> Vec<String> {
     let mut cells: Vec<String> = case.labels.iter().map(|(n, v)| if head { n } else { v }.clone()).collect();
     if unit {
@@ -53,7 +53,7 @@ fn capital(text: &str) -> String {
 
 fn wide(cases: &[&Case], names: &[&str], unit: bool) -> String {
     let baseline = names[0];
-    // The best that could be reached, beside what was.
+    // The best that could be reached, beside what the shim reached.
     let best = names.iter().find(|n| n.starts_with("Unix socket")).filter(|_| names.contains(&"shim"));
     let mut heads = labels(cases[0], true, unit);
     heads.extend(names.iter().map(|n| (*n).to_owned()));
@@ -102,7 +102,7 @@ fn value(series: &Series) -> String {
     text + &series.p99_us.map_or(String::new(), |p| format!(" / {}", number(p)))
 }
 
-/// Three digits or all before the point, in groups of three.
+/// A number with three digits, or with all digits before the point, in groups of three.
 pub fn number(v: f64) -> String {
     match v.abs() {
         a if a.is_nan() => "–".into(),

@@ -1,4 +1,4 @@
-//! What must be reached, and whether this run has reached it.
+//! The targets, and whether this run has met them.
 
 use crate::questions::{bystander, connect, costs, daemon, instructions, memcached, oneway, pgbench, pingpong};
 use crate::questions::{redis, web};
@@ -27,7 +27,7 @@ struct Target {
 struct All<'a>(&'a [Results]);
 
 impl All<'_> {
-    /// The cases of a question for which this holds, each with its name.
+    /// The cases of a question that satisfy this condition, each with its name.
     fn cases(&self, question: &str, which: impl Fn(&Case) -> bool) -> Vec<(String, &Case)> {
         let results = self.0.iter().filter(|r| r.question == question);
         let cases = results.flat_map(|r| r.cases.iter().map(|c| (format!("{}: {}", r.question, c.describe()), c)));
@@ -230,7 +230,7 @@ fn more_instructions(all: &All) -> Vec<Check> {
     all.cases(instructions::QUESTION.name, limited).into_iter().filter_map(check).collect()
 }
 
-/// What came of a target.
+/// The result of a target.
 struct Outcome {
     target: &'static Target,
     verdict: &'static str,
@@ -256,7 +256,7 @@ fn outcomes(all: &[Results]) -> Vec<Outcome> {
     TARGETS.iter().map(|t| outcome(t, &All(all))).collect()
 }
 
-/// For docs/results.
+/// A row for docs/results.
 pub fn markdown(all: &[Results]) -> String {
     let mut text = String::from("| target | wanted | | cases |\n|---|---|---|---|\n");
     for o in outcomes(all) {
@@ -265,7 +265,7 @@ pub fn markdown(all: &[Results]) -> String {
     text + "\n*Within the noise*: the median misses the limit, and the interval of no case lies wholly below it.\n"
 }
 
-/// For the terminal.
+/// A line for the terminal.
 pub fn text(all: &[Results]) -> String {
     let line = |o: Outcome| format!("{:<26}{} ({})\n{:26}{}\n", o.verdict, o.target.what, o.target.wanted, "", o.worst);
     outcomes(all).into_iter().filter(|o| o.verdict != "not measured").map(line).collect()
