@@ -4,17 +4,17 @@
 # make bench   every measurement (less than 20 minutes), into docs/results; make bench-quick: the short form (2 minutes)
 # make install PREFIX=/usr/local, and make clean
 #
-# Run as root, each target installs the Debian packages that it needs; otherwise it says which are missing.
+# Run as root, each target installs the Debian packages that it needs; otherwise it lists the missing ones.
 
 PREFIX ?= /usr/local
 CARGO ?= cargo
-# A cargo from rustup is found even in a shell that does not know of it yet.
+# Finds a cargo from rustup even in a shell that has not got it on its path yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
-# Everything goes to target/, where ipcd, the tests and the measurements look for each other.
+# All output goes to target/, where ipcd, the tests and the measurements look for each other.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 BENCH := target/release/bench
 
-# Where threads meet in libipc, every interleaving of the very code (docs/switch.md has the rest of the exploration).
+# Explores every interleaving of the code by which libipc's threads synchronize (docs/switch.md has the rest).
 LOOM := RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(CURDIR)/target/loom $(CARGO) test --locked -p libipc --release loom
 
 .PHONY: all build demo test bench bench-quick install clean packages-%

@@ -1,21 +1,21 @@
-# Talks TCP inside a container, where nothing but perl is needed. It says "error ..." and ends at the first byte that is
-# not what was sent.
+# Talks TCP inside a container, where nothing but perl is needed. It prints "error ..." and ends at the first byte that
+# differs from what was sent.
 #
-#   echo PORT            sends back what comes, on any number of connections
+#   echo PORT            sends back all bytes that come, on any number of connections
 #   ask HOST PORT [N]    one connection for ever, or N rounds, and one that is renewed every 50 rounds; "round N" now and
 #                        then, "ok" at the end
-#   keep HOST PORT [N]   the same without the second one
+#   keep HOST PORT [N]   the same without the second connection
 #   redis HOST PORT N, memcached HOST PORT N
 #                        sets N values on one connection, reads them back on another, then "ok"
-#   obey                 does what standard input says, one line for each: listen HOST PORT, connect FROM PORT TO PORT,
-#                        accept, put TEXT, get N, close; answers each with a line
+#   obey                 carries out commands from standard input, one per line: listen HOST PORT, connect FROM PORT TO
+#                        PORT, accept, put TEXT, get N, close; answers each with a line
 use strict;
 use warnings;
 use IO::Select;
 use IO::Socket::IP;
 
 $| = 1;
-# The end of the peer is an error to be told, not the end.
+# The death of the peer is an error to report; it must not end this program.
 $SIG{PIPE} = "IGNORE";
 my ($what, @args) = @ARGV;
 
@@ -45,7 +45,7 @@ sub put {
     }
 }
 
-# Waits where it is seen to: on a busy machine the answer may always be there before it is read.
+# Waits where libipc sees it: on a busy machine the answer may always be there before it is read.
 sub get {
     my ($s, $n) = @_;
     my $data = '';
@@ -98,7 +98,7 @@ sub ask {
     print "ok\n";
 }
 
-# The request that sets a key, its answer, the request that reads it, and what stands around the value.
+# The request that sets a key, its answer, the request that reads it, and the text around the value.
 sub words {
     my ($key, $value) = @_;
     my $n = length $value;
@@ -122,7 +122,7 @@ sub store {
         same(get($reader, length $answer), $answer, "value $i");
     }
     print "ok\n";
-    # Streams that are there can be asked about.
+    # ipcd can be asked about streams that are still open.
     sleep 600;
 }
 
@@ -145,7 +145,7 @@ sub obey {
         get => sub { return get($s, $_[0]) },
         close => sub { close $s },
     );
-    # Whoever waits for bytes that went elsewhere must not wait for ever.
+    # A wait for bytes that went elsewhere must not last for ever.
     $SIG{ALRM} = sub { fail("nothing came") };
     while (my $line = <STDIN>) {
         my ($name, @words) = split ' ', $line;

@@ -76,7 +76,7 @@ public class Echo {
         }
     }
 
-    /** Reads as long as the buffer has room, and waits for whatever can go on. */
+    /** Reads as long as the buffer has room, and waits until a channel can go on. */
     static void echo(SelectionKey key) throws Exception {
         SocketChannel channel = (SocketChannel) key.channel();
         ByteBuffer buffer = (ByteBuffer) key.attachment();

@@ -42,7 +42,7 @@ def serve(requests, work, news):
                 part = sink.recv()
                 sums = [sums[0] + 1, (sums[1] + int.from_bytes(hashlib.sha256(part).digest()[:6], "big")) % (1 << 60)]
             else:
-                publisher.recv()  # somebody has subscribed
+                publisher.recv()  # a client has subscribed
                 for i in range(1500):
                     publisher.send(message(i))
 

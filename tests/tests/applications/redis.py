@@ -85,7 +85,7 @@ def main(master, replica):
     for job in jobs:
         job.start()
     client = Client(master)
-    # The one that the replica asked for may be going on still.
+    # The save that the replica asked for may still be going on.
     while (answer := client.call("BGSAVE")).startswith(b"-ERR Background save"):
         time.sleep(0.01)
     print("bgsave", answer[:18])

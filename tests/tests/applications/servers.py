@@ -1,5 +1,5 @@
 """Servers of Python's library: a thread or a process for each client, HTTP, objects of another process, and children
-that are given the connection. `server` or `client`, the kind, the port."""
+that inherit the connection. `server` or `client`, the kind, the port."""
 
 import hashlib
 import http.client
@@ -61,7 +61,7 @@ class Table:
         return self.rows[key]
 
 
-# The child's own words, in a program of its own: answers lines. The first has the connection as its standard input and
+# The child, a program of its own: answers lines. The first has the connection as its standard input and
 # output, the second is told its number.
 CHILD = "import sys, hashlib\nfor line in sys.stdin.buffer:\n" \
         "    sys.stdout.buffer.write(hashlib.sha256(line).hexdigest().encode() + b' ' + line)\n" \
@@ -91,7 +91,7 @@ def fork_and_execute(connection):
 def begin_and_execute(connection):
     for _ in range(100):
         line = b""
-        while not line.endswith(b"\n"):  # nothing comes after it before it is answered
+        while not line.endswith(b"\n"):  # no byte follows the line before it is answered
             line += connection.recv(65536)
         connection.sendall(hashlib.sha256(line).hexdigest().encode() + b" " + line)
     if os.fork() == 0:

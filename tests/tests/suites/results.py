@@ -1,4 +1,4 @@
-"""Prints each test of a JUnit file: name, space, result. Of a name that comes twice the worse result."""
+"""Prints each test of a JUnit file: name, space, result. If a name comes twice, the worse result."""
 import sys
 import xml.etree.ElementTree as ElementTree
 

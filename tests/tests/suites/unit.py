@@ -1,4 +1,4 @@
-"""Runs a module that runs its unit tests, and prints what each came to: name, space, result."""
+"""Runs a module that runs its unit tests, and prints the result of each: name, space, result."""
 import os
 import runpy
 import sys

@@ -13,7 +13,7 @@ def warm(sock, first):
     old = sock.gettimeout()
     sock.settimeout(30)
     for i in range(ROUNDS):
-        # ipcd answers meanwhile. Each end is the last to read now and then, so that both directions move.
+        # ipcd answers meanwhile. The two ends take turns in reading last, so that both directions move.
         time.sleep(0.002)
         if first:
             sock.sendall(b"ping")
