@@ -19,7 +19,7 @@ public class Echo {
         channel.register(selector, SelectionKey.OP_READ);
     }
 
-    /** Sends back what is there; the number of bytes, or -1 at the end, whatever it is like. */
+    /** Sends back the bytes that are there; returns their number, or -1 at an end of the connection of any kind. */
     static int answer(SocketChannel channel) {
         buffer.clear();
         try {
@@ -47,7 +47,7 @@ public class Echo {
         }
     }
 
-    /** Bytes that came back until this time. */
+    /** The number of bytes that came back until this time. */
     static long exchange(Selector selector, long until) throws IOException {
         long bytes = 0;
         while (System.nanoTime() < until) {

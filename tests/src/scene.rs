@@ -242,7 +242,7 @@ impl Scene {
 
     /// Stops everything, and returns how many streams became final, and why endpoints stayed on TCP.
     fn close(self) -> String {
-        assert!(self.asked.get(), "{}: nobody asked for final streams", self.name);
+        assert!(self.asked.get(), "{}: the play never asked for final streams", self.name);
         let mut servers = self.servers.take();
         while let Some(mut server) = servers.pop() {
             server.stop().unwrap_or_else(|e| self.fail(&e));

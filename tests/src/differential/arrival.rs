@@ -56,7 +56,7 @@ impl Default for Arrivals {
 impl Arrivals {
     /// Where the kernel does not answer, everything counts as arrived.
     pub fn new() -> Arrivals {
-        // SAFETY: no pointers; the new descriptor is nobody else's.
+        // SAFETY: no pointers; the new descriptor has no other owner.
         unsafe {
             let fd = libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_INET_DIAG);
             Arrivals((fd >= 0).then(|| File::from_raw_fd(fd)))
