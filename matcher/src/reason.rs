@@ -87,7 +87,7 @@ reasons! {
     Policy = 70, "policy";
     /// Two users' programs pair across network namespaces only if ipcd has --everybody or --proof.
     OtherUser = 71, "other-user";
-    /// An endpoint with other addresses carried the same bytes: `ipcd serve --proof` can tell if they were translated.
+    /// An endpoint with other addresses carried the same bytes; `ipcd serve --proof` can tell whether it is the peer.
     Translated = 72, "translated";
     /// An endpoint has the peer's sequence numbers, but the network does not carry the flow hashes that would prove it.
     Unproven = 73, "unproven";

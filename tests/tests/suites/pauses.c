@@ -1,5 +1,5 @@
-/* Preloaded before libipc.so, or alone: the first calls on each TCP socket wait a little. So what tests say in a few short messages lasts
-   long enough for ipcd to answer, and the streams move. */
+/* Preloaded before libipc.so, or alone: the first calls on each TCP socket wait a little. So tests that exchange a few
+   short messages last long enough for ipcd to answer, and the streams move. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
