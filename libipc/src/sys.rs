@@ -7,9 +7,11 @@ mod files;
 mod memory;
 mod process;
 mod signals;
+mod time;
 
 pub use self::call::{EAGAIN, ECONNRESET, EINTR, EPIPE, Ret, forward};
 pub use self::files::*;
 pub use self::memory::*;
 pub use self::process::*;
 pub use self::signals::*;
+pub use self::time::*;

@@ -7,10 +7,10 @@ use crate::endpoint::numbers;
 use crate::fds::{self, Kind};
 use crate::host::guard::{Errno, as_libc};
 use crate::readiness::judge::Verdict;
-use crate::readiness::{judge, moves, park, register, registrations, waits};
+use crate::readiness::{judge, moves, register, registrations, waits};
 use crate::switch::drive;
 use crate::symbols::real;
-use crate::sys;
+use crate::sys::{self, Deadline};
 
 /// How often the kernel is asked for what came before an event that was found after it had told what is ready.
 const ROUNDS: u32 = 4;
@@ -122,27 +122,35 @@ fn filter(epfd: c_int, events: &mut [epoll_event], n: usize) -> usize {
     batch.kept
 }
 
-/// Repeats a wait for epoll events until there are some that the program gets to see, or its time is over. `wait` is
-/// given the time left, if that is not the one it was called with.
+/// How long one wait of the kernel's lasts.
+#[derive(Clone, Copy)]
+enum Time {
+    /// As long as the program has said.
+    AsCalled,
+    /// So many nanoseconds; `None`: for ever.
+    For(Option<u64>),
+}
+
+/// Repeats a wait for epoll events until there are some that the program gets to see, or its time is over.
 fn epoll_with(
     epfd: c_int,
     (events, max): (*mut epoll_event, c_int),
     timeout: Option<u64>,
-    wait: impl Fn(Option<Option<u64>>) -> c_int,
+    wait: impl Fn(Time) -> c_int,
 ) -> c_int {
-    let mut left = None;
-    let mut deadline = None;
+    let mut left = Time::AsCalled;
+    let mut deadline: Option<Deadline> = None;
     let mut looks = LOOKS;
     loop {
         waits::before_wait(epfd);
         let in_slices = registrations::has_foreign() && timeout != Some(0) && moves::follow_foreign(epfd);
         // Only a wait that may have to go on needs to know when it began.
         if deadline.is_none() && timeout != Some(0) && registrations::in_use() {
-            deadline = timeout.map(|t| sys::now().saturating_add(t));
+            deadline = Some(Deadline::after(timeout));
         }
         let before = registrations::revision();
         let r = match in_slices {
-            true => wait(Some(Some(park::left_until(deadline).map_or(SLICE_NS, |left| left.min(SLICE_NS))))),
+            true => wait(Time::For(Some(time_left(deadline).map_or(SLICE_NS, |left| left.min(SLICE_NS))))),
             false => wait(left),
         };
         if r >= 0 {
@@ -160,24 +168,34 @@ fn epoll_with(
         // Nothing, though something may be ready whose registration was between two sockets when the kernel looked?
         let again = kept == 0 && looks > 0 && registrations::await_moves(before);
         looks -= u32::from(again);
-        let goes_on = again || timeout != Some(0) && (r > 0 || in_slices && park::left_until(deadline) != Some(0));
+        let goes_on = again || timeout != Some(0) && (r > 0 || in_slices && time_left(deadline) != Some(0));
         if kept > 0 || !goes_on {
             return kept as c_int;
         }
-        left = Some(if timeout == Some(0) { Some(0) } else { park::left_until(deadline) });
+        left = Time::For(if timeout == Some(0) { Some(0) } else { time_left(deadline) });
     }
 }
 
-/// Milliseconds, rounded up, for epoll_wait; -1 for ever.
-fn milliseconds(ns: Option<u64>) -> c_int {
-    ns.map_or(-1, |ns| ns.div_ceil(1_000_000).min(c_int::MAX as u64) as c_int)
+fn time_left(deadline: Option<Deadline>) -> Option<u64> {
+    deadline.and_then(Deadline::left)
+}
+
+impl Time {
+    /// For epoll_wait: milliseconds, rounded up; -1 for ever.
+    fn milliseconds(self, called: c_int) -> c_int {
+        match self {
+            Time::AsCalled => called,
+            Time::For(None) => -1,
+            Time::For(Some(ns)) => ns.div_ceil(1_000_000).min(c_int::MAX as u64) as c_int,
+        }
+    }
 }
 
 pub unsafe fn epoll_wait(epfd: c_int, events: *mut epoll_event, max: c_int, timeout: c_int) -> c_int {
     let ns = (timeout >= 0).then(|| timeout as u64 * 1_000_000);
     epoll_with(epfd, (events, max), ns, |left| {
         // SAFETY: the program's own call.
-        unsafe { real::epoll_wait()(epfd, events, max, left.map_or(timeout, milliseconds)) }
+        unsafe { real::epoll_wait()(epfd, events, max, left.milliseconds(timeout)) }
     })
 }
 
@@ -191,7 +209,7 @@ pub unsafe fn epoll_pwait(
     let ns = (timeout >= 0).then(|| timeout as u64 * 1_000_000);
     epoll_with(epfd, (events, max), ns, |left| {
         // SAFETY: the program's own call.
-        unsafe { real::epoll_pwait()(epfd, events, max, left.map_or(timeout, milliseconds), mask) }
+        unsafe { real::epoll_pwait()(epfd, events, max, left.milliseconds(timeout), mask) }
     })
 }
 
@@ -205,10 +223,14 @@ pub unsafe fn epoll_pwait2(
     // SAFETY: null or the program's timeout.
     let ns = unsafe { timeout.as_ref() }.map(nanoseconds);
     epoll_with(epfd, (events, max), ns, |left| {
-        let own = left.flatten().map(timespec_of);
+        let own = match left {
+            Time::For(Some(ns)) => timespec_of(ns),
+            _ => timespec_of(0),
+        };
         let at = match left {
-            Some(_) => own.as_ref().map_or(core::ptr::null(), |t| &raw const *t),
-            None => timeout,
+            Time::AsCalled => timeout,
+            Time::For(None) => core::ptr::null(),
+            Time::For(Some(_)) => &raw const own,
         };
         // SAFETY: the program's own call.
         unsafe { real::epoll_pwait2()(epfd, events, max, at, mask) }

@@ -13,13 +13,12 @@ use crate::endpoint::numbers::is_no_socket;
 use crate::fds::is_ours;
 use crate::host::confine::is_confined;
 use crate::host::guard::as_libc;
-use crate::readiness::park;
 use crate::stream::buffers::Buffers;
 use crate::stream::ending::{End, has_error};
 use crate::stream::read_final::{failed, nothing_read, pending_error};
 use crate::stream::receive;
 use crate::symbols::real::{self, known};
-use crate::sys;
+use crate::sys::{self, Deadline};
 
 /// Whether flags of recv mean something else on a Unix-domain socket.
 fn differs(flags: c_int) -> bool {
@@ -231,11 +230,11 @@ pub unsafe fn recvmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_in
         if flags & libc::MSG_WAITFORONE != 0 {
             flags |= libc::MSG_DONTWAIT;
         }
-        if park::left_until(limit) == Some(0) {
+        if limit.is_over() {
             break;
         }
     }
-    let left = limit.map(|limit| timespec_of(limit.saturating_sub(sys::now())));
+    let left = limit.left().map(timespec_of);
     // The kernel tells how much of the time is left.
     match left.filter(|_| done > 0).map_or(0, |left| sys::write_to(timeout, &left)) {
         r if r < 0 => as_libc(r) as c_int,
@@ -243,14 +242,14 @@ pub unsafe fn recvmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_in
     }
 }
 
-/// When the time of recvmmsg(2) is over; `None`: never. `Err` is what the kernel says of a time that is none.
-fn time_limit(timeout: *const timespec) -> Result<Option<u64>, sys::Ret> {
+/// When the time of recvmmsg(2) is over. `Err` is what the kernel says of a time that is none.
+fn time_limit(timeout: *const timespec) -> Result<Deadline, sys::Ret> {
     if timeout.is_null() {
-        return Ok(None);
+        return Ok(Deadline::NEVER);
     }
     let time = sys::read_from(timeout)?;
     match time.tv_sec >= 0 && (0..1_000_000_000).contains(&time.tv_nsec) {
-        true => Ok(Some(sys::now().saturating_add(nanoseconds(&time)))),
+        true => Ok(Deadline::after(Some(nanoseconds(&time)))),
         false => Err(-(libc::EINVAL as sys::Ret)),
     }
 }

@@ -12,7 +12,7 @@ use crate::host::{confine, process};
 use crate::ipcd::{inbox, link, report};
 use crate::switch::stay::stay;
 use crate::switch::{Phase, drive, land};
-use crate::sys;
+use crate::sys::{self, Deadline};
 use crate::transport::ancillary;
 
 /// Whether a socket takes descriptors from its peer (Linux 6.16).
@@ -74,10 +74,10 @@ fn may_be_a_new_socket(fd: c_int) -> bool {
 fn comes(fd: c_int) {
     let Some(cookie) = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE).ok() else { return };
     let Some(id) = endpoint::allocate(land::released).filter(|id| numbers::bind_reserved(fd, **id)) else { return };
-    let deadline = sys::now() + ANSWER_NS;
+    let deadline = Deadline::after(Some(ANSWER_NS));
     if report::received(*id, fd) {
-        while id.endpoint().phase() == Phase::Connecting && sys::now() < deadline && !link::is_gone() {
-            link::await_answer(deadline.saturating_sub(sys::now()));
+        while id.endpoint().phase() == Phase::Connecting && !deadline.is_over() && !link::is_gone() {
+            link::await_answer(deadline.left().unwrap_or(0));
             inbox::collect();
         }
     }

@@ -8,7 +8,7 @@ use crate::host::guard::as_libc;
 use crate::readiness::masks::WRITING;
 use crate::scratch::Scratch;
 use crate::symbols::real;
-use crate::sys;
+use crate::sys::{self, Deadline};
 
 /// The three sets of select.
 struct Sets([*mut fd_set; 3]);
@@ -80,7 +80,7 @@ fn select_with(count: c_int, sets: &Sets, timeout: Option<u64>, mask: Option<&u6
     if !needs_care(fds) {
         return None;
     }
-    let deadline = timeout.map(|t| sys::now().saturating_add(t));
+    let deadline = Deadline::after(timeout);
     let r = Poll { fds, deadline, mask }.run();
     if r < 0 {
         return Some(r);

@@ -12,7 +12,7 @@ use crate::scratch::Scratch;
 use crate::switch::drive;
 use crate::switch::{Phase, adopt};
 use crate::symbols::real;
-use crate::sys;
+use crate::sys::{self, Deadline};
 
 const POLLHUP: i16 = libc::POLLHUP;
 
@@ -24,8 +24,7 @@ pub fn nanoseconds(t: &timespec) -> u64 {
 /// A poll in the program's terms.
 pub struct Poll<'a> {
     pub fds: &'a mut [pollfd],
-    /// CLOCK_MONOTONIC nanoseconds; `None`: never.
-    pub deadline: Option<u64>,
+    pub deadline: Deadline,
     pub mask: Option<&'a u64>,
 }
 
@@ -71,7 +70,7 @@ impl Poll<'_> {
                 continue;
             }
             self.fill(&mut scratch, parked.as_ref());
-            let left = park::left_until(self.deadline);
+            let left = self.deadline.left();
             // Where no parker is left nobody can wake this thread: it looks again soon.
             let (time, last) = match parked {
                 Some(_) => (left, true),
@@ -181,7 +180,7 @@ fn poll_with(
     mask: Option<&u64>,
     real: impl Fn(&mut [pollfd]) -> c_int,
 ) -> c_int {
-    let deadline = timeout.map(|t| sys::now().saturating_add(t));
+    let deadline = Deadline::after(timeout);
     if !needs_care(fds) {
         let r = real(fds);
         if r <= 0 {

@@ -162,8 +162,3 @@ fn next_signal_restarts(set: u64) -> Option<bool> {
         _ => Some(flags & libc::SA_RESTART as u64 != 0),
     }
 }
-
-/// The time left until a deadline, in nanoseconds; `None` for ever.
-pub fn left_until(deadline: Option<u64>) -> Option<u64> {
-    deadline.map(|d| d.saturating_sub(sys::now()))
-}

@@ -8,7 +8,7 @@ use crate::endpoint::{Id, tcp_fd};
 use crate::fds;
 use crate::host::threads::Cancellations;
 use crate::readiness::park;
-use crate::sys::{self, EAGAIN};
+use crate::sys::{self, Deadline, EAGAIN};
 
 const EDGES: u32 = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
 
@@ -31,9 +31,9 @@ impl Arrivals {
     }
 
     /// Waits for an edge, a change of the endpoint or a signal, until a deadline. `Err` is how the call ends.
-    pub fn wait(&self, id: Id, deadline: Option<u64>) -> Result<(), sys::Ret> {
+    pub fn wait(&self, id: Id, deadline: Deadline) -> Result<(), sys::Ret> {
         let known = Cancellations::heed(left, id.index as *mut c_void);
-        let time = park::left_until(deadline);
+        let time = deadline.left();
         if time == Some(0) {
             return Err(EAGAIN);
         }

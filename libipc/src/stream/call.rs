@@ -23,7 +23,7 @@ use crate::host::threads;
 use crate::offsets;
 use crate::switch::stay::stay;
 use crate::switch::{Phase, adopt, drive, open};
-use crate::sys::{self, EAGAIN, EINTR};
+use crate::sys::{self, Deadline, EAGAIN, EINTR};
 
 /// One call of the program in progress.
 pub struct Call {
@@ -35,8 +35,8 @@ pub struct Call {
     pub is_urgent: bool,
     /// Bytes that have moved.
     pub done: usize,
-    /// When the call times out, once it was asked: `Some(None)` is never.
-    until: Option<Option<u64>>,
+    /// When the call times out, once that was asked.
+    until: Option<Deadline>,
     /// Whether the descriptor was non-blocking when the call first asked.
     nonblocking: Option<bool>,
     /// The call has waited.
@@ -218,7 +218,7 @@ impl Call {
             let (fd, kind) = settled_socket(self.id, self.fd);
             let mut r = step.settled(self, fd, kind);
             if S::RESUMES && r == EAGAIN && self.nonblocking == Some(false) {
-                match await_settled(self.id, fd, S::Side::READY, self.until.flatten(), self.done > 0) {
+                match await_settled(self.id, fd, S::Side::READY, self.until.unwrap_or(Deadline::NEVER), self.done > 0) {
                     Ok(()) => continue,
                     Err(error) => r = error,
                 }
@@ -233,8 +233,8 @@ impl Call {
         on_tcp && !self.is_urgent && threads::blocks_natively()
     }
 
-    /// When the call times out; `None`: never.
-    pub fn until<S: Side>(&mut self) -> Option<u64> {
+    /// When the call times out.
+    pub fn until<S: Side>(&mut self) -> Deadline {
         let tcp = tcp_fd(self.id, self.fd);
         *self.until.get_or_insert_with(|| deadline(tcp, S::TIMEOUT))
     }

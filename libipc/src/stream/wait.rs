@@ -7,11 +7,11 @@ use crate::fds::{self, Kind};
 use crate::host::threads::Cancellations;
 use crate::readiness::park::{self, Parked, Woken};
 use crate::switch::{Phase, drive};
-use crate::sys::{self, EAGAIN, EINTR};
+use crate::sys::{self, Deadline, EAGAIN, EINTR};
 
 /// Waits as a blocking call would, with nothing held but the pin, until another attempt makes sense. `Err` is how the call
 /// ends. One that `has_moved` bytes is ended by every handled signal, and returns them.
-pub fn block(id: Id, fd: c_int, events: i16, deadline: Option<u64>, has_moved: bool) -> Result<(), sys::Ret> {
+pub fn block(id: Id, fd: c_int, events: i16, deadline: Deadline, has_moved: bool) -> Result<(), sys::Ret> {
     sleep(id, has_moved, |parked| wait(parked, id, fd, events, deadline))
 }
 
@@ -51,8 +51,8 @@ pub extern "C" fn left(index: *mut c_void) {
 
 /// Waits for the endpoint with the parker announced, if there was one left. Looks at the phase once more first: a change
 /// from now on wakes.
-fn wait(parked: Option<&Parked>, id: Id, fd: c_int, events: i16, deadline: Option<u64>) -> Woken {
-    let timeout = park::left_until(deadline);
+fn wait(parked: Option<&Parked>, id: Id, fd: c_int, events: i16, deadline: Deadline) -> Woken {
+    let timeout = deadline.left();
     let sleep = |watched: &[pollfd]| match parked {
         Some(parked) => parked.wait(watched, timeout),
         None => park::doze(watched, timeout),
@@ -64,11 +64,11 @@ fn wait(parked: Option<&Parked>, id: Id, fd: c_int, events: i16, deadline: Optio
     }
 }
 
-/// When a call that begins now times out (SO_RCVTIMEO, SO_SNDTIMEO), in nanoseconds; `None`: never.
-pub fn deadline(fd: c_int, option: c_int) -> Option<u64> {
-    let t: timeval = sys::getsockopt(fd, libc::SOL_SOCKET, option).ok()?;
-    let ns = t.tv_sec as u64 * 1_000_000_000 + t.tv_usec as u64 * 1000;
-    (ns > 0).then(|| sys::now() + ns)
+/// When a call that begins now times out (SO_RCVTIMEO, SO_SNDTIMEO).
+pub fn deadline(fd: c_int, option: c_int) -> Deadline {
+    let time = sys::getsockopt::<timeval>(fd, libc::SOL_SOCKET, option).ok();
+    let ns = time.map(|t| t.tv_sec as u64 * 1_000_000_000 + t.tv_usec as u64 * 1000);
+    Deadline::after(ns.filter(|ns| *ns > 0))
 }
 
 /// The socket that a call goes on with once the endpoint is settled: the program's number, or, if that has been closed or
@@ -84,8 +84,8 @@ pub fn settled_socket(id: Id, fd: c_int) -> (c_int, Kind) {
 
 /// A call that began to block goes on blocking when another thread makes the descriptor non-blocking. `Err` is how it
 /// ends.
-pub fn await_settled(id: Id, fd: c_int, events: i16, deadline: Option<u64>, has_moved: bool) -> Result<(), sys::Ret> {
-    let left = park::left_until(deadline);
+pub fn await_settled(id: Id, fd: c_int, events: i16, deadline: Deadline, has_moved: bool) -> Result<(), sys::Ret> {
+    let left = deadline.left();
     let Some(parked) = park::announce(Some(id)).filter(|_| left != Some(0) && sys::is_nonblocking(fd)) else {
         return Err(EAGAIN);
     };

@@ -139,73 +139,77 @@ fn take_up(id: Id, fd: c_int) {
             park::kick(id);
             drive::pump(id);
         }
-        Err(None) => drop(e.advance(Phase::Adopting, Phase::Waiting)),
-        Err(Some(reason)) => {
+        Err(Not::Yet) => drop(e.advance(Phase::Adopting, Phase::Waiting)),
+        Err(Not::Ever(reason)) => {
             e.advance(Phase::Adopting, Phase::Stay);
             stayed(id, reason, Phase::Waiting);
         }
     }
 }
 
-/// Checks that no byte moved unseen, makes the transports known to this process and says HELLO. An error without a
-/// reason means: later.
-fn promise(id: Id, fd: c_int, read: u64, written: u64) -> Result<(), Option<Reason>> {
+/// Why no promise is given.
+enum Not {
+    /// Something stands against it at the moment.
+    Yet,
+    /// The endpoint stays on TCP.
+    Ever(Reason),
+}
+
+/// Checks that no byte moved unseen, makes the transports known to this process and says HELLO.
+fn promise(id: Id, fd: c_int, read: u64, written: u64) -> Result<(), Not> {
     let e = id.endpoint();
     if numbers::is_standard(id) {
-        return Err(Some(Reason::Stdio));
+        return Err(Not::Ever(Reason::Stdio));
     }
     let known = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE).ok();
     if known != Some(e.birth().cookie) {
-        return Err(Some(Reason::UnseenIo));
+        return Err(Not::Ever(Reason::UnseenIo));
     }
     if sys::fcntl(fd, libc::F_GETFL, 0) & libc::O_ASYNC as sys::Ret != 0 {
-        return Err(Some(Reason::SignalDriven));
+        return Err(Not::Ever(Reason::SignalDriven));
     }
     if settings::keep_on_tcp(fd) {
-        return Err(Some(Reason::Option));
+        return Err(Not::Ever(Reason::Option));
     }
     let kernel = match offsets::read(fd, e.birth().role) {
         Answer::Exact(offsets) => offsets,
-        Answer::Moving => return Err(None),
-        Answer::Over => return Err(Some(Reason::Closed)),
+        Answer::Moving => return Err(Not::Yet),
+        Answer::Over => return Err(Not::Ever(Reason::Closed)),
     };
     let writer_in_flight = e.deaf_writers.load(SeqCst) > 0;
     if kernel.read != read || (kernel.written != written && !writer_in_flight) {
-        return Err(Some(Reason::UnseenIo));
+        return Err(Not::Ever(Reason::UnseenIo));
     }
     match waits::before_promise(id) {
         Waits::Seen => {}
-        Waits::Unseen => return Err(Some(Reason::UnseenWait)),
-        Waits::NotYet => return Err(None),
+        Waits::Unseen => return Err(Not::Ever(Reason::UnseenWait)),
+        Waits::NotYet => return Err(Not::Yet),
     }
     // Under the lock that a fork takes, too: a child is there wholly before this or wholly after.
-    let mut refused = None;
+    let mut said = Err(Not::Ever(Reason::UnseenWait));
     let entered = moves::enter_dual(id, || {
-        refused = say_hello(id, fd);
-        refused.is_none()
+        said = say_hello(id, fd);
+        said.is_ok()
     });
-    match (entered, refused) {
-        (true, _) => Ok(()),
-        (false, Some(reason)) => Err(reason),
-        (false, None) => {
-            give_up(id);
-            Err(Some(Reason::UnseenWait))
-        }
+    if said.is_ok() && !entered {
+        give_up(id);
+        return Err(Not::Ever(Reason::UnseenWait));
     }
+    said
 }
 
-/// Makes both sockets known to the process and gives the promise; what stands against it, if something does.
-fn say_hello(id: Id, fd: c_int) -> Option<Option<Reason>> {
+/// Makes both sockets known to the process and gives the promise.
+fn say_hello(id: Id, fd: c_int) -> Result<(), Not> {
     let l = id.local();
     if !id.holders().is_sole() {
-        return Some(None);
+        return Err(Not::Yet);
     }
     // The last step cannot fail (dup(2): one number is refused with this error). A filter that the program was started with may.
     if sys::dup3(fd, fd, 0) != -(libc::EINVAL as sys::Ret) {
-        return Some(Some(Reason::Kernel));
+        return Err(Not::Ever(Reason::Kernel));
     }
     if l.tcp.load(Acquire) < 0 {
-        let Some(tcp) = fds::duplicate_hidden(fd) else { return Some(Some(Reason::NoDescriptors)) };
+        let Some(tcp) = fds::duplicate_hidden(fd) else { return Err(Not::Ever(Reason::NoDescriptors)) };
         l.tcp.store(tcp, SeqCst);
     }
     l.unix.take_from(&l.grant);
@@ -213,7 +217,7 @@ fn say_hello(id: Id, fd: c_int) -> Option<Option<Reason>> {
     ancillary::note(id, fd);
     if !l.unix.say(Control::Hello) {
         give_up(id);
-        return Some(Some(Reason::PeerDeclined));
+        return Err(Not::Ever(Reason::PeerDeclined));
     }
-    None
+    Ok(())
 }

@@ -14,7 +14,7 @@ use crate::readiness::masks::{WRITING, split_poll};
 use crate::readiness::{moves, park, waits};
 use crate::switch::stay::{give_up, stayed};
 use crate::switch::{self, Phase, Receiver, Sender, Transport, land};
-use crate::sys;
+use crate::sys::{self, Deadline};
 use crate::transport::unix::Heard;
 
 /// How long a peer may take that is busy, but not idle.
@@ -200,11 +200,11 @@ pub fn land(id: Id, reason: Reason) {
 /// The same for many at a time. Peers that are in a call answer at once; for those that are not, the promise is taken back.
 /// Only where bytes are under way on the new transport there is nothing but to wait, for as long as can be answered for.
 pub fn land_all(concerned: impl Fn(Id) -> bool, reason: Reason) {
-    let began = sys::now();
-    for time in [ANSWER_NS, LANDING_NS] {
+    let deadlines = [ANSWER_NS, LANDING_NS].map(|time| Deadline::after(Some(time)));
+    for deadline in deadlines {
         let between = |id: &Id| id.endpoint().phase() == Phase::Dual && concerned(*id);
         for id in endpoint::held().filter(between) {
-            while await_answer(id, began + time) {}
+            while await_answer(id, deadline) {}
             if id.endpoint().phase() == Phase::Dual {
                 retract(id, reason);
             }
@@ -213,14 +213,13 @@ pub fn land_all(concerned: impl Fn(Id) -> bool, reason: Reason) {
 }
 
 /// Goes on with the switch; true if the peer may bring it further before the deadline.
-fn await_answer(id: Id, deadline: u64) -> bool {
+fn await_answer(id: Id, deadline: Deadline) -> bool {
     pump(id);
-    let left = deadline.saturating_sub(sys::now());
-    if id.endpoint().phase() != Phase::Dual || id.endpoint().sides() & sides::CONTROL == 0 || left == 0 {
+    if id.endpoint().phase() != Phase::Dual || id.endpoint().sides() & sides::CONTROL == 0 || deadline.is_over() {
         return false;
     }
     let mut control = [id.local().unix.pollfd(libc::POLLIN)];
-    sys::ppoll(&mut control, Some(left), None);
+    sys::ppoll(&mut control, deadline.left(), None);
     true
 }
 

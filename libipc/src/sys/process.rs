@@ -16,22 +16,6 @@ pub fn geteuid() -> u32 {
     call!(libc::SYS_geteuid) as u32
 }
 
-/// CLOCK_MONOTONIC, nanoseconds.
-pub fn now() -> u64 {
-    clock(libc::CLOCK_MONOTONIC)
-}
-
-/// CLOCK_REALTIME, nanoseconds.
-pub fn realtime() -> u64 {
-    clock(libc::CLOCK_REALTIME)
-}
-
-fn clock(which: c_int) -> u64 {
-    let mut t = timespec { tv_sec: 0, tv_nsec: 0 };
-    call!(libc::SYS_clock_gettime, which, &raw mut t);
-    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
-}
-
 pub fn yield_now() {
     call!(libc::SYS_sched_yield);
 }
