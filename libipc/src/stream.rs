@@ -12,10 +12,10 @@
 
 pub mod arrivals;
 pub mod buffers;
-mod call;
+pub mod call;
 pub mod ending;
 mod glimpse;
-mod native;
+pub mod native;
 pub mod read_final;
 pub mod receive;
 pub mod send;

@@ -1,4 +1,5 @@
-//! The reading hooks: arguments to a message header, and on to [`stream::receive`](receive).
+//! The reading hooks: what is to be done is looked up once; a call that goes through the shim gets a message header, and
+//! [`stream::call`](crate::stream::call) makes it.
 
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec};
 
@@ -8,15 +9,17 @@ use super::epoll::timespec_of;
 use super::seccomp;
 use super::wait::nanoseconds;
 use super::when::{When, when};
-use crate::endpoint::Pinned;
-use crate::endpoint::numbers::is_no_socket;
-use crate::fds::is_ours;
+use crate::endpoint::numbers::{self, is_no_socket};
+use crate::endpoint::{Pinned, tcp_fd};
+use crate::fds::{Kind, is_ours};
 use crate::host::confine::is_confined;
 use crate::host::guard::as_libc;
 use crate::stream::buffers::Buffers;
+use crate::stream::call::Call;
 use crate::stream::ending::{End, has_error};
-use crate::stream::read_final::{failed, nothing_read, pending_error};
-use crate::stream::receive;
+use crate::stream::native;
+use crate::stream::read_final::{failed, nothing_read, pending_error, receive_final};
+use crate::stream::receive::Read;
 use crate::symbols::real::{self, known};
 use crate::sys::{self, Deadline};
 
@@ -49,19 +52,34 @@ fn reading(fd: c_int, pieces: &[iovec], flags: c_int, real: impl FnOnce() -> ssi
     }
 }
 
-/// A call that goes through the shim; `None` if its number is no socket any more (closed unseen).
+/// A call on an endpoint that is not settled. `None` if its number is no socket any more (closed unseen).
 #[cold]
 #[inline(never)]
 fn active(id: Pinned, fd: c_int, pieces: &[iovec], flags: c_int) -> Option<ssize_t> {
-    let r = as_libc(receive::active(&id, fd, &mut header(pieces), flags));
+    let r = as_libc(through(&id, fd, &mut header(pieces), flags));
     (!is_no_socket(fd, r)).then_some(r)
 }
 
-/// The same once more, from the look-up on.
+fn through(id: &Pinned, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
+    match flags & libc::MSG_ERRQUEUE {
+        0 => Call::new(**id, fd, flags).run(&mut Read::new(msg, flags)),
+        _ => native::receive(tcp_fd(**id, fd), msg, flags),
+    }
+}
+
+/// A call whose real one is not enough where the number is the new socket.
 #[cold]
 #[inline(never)]
 fn anew(fd: c_int, pieces: &[iovec], flags: c_int) -> ssize_t {
-    as_libc(receive::receive(fd, &mut header(pieces), flags & !COMPAT))
+    as_libc(with_header(fd, &mut header(pieces), flags & !COMPAT))
+}
+
+fn with_header(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
+    match numbers::lookup(fd) {
+        Some((id, Kind::Active)) => through(&id, fd, msg, flags),
+        Some((id, Kind::Final)) => receive_final(*id, fd, msg, flags),
+        _ => native::receive(fd, msg, flags),
+    }
 }
 
 #[cold]
@@ -158,7 +176,7 @@ pub unsafe fn recvfrom_chk(
 #[inline(never)]
 fn message(fd: c_int, msg: &mut msghdr, flags: c_int) -> ssize_t {
     let mut own = *msg;
-    let r = receive::receive(fd, &mut own, flags);
+    let r = with_header(fd, &mut own, flags);
     if r >= 0 {
         msg.msg_namelen = 0;
         msg.msg_flags = own.msg_flags;

@@ -1,4 +1,5 @@
-//! The writing hooks: arguments to a message header, and on to [`stream::send`](crate::stream::send).
+//! The writing hooks: what is to be done is looked up once; a call that goes through the shim gets a message header, and
+//! [`stream::call`](crate::stream::call) makes it.
 
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 
@@ -11,7 +12,9 @@ use crate::fds::{is_ours, needs_us};
 use crate::host::confine::is_confined;
 use crate::host::guard::as_libc;
 use crate::stream::buffers::Buffers;
-use crate::stream::send::{self, PLAIN};
+use crate::stream::call::Call;
+use crate::stream::native;
+use crate::stream::send::{self, PLAIN, Write};
 use crate::symbols::real::{self, known};
 use crate::sys;
 
@@ -38,22 +41,38 @@ fn writing(fd: c_int, pieces: &[iovec], flags: c_int, real: impl FnOnce() -> ssi
     through.unwrap_or_else(real)
 }
 
-/// A call that goes through the shim; `None` if its number is no socket any more (closed unseen).
+/// A call on an endpoint that is not settled. `None` if its number is no socket any more (closed unseen).
 #[cold]
 #[inline(never)]
 fn active(id: Pinned, fd: c_int, pieces: &[iovec], flags: c_int) -> Option<ssize_t> {
-    let r = as_libc(send::active(&id, fd, &header(pieces), flags));
+    let r = as_libc(through(&id, fd, &header(pieces), flags));
     (!is_no_socket(fd, r)).then_some(r)
 }
 
-/// The same where the number is the new socket.
+fn through(id: &Pinned, fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
+    match send::fast_open(**id, fd, flags) {
+        Some(refused) => refused,
+        None => send::signalled(Call::new(**id, fd, flags).run(&mut Write::new(msg, flags)), flags),
+    }
+}
+
+/// A call on a number that is the new socket. `None` as above.
 #[cold]
 #[inline(never)]
 fn on_final(fd: c_int, pieces: &[iovec], flags: c_int) -> Option<ssize_t> {
-    match send::send(fd, &header(pieces), flags) {
+    match send::on_final(fd, &header(pieces), flags) {
         NOT_A_SOCKET => None,
         r => Some(as_libc(r)),
     }
+}
+
+/// A call with a header of the program's own.
+fn message(fd: c_int, msg: &msghdr, flags: c_int) -> ssize_t {
+    as_libc(match when(fd) {
+        When::Active(id) => through(&id, fd, msg, flags),
+        When::Final => send::on_final(fd, msg, flags),
+        When::Other | When::Confined => native::send(fd, msg, flags),
+    })
 }
 
 #[cold]
@@ -110,7 +129,7 @@ pub unsafe fn sendto(
     }
     let mut msg = header(&pieces);
     (msg.msg_name, msg.msg_namelen) = (addr.cast_mut().cast(), addr_len);
-    as_libc(send::send(fd, &msg, flags & !COMPAT))
+    message(fd, &msg, flags & !COMPAT)
 }
 
 pub unsafe fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
@@ -123,7 +142,7 @@ pub unsafe fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
     // SAFETY: null or the program's header.
     if let Some(msg) = unsafe { msg.as_ref() }.filter(|_| is_place(msg)) {
         if is_ours(fd) && is_list(msg.msg_iov, msg.msg_iovlen) {
-            return as_libc(send::send(fd, msg, flags));
+            return message(fd, msg, flags);
         }
         if msg.msg_controllen > 0 {
             super::rights::passing(msg);

@@ -10,33 +10,14 @@ use super::native;
 use super::read_final::{count, discard, receive_final, without_control};
 use super::tally::tally;
 use super::unread::unread;
-use crate::endpoint::{Guard, Pinned, numbers, tcp_fd};
+use crate::endpoint::Guard;
 use crate::fds::Kind;
 use crate::switch::{Phase, Receiver, Transport, drive};
 use crate::sys::{self, EAGAIN, ECONNRESET};
 use crate::transport::Carrier;
 
-/// Reads into the buffers of `msg` as recvmsg(2) does.
-pub fn receive(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
-    match numbers::lookup(fd) {
-        Some((id, Kind::Active)) => active(&id, fd, msg, flags),
-        Some((id, Kind::Final)) => receive_final(*id, fd, msg, flags),
-        _ => native::receive(fd, msg, flags),
-    }
-}
-
-/// The same on an endpoint that is not settled.
-pub fn active(id: &Pinned, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
-    if flags & libc::MSG_ERRQUEUE != 0 {
-        return native::receive(tcp_fd(**id, fd), msg, flags);
-    }
-    // SAFETY: the header is the program's, and outlives this call.
-    let buffers = unsafe { Buffers::of(msg) };
-    Call::new(**id, fd, flags).run(&mut Read { msg, flags, buffers, peeked: 0, arrivals: None })
-}
-
-/// A call that reads.
-struct Read<'a> {
+/// A call that reads into the buffers of a header as recvmsg(2) does.
+pub struct Read<'a> {
     msg: &'a mut msghdr,
     flags: c_int,
     buffers: Buffers<'static>,
@@ -130,7 +111,13 @@ fn ends_after(call: &Call, n: usize) -> bool {
     [Transport::Tcp, Transport::Unix].into_iter().any(ended) && unread(call.id, call.fd) <= n
 }
 
-impl Read<'_> {
+impl<'a> Read<'a> {
+    pub fn new(msg: &'a mut msghdr, flags: c_int) -> Read<'a> {
+        // SAFETY: the header is the program's, and outlives the call.
+        let buffers = unsafe { Buffers::of(msg) };
+        Read { msg, flags, buffers, peeked: 0, arrivals: None }
+    }
+
     fn has(&self, flag: c_int) -> bool {
         self.flags & flag != 0
     }

@@ -9,8 +9,8 @@ use super::call::{Call, Judged, Step, Tried};
 use super::ending::{after_the_end, writes_after_the_end};
 use super::native::{self, kernel};
 use super::tally::tally;
-use crate::endpoint::{Guard, Id, Pinned, numbers, tcp_fd};
-use crate::fds::{self, Kind};
+use crate::endpoint::{Guard, Id, numbers, tcp_fd};
+use crate::fds::Kind;
 use crate::host::guard::as_libc;
 use crate::switch::{Phase, Sender, Transport};
 use crate::symbols::real;
@@ -20,20 +20,8 @@ use crate::transport::unix::plain;
 /// Flags that mean the same on a Unix-domain socket, or nothing on either.
 pub const PLAIN: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE | libc::MSG_EOR;
 
-/// Writes the buffers of `msg` as sendmsg(2) does.
-pub fn send(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
-    if flags & !PLAIN == 0 && fds::kind(fd) == Kind::Final {
-        return on_final(fd, msg, flags);
-    }
-    match numbers::lookup(fd) {
-        Some((id, Kind::Active)) => active(&id, fd, msg, flags),
-        Some((id, Kind::Final)) => fast_open(*id, fd, flags).unwrap_or_else(|| on_final(fd, msg, flags)),
-        _ => native::send(fd, msg, flags),
-    }
-}
-
-/// MSG_FASTOPEN where there is a connection already: only TCP has it, and refuses it then. It is asked with nothing to send.
-fn fast_open(id: Id, fd: c_int, flags: c_int) -> Option<sys::Ret> {
+/// MSG_FASTOPEN where there is a connection already: only TCP has it, and refuses it then. TCP is asked with nothing to send.
+pub fn fast_open(id: Id, fd: c_int, flags: c_int) -> Option<sys::Ret> {
     if flags & libc::MSG_FASTOPEN == 0 || id.endpoint().phase() <= Phase::Connecting {
         return None;
     }
@@ -43,18 +31,8 @@ fn fast_open(id: Id, fd: c_int, flags: c_int) -> Option<sys::Ret> {
     (r < 0).then_some(r)
 }
 
-/// The same on an endpoint that is not settled.
-pub fn active(id: &Pinned, fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
-    if let Some(refused) = fast_open(**id, fd, flags) {
-        return refused;
-    }
-    // SAFETY: the header is the program's, and outlives this call.
-    let buffers = unsafe { Buffers::of(msg) };
-    signalled(Call::new(**id, fd, flags).run(&mut Write { msg, flags, buffers }), flags)
-}
-
 /// Raises the signal that goes with EPIPE, where the call was made without.
-fn signalled(r: sys::Ret, flags: c_int) -> sys::Ret {
+pub fn signalled(r: sys::Ret, flags: c_int) -> sys::Ret {
     if r == EPIPE && flags & libc::MSG_NOSIGNAL == 0 {
         sys::raise_sigpipe();
     }
@@ -92,6 +70,12 @@ fn refused_final(fd: c_int, buf: *const c_void, len: usize, flags: c_int, error:
 
 /// A write to a descriptor that is the new socket.
 pub fn on_final(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
+    if flags & libc::MSG_FASTOPEN != 0
+        && let Some((id, Kind::Final)) = numbers::lookup(fd)
+        && let Some(refused) = fast_open(*id, fd, flags)
+    {
+        return refused;
+    }
     let (msg, flags) = (plain(msg), flags & !libc::MSG_ZEROCOPY);
     match native::send(fd, &msg, flags | libc::MSG_NOSIGNAL) {
         error @ (EPIPE | ECONNRESET) => refused(fd, &msg, flags, error),
@@ -115,8 +99,8 @@ fn refused(fd: c_int, msg: &msghdr, flags: c_int, error: sys::Ret) -> sys::Ret {
     signalled(error, flags)
 }
 
-/// A call that writes.
-struct Write<'a> {
+/// A call that writes the buffers of a header as sendmsg(2) does.
+pub struct Write<'a> {
     msg: &'a msghdr,
     flags: c_int,
     buffers: Buffers<'a>,
@@ -185,7 +169,12 @@ impl Step for Write<'_> {
     }
 }
 
-impl Write<'_> {
+impl<'a> Write<'a> {
+    pub fn new(msg: &'a msghdr, flags: c_int) -> Write<'a> {
+        // SAFETY: the header is the program's, and outlives the call.
+        Write { msg, flags, buffers: unsafe { Buffers::of(msg) } }
+    }
+
     /// The real call for what has not moved yet, without the signal, which is raised once at the end.
     fn on_the_rest(&self, call: &Call, real: impl FnOnce(&msghdr, c_int) -> sys::Ret) -> sys::Ret {
         let flags = self.flags | libc::MSG_NOSIGNAL;
