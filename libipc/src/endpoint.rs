@@ -9,10 +9,12 @@
 //!   └────────────────────────────┘              └─────────────────────────────────────────┘
 //! ```
 
+mod half;
 pub mod numbers;
 pub mod phase;
 mod state;
 mod table;
 
-pub use state::{Birth, Endpoint, Guard, Half, sides};
+pub use half::{Guard, Half, Stored};
+pub use state::{Birth, Endpoint, sides};
 pub use table::{Id, Pinned, abandon, adopt_in_child, allocate, close_tcp, held, prepare, resume, tcp_fd};

@@ -232,7 +232,8 @@ fn a_call_is_followed_from_its_handler_to_the_kernel_in_five_files() {
         let distinct: BTreeSet<&String> = files.iter().map(|(file, _)| file).collect();
         assert_eq!(distinct.len(), files.len(), "{call}: a file is entered twice");
         for (file, names) in files {
-            let text = fs::read_to_string(root().join("libipc/src").join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+            let text =
+                fs::read_to_string(root().join("libipc/src").join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
             assert!(!names.is_empty(), "{call}: {file} names nothing");
             for name in names.iter().map(|name| name.rsplit("::").next().unwrap_or(name)) {
                 let is_there = [format!("fn {name}"), format!("short!({name},")].iter().any(|word| text.contains(word));

@@ -8,7 +8,7 @@ use matcher::wire::Role;
 
 use crate::endpoint::{self, Pinned, numbers};
 use crate::fds::{self, Kind};
-use crate::host::guard::{Errno, NoSignals, as_libc};
+use crate::host::guard::{Errno, NoSignals, as_libc, errno};
 use crate::ipcd::link;
 use crate::switch::stay::stay;
 use crate::switch::{Phase, Transport, drive, land, open};
@@ -57,7 +57,7 @@ pub unsafe fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int
     }
     // SAFETY: the program's own call.
     let r = unsafe { real::connect()(fd, addr, len) };
-    if fresh && (r == 0 || is_connected_error()) {
+    if fresh && (r == 0 || errno() == libc::EISCONN) {
         let _errno = Errno::keep();
         match r {
             // SAFETY: the kernel has just read the program's address.
@@ -85,11 +85,6 @@ unsafe fn disconnect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int 
         begin(fd);
     }
     r
-}
-
-fn is_connected_error() -> bool {
-    // SAFETY: libc's errno of this thread.
-    unsafe { *libc::__errno_location() == libc::EISCONN }
 }
 
 pub unsafe fn accept(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {

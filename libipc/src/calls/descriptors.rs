@@ -46,7 +46,7 @@ fn leaving(fd: c_int) {
     if kind == Kind::Stay && !l.lent.load(Relaxed) {
         return;
     }
-    if used || l.fds.load(SeqCst) != 1 || e.handed.load(Relaxed) || !id.holders().is_sole() {
+    if used || l.fds.load(SeqCst) != 1 || e.handed.is_raised() || !id.holders().is_sole() {
         return;
     }
     let unix = &l.unix;

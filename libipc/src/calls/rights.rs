@@ -96,7 +96,7 @@ fn comes(fd: c_int) {
 fn leaves(fd: c_int) {
     numbers::note_written(fd);
     let Some((id, kind)) = numbers::lookup(fd) else { return };
-    id.endpoint().handed.store(true, Relaxed);
+    id.endpoint().handed.raise();
     if kind == Kind::Active && !stay(*id, Reason::Passed) {
         drive::land(*id, Reason::Passed);
     }

@@ -62,6 +62,6 @@ pub fn gave(fd: c_int, pieces: &[iovec], n: isize) {
     }
 }
 
-fn counted<S: Side>(id: Id, half: &mut Half<S>, pieces: &[iovec], n: usize) {
+fn counted<S: Side>(id: Id, half: &mut Half<'_, S>, pieces: &[iovec], n: usize) {
     tally(id, half, n, |prefix, of| Buffers(pieces).each_piece(0, n, |bytes| prefix.feed(bytes, of)));
 }

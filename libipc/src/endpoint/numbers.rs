@@ -6,6 +6,7 @@ use libc::c_int;
 
 use super::table::{Id, Pinned};
 use crate::fds::{self, FD_SLOTS, Kind, Word};
+use crate::host::guard::errno;
 use crate::host::process;
 use crate::readiness::registrations;
 use crate::switch::Phase;
@@ -152,10 +153,7 @@ pub fn is_callable(fd: c_int) -> bool {
 pub fn note_written(fd: c_int) {
     let found = fds::word(fd);
     if found.kind() == Kind::Final {
-        let wrote = &at(found).endpoint().wrote;
-        if !wrote.load(Relaxed) {
-            wrote.store(true, Relaxed);
-        }
+        at(found).endpoint().wrote.raise();
     }
 }
 
@@ -181,8 +179,7 @@ pub fn still_socket(fd: c_int) -> bool {
 
 /// Whether a call on an endpoint failed because its number is no socket any more (closed unseen).
 pub fn is_no_socket(fd: c_int, r: isize) -> bool {
-    // SAFETY: libc's errno of this thread, just set.
-    r == -1 && unsafe { *libc::__errno_location() } == libc::ENOTSOCK && !still_socket(fd)
+    r == -1 && errno() == libc::ENOTSOCK && !still_socket(fd)
 }
 
 /// Whether a final number is the endpoint's new socket still. If not, its entry is forgotten.

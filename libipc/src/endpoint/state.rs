@@ -1,13 +1,14 @@
-//! What is known of one TCP socket, in the memory that a family of processes shares.
+//! What is known of one TCP socket, in the memory that a family of processes shares: atomics, each value of which means
+//! something, whoever has written it.
 
-use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
 use matcher::reason::Reason;
 use matcher::wire::{Direction, Role};
 
+use super::half::{Guard, Words};
 use super::phase::PhaseCell;
-use crate::family::lock::{Held, Lock};
+use crate::family::Flag;
 use crate::prefix::Prefix;
 use crate::switch::{Phase, Receiver, Sender, Transport};
 
@@ -19,20 +20,6 @@ const KEPT: u8 = 1 << 7;
 const BYTES_OF_A_TURN: u64 = 16 << 10;
 /// See [`Endpoint::bytes`].
 const CALLS: u32 = 40;
-
-/// One direction: the pure state and the prefix. Guarded by the lock beside it.
-pub struct Half<S> {
-    pub state: S,
-    pub prefix: Prefix,
-    /// Whoever was in the middle of a call has died: bytes may have moved that were not counted.
-    pub damaged: bool,
-}
-
-impl<S> Half<S> {
-    fn new(state: S) -> Half<S> {
-        Half { state, prefix: Prefix::new(), damaged: false }
-    }
-}
 
 /// What never changes after the endpoint was opened.
 #[derive(Clone, Copy)]
@@ -59,9 +46,9 @@ pub struct Endpoint {
     /// counts are for [`Endpoint::is_worth_moving`], and kept until it is asked no more.
     bytes: AtomicU64,
     /// Something was written to the new socket, or may have been: it is in hands that cannot be watched.
-    pub wrote: AtomicBool,
+    pub wrote: Flag,
     /// A program that nothing is known of was given it, and may have it still, or a child of it.
-    pub handed: AtomicBool,
+    pub handed: Flag,
     /// The connection on which ipcd was told of the endpoint (see `daemon`); 0: none yet.
     pub told_on: AtomicU32,
     /// Counts reuses of the memory; part of every reference to it.
@@ -70,11 +57,12 @@ pub struct Endpoint {
     pub connect_began: AtomicU64,
     /// Calls that wait on TCP alone and cannot be woken by us.
     pub deaf_writers: AtomicU32,
-    recv_lock: Lock,
-    send_lock: Lock,
-    rx: UnsafeCell<Half<Receiver>>,
-    tx: UnsafeCell<Half<Sender>>,
-    birth: UnsafeCell<Birth>,
+    rx: Words,
+    tx: Words,
+    /// The [`Birth`].
+    cookie: AtomicU64,
+    born: AtomicU64,
+    role: AtomicU8,
 }
 
 /// Where the directions are, as bits.
@@ -91,36 +79,6 @@ pub mod sides {
     pub const ENDED: u8 = 16;
 }
 
-/// A locked half of an endpoint.
-pub struct Guard<'a, S> {
-    half: &'a UnsafeCell<Half<S>>,
-    _held: Held<'a>,
-}
-
-impl<'a, S> Guard<'a, S> {
-    fn new(half: &'a UnsafeCell<Half<S>>, held: Held<'a>) -> Guard<'a, S> {
-        let from_dead = held.from_dead;
-        let mut guard = Guard { half, _held: held };
-        guard.damaged |= from_dead;
-        guard
-    }
-}
-
-impl<S> core::ops::Deref for Guard<'_, S> {
-    type Target = Half<S>;
-    fn deref(&self) -> &Half<S> {
-        // SAFETY: the lock that guards this cell is held for the life of the guard.
-        unsafe { &*self.half.get() }
-    }
-}
-
-impl<S> core::ops::DerefMut for Guard<'_, S> {
-    fn deref_mut(&mut self) -> &mut Half<S> {
-        // SAFETY: as above, and the guard is borrowed mutably.
-        unsafe { &mut *self.half.get() }
-    }
-}
-
 impl Endpoint {
     pub fn phase(&self) -> Phase {
         self.phase.get()
@@ -133,12 +91,12 @@ impl Endpoint {
 
     /// Locks the receiving half; `None` in a signal handler that interrupted a call on it.
     pub fn lock_rx(&self) -> Option<Guard<'_, Receiver>> {
-        Some(Guard::new(&self.rx, self.recv_lock.lock()?))
+        self.rx.lock()
     }
 
     /// Locks the sending half; after the receiving one if both are needed.
     pub fn lock_tx(&self) -> Option<Guard<'_, Sender>> {
-        Some(Guard::new(&self.tx, self.send_lock.lock()?))
+        self.tx.lock()
     }
 
     /// The bits of [`sides`].
@@ -263,16 +221,24 @@ impl Endpoint {
         true
     }
 
-    pub fn birth(&self) -> &Birth {
-        // SAFETY: written before the endpoint leaves Connecting, by the one call that opens it, and never after.
-        unsafe { &*self.birth.get() }
+    pub fn birth(&self) -> Birth {
+        let role = if self.role.load(Relaxed) == Role::Connected as u8 { Role::Connected } else { Role::Accepted };
+        Birth { cookie: self.cookie.load(Relaxed), role, at: self.born.load(Relaxed) }
+    }
+
+    /// Before the endpoint leaves Connecting. A second thread that opens the same socket at the same moment writes the same facts
+    /// of the same kernel socket.
+    fn is_born(&self, birth: Birth) {
+        self.cookie.store(birth.cookie, Relaxed);
+        self.born.store(birth.at, Relaxed);
+        self.role.store(birth.role as u8, Relaxed);
     }
 
     /// The hash of a direction, if it is complete.
     pub fn hash(&self, direction: Direction) -> Option<matcher::wire::Hash> {
         match direction {
-            Direction::Sent => self.lock_tx()?.prefix.hash().copied(),
-            Direction::Received => self.lock_rx()?.prefix.hash().copied(),
+            Direction::Sent => self.lock_tx()?.prefix.hash(),
+            Direction::Received => self.lock_rx()?.prefix.hash(),
         }
     }
 
@@ -281,9 +247,7 @@ impl Endpoint {
         if self.phase() != Phase::Connecting {
             return false;
         }
-        // SAFETY: only the thread that wins the step below reads it before others may; a second thread opening the
-        // same socket at the same moment writes the same facts of the same kernel socket.
-        unsafe { *self.birth.get() = birth };
+        self.is_born(birth);
         self.advance(Phase::Connecting, Phase::Tracking)
     }
 
@@ -297,40 +261,30 @@ impl Endpoint {
         (rx.state, tx.state) = (Receiver::MOVED, Sender::MOVED);
         self.note_rx(&rx.state);
         self.note_tx(&tx.state);
-        self.wrote.store(true, Relaxed);
+        self.wrote.raise();
         // Whoever passed it may have it still.
-        self.handed.store(true, Relaxed);
+        self.handed.raise();
         known();
-        // SAFETY: the thread that waits for this step reads it after it, and nobody else knows the endpoint.
-        unsafe { *self.birth.get() = birth };
+        self.is_born(birth);
         self.phase.receive()
     }
 
     /// A new life of the memory: nobody knows the endpoint yet.
-    ///
-    /// # Safety
-    /// No other thread, of any process, has a reference to it.
-    pub unsafe fn reset(&self) {
+    pub fn reset(&self) {
         self.generation.fetch_add(1, Relaxed);
         self.prefix_complete.store(0, Relaxed);
         self.told.store(0, Relaxed);
         self.sides.store(sides::CONTROL, Relaxed);
         self.told_on.store(0, Relaxed);
         self.turns.store(0, Relaxed);
-        self.wrote.store(false, Relaxed);
-        self.handed.store(false, Relaxed);
+        self.wrote.lower();
+        self.handed.lower();
         self.bytes.store(0, Relaxed);
         self.reason.store(0, Relaxed);
         self.connect_began.store(0, Relaxed);
         self.deaf_writers.store(0, Relaxed);
-        // A process that was killed in the middle of a call leaves its locks held.
-        self.recv_lock.unlock();
-        self.send_lock.unlock();
-        // SAFETY: as the caller promises.
-        unsafe {
-            self.rx.get().write(Half::new(Receiver::NEW));
-            self.tx.get().write(Half::new(Sender::NEW));
-        }
+        self.rx.reset(Receiver::NEW);
+        self.tx.reset(Sender::NEW);
     }
 
     /// Everybody may know it now.
@@ -345,15 +299,7 @@ impl Endpoint {
 
     /// The threads of this process that held its locks are gone (exec): what they were in the middle of is not counted.
     pub fn free_own_locks(&self) {
-        if self.recv_lock.unlock_own()
-            && let Some(mut rx) = self.lock_rx()
-        {
-            rx.damaged = true;
-        }
-        if self.send_lock.unlock_own()
-            && let Some(mut tx) = self.lock_tx()
-        {
-            tx.damaged = true;
-        }
+        self.rx.free_own_lock();
+        self.tx.free_own_lock();
     }
 }

@@ -116,8 +116,8 @@ impl Id {
     /// The endpoint. Callers hold a pin or have just found it in the descriptor table.
     pub fn endpoint(self) -> &'static Endpoint {
         let at = self.index as usize % MAX_ENDPOINTS;
-        // SAFETY: an Id exists only after `prepare` mapped the tables, which are never unmapped; zeroed memory is a
-        // valid Endpoint except for its cells, which are written before the endpoint is put in the table.
+        // SAFETY: an Id exists only after `prepare` mapped the tables, which are never unmapped; an
+        // Endpoint is made of atomics, each of which means something whatever lies there.
         unsafe { &*TABLE.load(Relaxed).add(at).cast::<Endpoint>() }
     }
 
@@ -236,8 +236,7 @@ fn widen(family: &Family, limit: u32) {
 }
 
 fn reset(id: Id) {
-    // SAFETY: `claim` made this thread the only one that knows of the endpoint.
-    unsafe { id.endpoint().reset() };
+    id.endpoint().reset();
     begin_local(id);
     id.endpoint().begin();
 }

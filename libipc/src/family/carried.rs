@@ -1,7 +1,8 @@
 //! What a program leaves for the next one on its way through exec.
 
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::*};
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::*};
 
+use super::flag::Flag;
 use crate::sys;
 
 /// Endpoints that one program can hand to the next.
@@ -25,9 +26,9 @@ pub struct Entry {
 pub struct Carried {
     pub entries: [Entry; MOST],
     /// There were more; the program has them without knowing it.
-    pub more: AtomicBool,
+    pub more: Flag,
     /// Numbers may be others by the time that the program runs: all are looked at.
-    pub renumbered: AtomicBool,
+    pub renumbered: Flag,
 }
 
 /// How long a program settles in that was executed with connections: it may give up privileges, fork, forbid itself system

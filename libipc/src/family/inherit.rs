@@ -58,8 +58,8 @@ pub fn inherited() -> impl Iterator<Item = Id> + Clone {
 pub fn goes_to_a_program(concerned: impl Fn(Id) -> bool, knows: bool) {
     for id in endpoint::held().filter(|id| concerned(*id)) {
         let e = id.endpoint();
-        e.wrote.fetch_or(e.phase() == Phase::Final, Relaxed);
-        e.handed.fetch_or(!knows, Relaxed);
+        e.wrote.raise_if(e.phase() == Phase::Final);
+        e.handed.raise_if(!knows);
     }
 }
 
@@ -68,7 +68,7 @@ pub fn stays_go_along(by_action: bool) {
     let lent = |id: &Id| id.endpoint().phase() == Phase::Stay && id.local().lent.load(Relaxed);
     for id in endpoint::held().filter(lent) {
         let goes = by_action && id.local().named.load(Relaxed) || is_inherited(id);
-        id.endpoint().handed.fetch_or(goes, Relaxed);
+        id.endpoint().handed.raise_if(goes);
     }
 }
 
@@ -90,7 +90,8 @@ impl Packed {
                 }
             }
             let more = ids.clone().next().is_some();
-            c.more.store(more, Relaxed);
+            c.more.lower();
+            c.more.raise_if(more);
             if more {
                 family::reclaim_dead();
                 let goes_along = |id: Id| c.entries.iter().any(|e| e.endpoint.load(Relaxed) == id.index + 1);
@@ -99,7 +100,8 @@ impl Packed {
                     stay(id, Reason::TableFull);
                 }
             }
-            c.renumbered.store(numbers == Numbers::Changed, Relaxed);
+            c.renumbered.lower();
+            c.renumbered.raise_if(numbers == Numbers::Changed);
         }
         keep_over_exec(family::file(), true);
         let mut text = Text { bytes: [0; 64], len: 0 };
@@ -217,7 +219,7 @@ fn resume(slot: usize) {
     super::carried::note_resumed();
     let Some(carried) = carried(slot) else { return };
     let mut kept = [const { None }; MOST];
-    let mut all_found = !carried.renumbered.load(Relaxed);
+    let mut all_found = !carried.renumbered.is_raised();
     for (to, entry) in kept.iter_mut().zip(&carried.entries) {
         *to = entry.read();
         if let Some(id) = to {
@@ -231,7 +233,7 @@ fn resume(slot: usize) {
         // No /proc: the numbers that a program is likely to be given.
         (0..1024).for_each(search);
     }
-    if carried.more.swap(false, Relaxed) {
+    if carried.more.take() {
         // This program holds what it does not know of until it ends.
         return;
     }

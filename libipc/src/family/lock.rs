@@ -62,14 +62,10 @@ impl Lock {
         }
     }
 
-    /// Ends the hold of whichever thread of this process has it: all of them are gone (exec).
-    pub fn unlock_own(&self) -> bool {
+    /// Whether a thread of this process has it.
+    pub fn is_own(&self) -> bool {
         let owner = self.word.load(Relaxed) & !CONTENDED;
-        let own = owner != FREE && slot_of(owner) == family::slot();
-        if own {
-            self.unlock();
-        }
-        own
+        owner != FREE && slot_of(owner) == family::slot()
     }
 
     /// Keeps the lock beyond the scope (over a fork); `unlock` ends that.

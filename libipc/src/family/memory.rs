@@ -13,7 +13,7 @@ pub const MAX_ENDPOINTS: usize = 1 << 16;
 
 /// Room for what `endpoint` keeps of one endpoint.
 #[repr(C, align(64))]
-pub struct Room([u8; 832]);
+pub struct Room([u8; 576]);
 
 /// The shared memory. Zeroed, it is the memory of a family without processes.
 #[repr(C)]

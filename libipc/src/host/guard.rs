@@ -9,19 +9,23 @@ pub struct Errno(c_int);
 
 impl Errno {
     pub fn keep() -> Errno {
-        // SAFETY: libc's errno of the calling thread.
-        Errno(unsafe { *libc::__errno_location() })
+        Errno(errno())
     }
 }
 
 impl Drop for Errno {
     fn drop(&mut self) {
         // Not written where it is so already: fork would have to copy the page.
-        // SAFETY: as above.
-        if unsafe { *libc::__errno_location() } != self.0 {
+        if errno() != self.0 {
             set_errno(self.0);
         }
     }
+}
+
+/// libc's errno of the calling thread.
+pub fn errno() -> c_int {
+    // SAFETY: libc gives each thread one.
+    unsafe { *libc::__errno_location() }
 }
 
 pub fn set_errno(value: c_int) {

@@ -132,7 +132,7 @@ pub fn stayed(id: Id, reason: Reason) {
     if id.local().claimed.load(Relaxed) != connection() && numbers::is_number_of(fd, id) {
         // Nobody has spoken of it yet, or only the process that it came from. With proof the peer need not wait.
         // One that other programs have ends when they end it, not when ipcd has looked at it.
-        let others = id.endpoint().handed.load(Relaxed) || reason == Reason::Passed;
+        let others = id.endpoint().handed.is_raised() || reason == Reason::Passed;
         let _ =
             if reason == Reason::Closed || others { tell_opened(id, fd) } else { offer(id, tcp_fd(id, fd), [None; 2]) };
     }

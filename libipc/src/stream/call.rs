@@ -165,17 +165,16 @@ impl Call {
             return if settled { Next::Settled } else { Next::Return(EINTR) };
         };
         // The phase may have moved on before the lock was ours. Adopting is not seen here: its owner holds the lock.
-        match e.phase() {
+        let now = e.phase();
+        match now {
             Phase::Connecting => {}
             Phase::Stay => return Next::Settled,
             Phase::Final if half.state.on().is_native() => return Next::Settled,
             Phase::Dual if phase != Phase::Dual => return Next::Again,
-            _ => S::Side::mend(id, self.fd, &mut half),
+            _ if half.damaged => S::Side::mend(id, self.fd, &mut half),
+            _ => {}
         }
-        let tried = match e.phase() {
-            Phase::Connecting => Tried::Natively,
-            _ => step.attempt(self, &mut half),
-        };
+        let tried = if now == Phase::Connecting { Tried::Natively } else { step.attempt(self, &mut half) };
         match tried {
             Tried::Gave(r) => Next::Judge(r),
             Tried::Again => Next::Again,
@@ -183,7 +182,7 @@ impl Call {
                 // Announced before the lock is free: from there on another thread may see the connection, and adopt.
                 S::Side::deaf(id).fetch_add(1, SeqCst);
                 drop((half, no_signals));
-                let next = self.natively(step);
+                let next = self.natively(step, now);
                 S::Side::deaf(id).fetch_sub(1, SeqCst);
                 next
             }
@@ -191,9 +190,9 @@ impl Call {
     }
 
     /// The real, blocking call on TCP, announced as deaf: the direction cannot leave TCP until it is back.
-    fn natively<S: Step>(&mut self, step: &mut S) -> Next {
+    fn natively<S: Step>(&mut self, step: &mut S, phase: Phase) -> Next {
         let (id, fd) = (self.id, self.fd);
-        match id.endpoint().phase() {
+        match phase {
             Phase::Connecting if offsets::is_connected(fd) => {
                 open::completed(id, fd);
                 return Next::Again;

@@ -2,13 +2,13 @@
 
 use libc::{c_int, iovec, msghdr, ssize_t};
 
+use crate::host::guard::errno;
 use crate::symbols::real;
 use crate::sys;
 
 /// The result of a libc call that has just returned.
 pub fn kernel(r: ssize_t) -> sys::Ret {
-    // SAFETY: libc's errno of this thread, just set.
-    if r < 0 { -(unsafe { *libc::__errno_location() } as sys::Ret) } else { r }
+    if r < 0 { -(errno() as sys::Ret) } else { r }
 }
 
 /// The only buffer of a header that asks for nothing but bytes.

@@ -10,7 +10,7 @@ use super::wait::deadline;
 use crate::endpoint::{Id, numbers, tcp_fd};
 use crate::fds::Kind;
 use crate::host::confine;
-use crate::host::guard::{Errno, as_libc};
+use crate::host::guard::{Errno, as_libc, errno};
 use crate::symbols::real;
 use crate::sys::{self, ECONNRESET};
 
@@ -32,8 +32,7 @@ pub fn nothing_read(fd: c_int) -> End {
 /// A real reading call failed. A reset that the new socket told is told by TCP, too, unless it is taken from there.
 #[cold]
 pub fn failed(fd: c_int) -> isize {
-    // SAFETY: libc's errno of this thread, just set.
-    if unsafe { *libc::__errno_location() } == libc::ECONNRESET && !confine::is_confined() {
+    if errno() == libc::ECONNRESET && !confine::is_confined() {
         let errno = Errno::keep();
         if let Some((id, Kind::Final)) = numbers::lookup(fd) {
             let r = read_reset(*id);
@@ -134,7 +133,7 @@ pub fn count(
     let mut first = [0u8; 1];
     let room = first.get_mut(..len.min(1)).unwrap_or(&mut []);
     match read(room, flags & !(libc::MSG_TRUNC | libc::MSG_WAITALL)) {
-        r if r > 0 => unread().clamp(1, len) as sys::Ret,
+        r if r > 0 => unread().min(len).max(1) as sys::Ret,
         r => r,
     }
 }

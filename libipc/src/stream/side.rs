@@ -5,13 +5,13 @@ use core::sync::atomic::AtomicU32;
 use libc::c_int;
 use matcher::wire::Direction;
 
-use crate::endpoint::{Endpoint, Guard, Half, Id};
+use crate::endpoint::{Endpoint, Guard, Half, Id, Stored};
 use crate::readiness::waits;
 use crate::switch::{Receiver, Sender, Transport, drive};
 use crate::sys;
 
 /// One direction: its state ([`Receiver`] or [`Sender`]), its lock, and what a call in it waits for.
-pub trait Side: Sized + 'static {
+pub trait Side: Stored + 'static {
     const DIRECTION: Direction;
     /// What a call in this direction polls for.
     const READY: i16;
@@ -22,7 +22,7 @@ pub trait Side: Sized + 'static {
     /// Calls that wait on TCP alone and cannot be woken by us: as long as there are any the direction stays on TCP.
     fn deaf(id: Id) -> &'static AtomicU32;
     /// Recounts the direction after a process of the family died in the middle of a call on it.
-    fn mend(id: Id, fd: c_int, half: &mut Half<Self>);
+    fn mend(id: Id, fd: c_int, half: &mut Half<'_, Self>);
     /// Counts `n` bytes of the program that moved where the direction was.
     fn count(&mut self, id: Id, n: u64);
     /// Tells other threads and the registrations where the direction is now.
@@ -50,7 +50,7 @@ impl Side for Receiver {
         &id.local().deaf_readers
     }
 
-    fn mend(id: Id, fd: c_int, half: &mut Half<Receiver>) {
+    fn mend(id: Id, fd: c_int, half: &mut Half<'_, Receiver>) {
         drive::mend(id, fd, Some(half), None);
     }
 
@@ -105,7 +105,7 @@ impl Side for Sender {
         &id.endpoint().deaf_writers
     }
 
-    fn mend(id: Id, fd: c_int, half: &mut Half<Sender>) {
+    fn mend(id: Id, fd: c_int, half: &mut Half<'_, Sender>) {
         drive::mend(id, fd, None, Some(half));
     }
 

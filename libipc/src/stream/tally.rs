@@ -8,7 +8,7 @@ pub use super::side::Side;
 
 /// Counts `n` bytes of the program that have moved in a locked direction. If the next bytes of it matter, `feed` gives them to
 /// the prefix; it is told how long the prefix is, 0 while that is not known.
-pub fn tally<S: Side>(id: Id, half: &mut Half<S>, n: usize, feed: impl FnOnce(&mut Prefix, u32)) {
+pub fn tally<S: Side>(id: Id, half: &mut Half<'_, S>, n: usize, feed: impl FnOnce(&mut Prefix, u32)) {
     half.state.count(id, n as u64);
     if half.prefix.wants() {
         feed(&mut half.prefix, terms::prefix_bytes());

@@ -73,7 +73,7 @@ pub fn hear_locked(id: Id, rx: &mut Receiver) {
 
 /// Recounts the given directions, as the kernel counts, if a process of the family died in the middle of a call on them. `fd` is
 /// the program's descriptor.
-pub fn mend(id: Id, fd: c_int, rx: Option<&mut Half<Receiver>>, tx: Option<&mut Half<Sender>>) {
+pub fn mend(id: Id, fd: c_int, rx: Option<&mut Half<'_, Receiver>>, tx: Option<&mut Half<'_, Sender>>) {
     if !rx.as_ref().is_some_and(|rx| rx.damaged) && !tx.as_ref().is_some_and(|tx| tx.damaged) {
         return;
     }
@@ -306,7 +306,7 @@ pub fn settled_readiness(id: Id, fd: c_int, events: i16) -> i16 {
 /// was our SWITCH if the program has written nothing after it (a peer that ends without closing leaves it).
 pub fn is_false_reset(id: Id) -> bool {
     match id.endpoint().phase() {
-        Phase::Final => !id.endpoint().wrote.load(Relaxed),
+        Phase::Final => !id.endpoint().wrote.is_raised(),
         _ => id.endpoint().lock_tx().is_some_and(|tx| !tx.state.used),
     }
 }

@@ -27,7 +27,7 @@ pub fn replace_descriptors(id: Id) {
     waits::left_between(id);
     let tcp = id.local().tcp.load(Acquire);
     settings::complete(tcp, unix);
-    e.wrote.fetch_or(tx.state.used, Relaxed);
+    e.wrote.raise_if(tx.state.used);
     if let Some(cookie) = unix.cookie() {
         id.local().unix_cookie.store(cookie, SeqCst);
     }
@@ -71,7 +71,7 @@ pub fn released(id: Id) {
         return;
     }
     // What other processes of the family hold too is theirs: control messages, and the kernel's registrations.
-    let handed = e.handed.load(Relaxed);
+    let handed = e.handed.is_raised();
     let last = !handed && id.holders().is_sole();
     if handed {
         // What is hidden goes, and with it nothing of the connection.

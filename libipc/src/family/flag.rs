@@ -1,0 +1,33 @@
+//! A yes or no in memory that a family of processes shares.
+
+use core::sync::atomic::{AtomicU8, Ordering::*};
+
+/// Raised by any value but 0.
+#[repr(transparent)]
+pub struct Flag(AtomicU8);
+
+impl Flag {
+    pub fn is_raised(&self) -> bool {
+        self.0.load(Relaxed) != 0
+    }
+
+    /// Not written where it is raised already: the memory is shared.
+    pub fn raise(&self) {
+        self.raise_if(true);
+    }
+
+    pub fn raise_if(&self, holds: bool) {
+        if holds && !self.is_raised() {
+            self.0.store(1, Relaxed);
+        }
+    }
+
+    pub fn lower(&self) {
+        self.0.store(0, Relaxed);
+    }
+
+    /// Lowers it; whether it was raised.
+    pub fn take(&self) -> bool {
+        self.0.swap(0, Relaxed) != 0
+    }
+}
