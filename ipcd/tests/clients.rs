@@ -5,7 +5,7 @@ mod shim;
 use std::os::fd::AsFd;
 
 use matcher::reason::Reason;
-use matcher::wire::{Direction, ErrorCode, NAME_LEN, ToDaemon, ToShim, VERSION};
+use matcher::wire::{Direction, ErrorCode, NAME_LEN, ToDaemon, ToShim, Transports, VERSION};
 use shim::{Daemon, Shim, stream};
 
 /// Pairs a stream, to show that ipcd is well.
@@ -18,7 +18,7 @@ fn assert_well(daemon: &Daemon) {
 }
 
 fn hello(version: u16) -> ToDaemon {
-    ToDaemon::Hello { version, name: [0; NAME_LEN] }
+    ToDaemon::Hello { version, name: [0; NAME_LEN], transports: Transports::UNIX }
 }
 
 #[test]

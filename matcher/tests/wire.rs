@@ -3,7 +3,7 @@
 use matcher::addr::{Addr, Tuple};
 use matcher::reason::Reason;
 use matcher::wire::{
-    Direction, ErrorCode, MAX_MESSAGE, MAX_PREFIX, NAME_LEN, Opened, Query, Role, Terms, ToDaemon, ToShim,
+    Direction, ErrorCode, MAX_MESSAGE, MAX_PREFIX, NAME_LEN, Opened, Query, Role, Terms, ToDaemon, ToShim, Transports,
 };
 use proptest::prelude::*;
 
@@ -34,10 +34,10 @@ fn opened() -> impl Strategy<Value = Opened> {
 fn to_daemon() -> impl Strategy<Value = ToDaemon> {
     let cookie = any::<u64>();
     prop_oneof![
-        (any::<u16>(), any::<[u8; 32]>()).prop_map(|(version, half)| {
+        (any::<u16>(), any::<[u8; 32]>(), any::<u8>()).prop_map(|(version, half, transports)| {
             let mut name = [0; NAME_LEN];
             name[..32].copy_from_slice(&half);
-            ToDaemon::Hello { version, name }
+            ToDaemon::Hello { version, name, transports: Transports(transports) }
         }),
         opened().prop_map(ToDaemon::Opened),
         (opened(), any::<[Option<[u8; 32]>; 2]>()).prop_map(|(opened, hashes)| ToDaemon::Offer { opened, hashes }),
@@ -103,12 +103,16 @@ proptest! {
         let bytes = record.as_bytes();
         prop_assert!(bytes.len() <= MAX_MESSAGE);
         prop_assert_eq!(ToDaemon::decode(bytes), Ok(message));
+        // Hello alone may end before its last field.
+        let is_hello = |decoded| matches!(decoded, Err(_) | Ok(ToDaemon::Hello { .. })) && bytes[0] == 1;
         for len in 0..bytes.len() {
-            prop_assert!(ToDaemon::decode(&bytes[..len]).is_err());
+            let decoded = ToDaemon::decode(&bytes[..len]);
+            prop_assert!(decoded.is_err() || len + 1 == bytes.len() && is_hello(decoded));
         }
-        let mut longer = bytes.to_vec();
-        longer.push(extra);
-        prop_assert!(ToDaemon::decode(&longer).is_err());
+        let longer = [bytes, &[extra]].concat();
+        let decoded = ToDaemon::decode(&longer);
+        prop_assert!(decoded.is_err() || is_hello(decoded));
+        prop_assert!(ToDaemon::decode(&[&longer[..], &[extra]].concat()).is_err());
     }
 
     #[test]
@@ -123,6 +127,18 @@ proptest! {
         let mut longer = bytes.to_vec();
         longer.push(extra);
         prop_assert!(ToShim::decode(&longer).is_err());
+    }
+
+    #[test]
+    fn a_shim_that_knows_one_transport_says_hello_as_every_version_did(version in any::<u16>(), more in 2u8..) {
+        let hello = |transports| ToDaemon::Hello { version, name: [7; NAME_LEN], transports };
+        let known: Vec<u8> = [&[1][..], &version.to_le_bytes(), &[7; NAME_LEN]].concat();
+        let said = hello(Transports::UNIX).encode();
+        prop_assert_eq!(said.as_bytes(), &known[..]);
+        prop_assert_eq!(ToDaemon::decode(&known), Ok(hello(Transports::UNIX)));
+        // One that knows more is understood as far as this version goes.
+        let longer = [&known[..], &[more]].concat();
+        prop_assert_eq!(ToDaemon::decode(&longer), Ok(hello(Transports(more))));
     }
 
     #[test]

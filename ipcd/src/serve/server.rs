@@ -139,7 +139,7 @@ async fn greet(server: &Server, id: SessionId, ready: &AsyncFd<Rc<Link>>) -> boo
         let unexpected = !fds.is_empty();
         closing::bury(fds, || {});
         let code = match len.map(|len| ToDaemon::decode(&buffer[..len])) {
-            Some(Ok(ToDaemon::Hello { version, name })) if !unexpected => {
+            Some(Ok(ToDaemon::Hello { version, name, .. })) if !unexpected => {
                 let owner = owner(link, &name);
                 return server.broker.borrow_mut().hello(id, link, owner, version);
             }

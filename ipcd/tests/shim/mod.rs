@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use matcher::addr::{Addr, Tuple};
-use matcher::wire::{Direction, Hash, NAME_LEN, Opened, Role, ToDaemon, ToShim, VERSION};
+use matcher::wire::{Direction, Hash, NAME_LEN, Opened, Role, ToDaemon, ToShim, Transports, VERSION};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -159,7 +159,7 @@ impl Shim {
         let mut shim = Shim::silent(&daemon.socket);
         let mut name = [0; NAME_LEN];
         name[..program.len()].copy_from_slice(program.as_bytes());
-        shim.say(ToDaemon::Hello { version: VERSION, name });
+        shim.say(ToDaemon::Hello { version: VERSION, name, transports: Transports::UNIX });
         let (Some(ToShim::Welcome(terms)), Some(page)) = shim.hear_with_fd() else { panic!("no welcome") };
         shim.prefix_bytes = terms.prefix_bytes;
         shim.page = Some(page);

@@ -5,7 +5,7 @@ use core::mem::{MaybeUninit, size_of};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering::*};
 
 use libc::{c_int, c_void, iovec, msghdr, pollfd};
-use matcher::wire::{GRANT_PAGE_LEN, MAX_MESSAGE, ToDaemon, ToShim, VERSION};
+use matcher::wire::{GRANT_PAGE_LEN, MAX_MESSAGE, ToDaemon, ToShim, Transports, VERSION};
 
 use super::{path, terms};
 use crate::{family, fds, names, sys};
@@ -71,7 +71,8 @@ pub fn greet() -> Link {
     let count = CONNECTION.load(Relaxed).wrapping_add(1) & 0xffff;
     CONNECTION.store((family::slot() as u32 + 1) << 16 | count, Relaxed);
     // Nobody else can send on the connection before Hello is on it.
-    send_on(fd, &ToDaemon::Hello { version: VERSION, name: names::program() }, None);
+    let transports = Transports::UNIX;
+    send_on(fd, &ToDaemon::Hello { version: VERSION, name: names::program(), transports }, None);
     SOCKET.store(fd, SeqCst);
     Link::Up
 }

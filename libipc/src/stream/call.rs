@@ -15,7 +15,7 @@ use libc::{c_int, c_void};
 use matcher::reason::Reason;
 
 use super::side::Side;
-use super::wait::{await_settled, block, deadline, settled_socket};
+use super::wait::{block, block_on, deadline, settled_socket};
 use crate::endpoint::{Guard, Id, tcp_fd};
 use crate::fds::Kind;
 use crate::host::guard::NoSignals;
@@ -39,8 +39,8 @@ pub struct Call {
     until: Option<Deadline>,
     /// Whether the descriptor was non-blocking when the call first asked.
     nonblocking: Option<bool>,
-    /// The call has waited.
-    waited: bool,
+    /// The call has waited in the shim.
+    pub waited: bool,
 }
 
 /// What an attempt came to while its direction was locked.
@@ -64,8 +64,6 @@ pub enum Judged {
 /// One kind of call: how it moves bytes once, and what it makes of the result.
 pub trait Step {
     type Side: Side;
-    /// Whether a settled descriptor that has become non-blocking since the call began is waited for.
-    const RESUMES: bool = true;
 
     /// One attempt that does not wait, with the direction locked. What has moved is counted when it returns.
     fn attempt(&mut self, call: &mut Call, half: &mut Guard<'_, Self::Side>) -> Tried;
@@ -79,12 +77,18 @@ pub trait Step {
     /// Counts what [`Step::natively`] moved.
     fn count(&mut self, call: &Call, half: &mut Guard<'_, Self::Side>, n: usize);
 
-    /// The real call, for what has not moved yet, on a descriptor that is settled.
+    /// The real call, for what has not moved yet, on a descriptor that is settled. It does not wait if [`Step::resumes`].
     fn settled(&mut self, call: &Call, fd: c_int, kind: Kind) -> sys::Ret;
 
     /// Waits until another attempt makes sense. `Err` is how the call ends if nothing has moved.
     fn wait(&mut self, call: &mut Call) -> Result<(), sys::Ret> {
         call.wait::<Self::Side>()
+    }
+
+    /// Whether a call that has waited goes on to wait in the shim when its endpoint is settled: by the timeout that it began
+    /// with, also where another thread has set another one meanwhile, or has made the descriptor non-blocking.
+    fn resumes(&self, _: &Call) -> bool {
+        false
     }
 
     /// How many bytes a look has found that goes on looking for more: they are the result if it ends with an error.
@@ -215,14 +219,17 @@ impl Call {
         drive::pump(self.id);
         loop {
             let (fd, kind) = settled_socket(self.id, self.fd);
-            let mut r = step.settled(self, fd, kind);
-            if S::RESUMES && r == EAGAIN && self.nonblocking == Some(false) {
-                match await_settled(self.id, fd, S::Side::READY, self.until.unwrap_or(Deadline::NEVER), self.done > 0) {
-                    Ok(()) => continue,
-                    Err(error) => r = error,
-                }
+            let r = step.settled(self, fd, kind);
+            if !step.resumes(self) {
+                return self.end(step, r);
             }
-            return self.end(step, r);
+            if let Judged::Done(r) = step.judge(self, r) {
+                return self.end(step, r);
+            }
+            let until = self.until::<S::Side>();
+            if let Err(r) = block_on(self.id, fd, S::Side::READY, until, self.done > 0) {
+                return self.end(step, r);
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use super::native;
 use super::read_final::{count, discard, receive_final, without_control};
 use super::tally::tally;
 use super::unread::unread;
+use super::wait::heeding_cancellation;
 use crate::endpoint::Guard;
 use crate::fds::Kind;
 use crate::switch::{Phase, Receiver, Transport, drive};
@@ -79,12 +80,20 @@ impl Step for Read<'_> {
     }
 
     fn settled(&mut self, call: &Call, fd: c_int, kind: Kind) -> sys::Ret {
-        self.on_the_rest(call, |msg, flags| match kind {
-            // It is for the next call: this one has something to return.
-            _ if call.done > 0 && has_error(fd) => 0,
-            Kind::Final => receive_final(call.id, fd, msg, flags),
-            _ => native::receive(fd, msg, flags),
+        let at_once = if self.resumes(call) { libc::MSG_DONTWAIT } else { 0 };
+        self.on_the_rest(call, |msg, flags| {
+            heeding_cancellation(call.id, || match kind {
+                // It is for the next call: this one has something to return.
+                _ if call.done > 0 && has_error(fd) => 0,
+                Kind::Final => receive_final(call.id, fd, msg, flags | at_once),
+                _ => native::receive(fd, msg, flags | at_once),
+            })
         })
+    }
+
+    fn resumes(&self, call: &Call) -> bool {
+        // Readiness does not tell of more bytes than a look has found.
+        call.waited && !(self.has(libc::MSG_PEEK) && self.has(libc::MSG_WAITALL))
     }
 
     fn wait(&mut self, call: &mut Call) -> Result<(), sys::Ret> {

@@ -9,6 +9,7 @@ use super::call::{Call, Judged, Step, Tried};
 use super::ending::{after_the_end, writes_after_the_end};
 use super::native::{self, kernel};
 use super::tally::tally;
+use super::wait::heeding_cancellation;
 use crate::endpoint::{Guard, Id, numbers, tcp_fd};
 use crate::fds::Kind;
 use crate::host::guard::as_libc;
@@ -162,10 +163,17 @@ impl Step for Write<'_> {
     }
 
     fn settled(&mut self, call: &Call, fd: c_int, kind: Kind) -> sys::Ret {
-        self.on_the_rest(call, |msg, flags| match kind {
-            Kind::Final => on_final(fd, msg, flags),
-            _ => native::send(fd, msg, flags),
+        let at_once = if self.resumes(call) { libc::MSG_DONTWAIT } else { 0 };
+        self.on_the_rest(call, |msg, flags| {
+            heeding_cancellation(call.id, || match kind {
+                Kind::Final => on_final(fd, msg, flags | at_once),
+                _ => native::send(fd, msg, flags | at_once),
+            })
         })
+    }
+
+    fn resumes(&self, call: &Call) -> bool {
+        call.waited
     }
 }
 

@@ -1,32 +1,26 @@
 //! sendfile and splice: the kernel moves the bytes, and the program does not see them. Those that belong to a prefix are
 //! looked at before they move.
 
-use libc::{c_int, c_uint, c_void, loff_t, off_t, size_t, ssize_t};
+use libc::{c_int, c_uint, loff_t, off_t, size_t, ssize_t};
 
 use super::call::{Call, Judged, Step, Tried};
 use super::ending::{End, after_the_end, end_of_stream, read_reset, taker, writes_after_the_end};
 use super::glimpse::{Glimpse, look_at_file, look_at_pipe};
 use super::native::kernel;
 use super::tally::tally;
-use super::wait::{block_on_pipe, left};
+use super::wait::{block_on, heeding_cancellation};
 use crate::endpoint::{Guard, Id, numbers, tcp_fd};
 use crate::fds::Kind;
 use crate::host::confine;
 use crate::host::guard::as_libc;
-use crate::host::threads;
 use crate::switch::{Phase, Receiver, Sender, Transport, drive};
 use crate::symbols::real;
-use crate::sys::{self, EAGAIN, ECONNRESET};
+use crate::sys::{self, Deadline, EAGAIN, ECONNRESET};
 use crate::transport::Carrier;
 
 /// Whether one of the events, or an error or a hang-up, is there.
 fn is_ready(fd: c_int, events: i16) -> bool {
     sys::poll_now(fd, events) != 0
-}
-
-/// A step that may wait, in a thread that may be cancelled in it: then the pin of the call is let go.
-fn heeding_cancellation<R>(id: Id, step: impl FnOnce() -> R) -> R {
-    threads::cancellable(left, id.index as *mut c_void, step)
 }
 
 /// A pipe at the other end of a splice, and whether the call waits for it.
@@ -40,7 +34,7 @@ impl Pipe {
     /// Waits until the pipe is ready. `Err` is how the call ends if it is not to wait for it.
     fn wait(self, id: Id, events: i16) -> Result<(), sys::Ret> {
         match self.waits && !sys::is_nonblocking(self.fd) {
-            true => block_on_pipe(id, self.fd, events),
+            true => block_on(id, self.fd, events, Deadline::NEVER, false),
             false => Err(EAGAIN),
         }
     }
@@ -61,7 +55,6 @@ struct Outward<L, M> {
 
 impl<L: Fn(&mut [u8]) -> sys::Ret, M: Fn(c_int, usize, bool) -> sys::Ret> Step for Outward<L, M> {
     type Side = Sender;
-    const RESUMES: bool = false;
 
     fn attempt(&mut self, call: &mut Call, tx: &mut Guard<'_, Sender>) -> Tried {
         if tx.state.on == Transport::Tcp {
@@ -131,7 +124,6 @@ struct Inward<M, R> {
 
 impl<M: Fn(c_int, usize) -> sys::Ret, R: Fn(c_int, c_uint) -> sys::Ret> Step for Inward<M, R> {
     type Side = Receiver;
-    const RESUMES: bool = false;
 
     fn attempt(&mut self, call: &mut Call, rx: &mut Guard<'_, Receiver>) -> Tried {
         self.is_full = false;

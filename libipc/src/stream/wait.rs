@@ -4,7 +4,7 @@ use libc::{c_int, c_void, pollfd, timeval};
 
 use crate::endpoint::{Id, numbers, tcp_fd};
 use crate::fds::{self, Kind};
-use crate::host::threads::Cancellations;
+use crate::host::threads::{self, Cancellations};
 use crate::readiness::park::{self, Parked, Woken};
 use crate::switch::{Phase, drive};
 use crate::sys::{self, Deadline, EAGAIN, EINTR};
@@ -15,12 +15,15 @@ pub fn block(id: Id, fd: c_int, events: i16, deadline: Deadline, has_moved: bool
     sleep(id, has_moved, |parked| wait(parked, id, fd, events, deadline))
 }
 
-/// The same for a pipe, which the call waits for, too.
-pub fn block_on_pipe(id: Id, pipe: c_int, events: i16) -> Result<(), sys::Ret> {
-    let watched = [pollfd { fd: pipe, events, revents: 0 }];
-    sleep(id, false, |parked| match parked {
-        Some(parked) => parked.wait(&watched, None),
-        None => park::doze(&watched, None),
+/// The same for one descriptor that no step of the switch replaces: a pipe, or the socket of an endpoint that is settled.
+pub fn block_on(id: Id, fd: c_int, events: i16, deadline: Deadline, has_moved: bool) -> Result<(), sys::Ret> {
+    if deadline.is_over() {
+        return Err(EAGAIN);
+    }
+    let watched = [pollfd { fd, events, revents: 0 }];
+    sleep(id, has_moved, |parked| match parked {
+        Some(parked) => parked.wait(&watched, deadline.left()),
+        None => park::doze(&watched, deadline.left()),
     })
 }
 
@@ -82,12 +85,7 @@ pub fn settled_socket(id: Id, fd: c_int) -> (c_int, Kind) {
     }
 }
 
-/// A call that began to block goes on blocking when another thread makes the descriptor non-blocking. `Err` is how it
-/// ends.
-pub fn await_settled(id: Id, fd: c_int, events: i16, deadline: Deadline, has_moved: bool) -> Result<(), sys::Ret> {
-    let left = deadline.left();
-    let Some(parked) = park::announce(Some(id)).filter(|_| left != Some(0) && sys::is_nonblocking(fd)) else {
-        return Err(EAGAIN);
-    };
-    outcome(parked.wait(&[pollfd { fd, events, revents: 0 }], left), has_moved)
+/// A step that may wait, in a thread that may be cancelled in it: then the pin of the call is let go.
+pub fn heeding_cancellation<R>(id: Id, step: impl FnOnce() -> R) -> R {
+    threads::cancellable(left, id.index as *mut c_void, step)
 }

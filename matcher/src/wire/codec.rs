@@ -50,6 +50,14 @@ impl Record {
         }
     }
 
+    /// Nothing, if it is the Unix-domain socket alone: that is what every version can read.
+    fn transports(&mut self, transports: Transports) -> &mut Self {
+        match transports {
+            Transports::UNIX => self,
+            Transports(more) => self.put(&[more]),
+        }
+    }
+
     /// The bytes to send as one record.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or(&self.bytes)
@@ -87,23 +95,25 @@ impl<'a> Reader<'a> {
     }
 
     fn direction(&mut self) -> Result<Direction, Error> {
-        match self.u8()? {
-            0 => Ok(Direction::Sent),
-            1 => Ok(Direction::Received),
-            _ => Err(Error::BadField("direction")),
-        }
+        Direction::try_from(self.u8()?).map_err(|_| Error::BadField("direction"))
     }
 
     fn role(&mut self) -> Result<Role, Error> {
-        match self.u8()? {
-            0 => Ok(Role::Connected),
-            1 => Ok(Role::Accepted),
-            _ => Err(Error::BadField("role")),
-        }
+        Role::try_from(self.u8()?).map_err(|_| Error::BadField("role"))
     }
 
     fn reason(&mut self) -> Result<Reason, Error> {
         Reason::from_code(self.u8()?).ok_or(Error::BadField("reason"))
+    }
+
+    fn transports(&mut self) -> Result<Transports, Error> {
+        match self.0 {
+            [] => Ok(Transports::UNIX),
+            _ => match Transports(self.u8()?) {
+                Transports::UNIX => Err(Error::BadField("transports")),
+                more => Ok(more),
+            },
+        }
     }
 
     fn opened(&mut self) -> Result<Opened, Error> {
@@ -140,7 +150,9 @@ impl ToDaemon {
     /// The record of this message.
     pub fn encode(&self) -> Record {
         match self {
-            ToDaemon::Hello { version, name } => *Record::new(1).put(&version.to_le_bytes()).put(name),
+            ToDaemon::Hello { version, name, transports } => {
+                *Record::new(1).put(&version.to_le_bytes()).put(name).transports(*transports)
+            }
             ToDaemon::Opened(opened) => *Record::new(2).opened(opened),
             ToDaemon::Offer { opened, hashes: [sent, received] } => {
                 *Record::new(11).opened(opened).hash(sent).hash(received)
@@ -169,7 +181,7 @@ impl ToDaemon {
     pub fn decode(record: &[u8]) -> Result<ToDaemon, Error> {
         let mut r = Reader(record);
         let message = match r.u8()? {
-            1 => ToDaemon::Hello { version: r.u16()?, name: r.take()? },
+            1 => ToDaemon::Hello { version: r.u16()?, name: r.take()?, transports: r.transports()? },
             2 => ToDaemon::Opened(r.opened()?),
             3 => ToDaemon::Prefix { cookie: r.u64()?, direction: r.direction()?, hash: r.take()? },
             4 => ToDaemon::Adopted { cookie: r.u64()? },
@@ -177,11 +189,7 @@ impl ToDaemon {
             6 => ToDaemon::Final { cookie: r.u64()?, at: r.u64()?, sent: r.u64()?, received: r.u64()? },
             7 => ToDaemon::Stayed { cookie: r.u64()?, reason: r.reason()? },
             8 => ToDaemon::Closed { cookie: r.u64()? },
-            9 => ToDaemon::Query(match r.u8()? {
-                0 => Query::List,
-                1 => Query::Stats,
-                _ => return Err(Error::BadField("query")),
-            }),
+            9 => ToDaemon::Query(Query::try_from(r.u8()?).map_err(|_| Error::BadField("query"))?),
             10 => ToDaemon::Left { cookie: r.u64()? },
             11 => ToDaemon::Offer { opened: r.opened()?, hashes: [r.hash()?, r.hash()?] },
             12 => ToDaemon::Returned { cookie: r.u64()? },
@@ -225,15 +233,7 @@ impl ToShim {
             134 => ToShim::Passed { token: r.u64()?, cookie: r.u64()?, role: r.role()?, began: r.u64()? },
             131 => ToShim::Refuse { cookie: r.u64()?, token: r.u64()?, reason: r.reason()? },
             132 => ToShim::Answer { len: r.u64()? },
-            133 => ToShim::Error {
-                code: match r.u8()? {
-                    1 => ErrorCode::Malformed,
-                    2 => ErrorCode::Version,
-                    3 => ErrorCode::Unexpected,
-                    4 => ErrorCode::Limit,
-                    _ => return Err(Error::BadField("code")),
-                },
-            },
+            133 => ToShim::Error { code: ErrorCode::try_from(r.u8()?).map_err(|_| Error::BadField("code"))? },
             tag => return Err(Error::UnknownTag(tag)),
         };
         r.end(message)

@@ -1,5 +1,7 @@
 //! The messages and their fields.
 
+use num_enum::TryFromPrimitive;
+
 use crate::addr::Tuple;
 use crate::reason::Reason;
 
@@ -31,7 +33,7 @@ pub enum Error {
 }
 
 /// Which end of the handshake an endpoint is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, TryFromPrimitive)]
 #[repr(u8)]
 pub enum Role {
     /// The endpoint called connect.
@@ -41,7 +43,7 @@ pub enum Role {
 }
 
 /// A direction as its endpoint sees it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, TryFromPrimitive)]
 #[repr(u8)]
 pub enum Direction {
     /// Bytes that this endpoint writes.
@@ -86,13 +88,32 @@ pub struct Opened {
 }
 
 /// What a process asks ipcd for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, TryFromPrimitive)]
 #[repr(u8)]
 pub enum Query {
     /// Every endpoint and stream.
     List = 0,
     /// Counters.
     Stats = 1,
+}
+
+/// The transports that a shim can move a connection to, a bit for each. It may know some that this version does not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Transports(pub u8);
+
+impl Transports {
+    /// A Unix-domain socketpair ([`ToShim::Grant`]).
+    pub const UNIX: Transports = Transports(1);
+
+    /// Whether all of the others are among these.
+    pub fn contains(self, others: Transports) -> bool {
+        self.0 & others.0 == others.0
+    }
+
+    /// Those that both ends know.
+    pub fn common(self, other: Transports) -> Transports {
+        Transports(self.0 & other.0)
+    }
 }
 
 /// From libipc (or the command line) to ipcd.
@@ -104,6 +125,9 @@ pub enum ToDaemon {
         version: u16,
         /// The program's name (the last path component of its executable), zero-padded UTF-8 or any bytes.
         name: [u8; NAME_LEN],
+        /// What the shim can move a connection to. Both ends are granted the best that both know. A record that ends before this
+        /// field is from a shim that knows [`Transports::UNIX`] alone.
+        transports: Transports,
     },
     /// A new endpoint.
     Opened(Opened),
@@ -190,7 +214,7 @@ pub enum ToDaemon {
 }
 
 /// Why ipcd ends a connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, TryFromPrimitive)]
 #[repr(u8)]
 pub enum ErrorCode {
     /// The record could not be read.
@@ -221,7 +245,8 @@ pub struct Terms {
 pub enum ToShim {
     /// Answers Hello; carries the page of [`GRANT_PAGE_LEN`] bytes (SCM_RIGHTS, a sealed memfd).
     Welcome(Terms),
-    /// The endpoint is paired; carries its end of the new socketpair.
+    /// The endpoint is paired; carries its end of the new socketpair. It is the grant of [`Transports::UNIX`]: that of another
+    /// transport is another message, which only a shim is sent that knows it.
     Grant {
         /// The endpoint.
         cookie: u64,
