@@ -1,4 +1,4 @@
-//! The switch: the rules (`state`, pure), and what carries them out.
+//! The switch: the rules (`state`, pure), and the modules that carry them out.
 
 pub mod adopt;
 pub mod drive;

@@ -19,7 +19,7 @@ use crate::readiness::{moves, park};
 use crate::transport::{ancillary, settings};
 use crate::{family, fds, sys};
 
-/// Does what is due on an endpoint before any call on it: tells ipcd complete prefixes, takes up a grant. `fd` is the
+/// Does what is due on an endpoint before any call on it: reports complete prefixes to ipcd, takes up a grant. `fd` is the
 /// program's descriptor. Cheap when nothing is due.
 pub fn attend(id: Id, fd: c_int) {
     let e = id.endpoint();
@@ -51,7 +51,7 @@ pub fn attend(id: Id, fd: c_int) {
     }
 }
 
-/// The same after a call on the endpoint: the program may wait next, in whatever way.
+/// The same after a call on the endpoint: next the program may wait, also in a way that the hooks do not see.
 pub fn depart(id: Id, fd: c_int) {
     attend(id, fd);
     if id.endpoint().phase() == Phase::Dual {
@@ -62,8 +62,8 @@ pub fn depart(id: Id, fd: c_int) {
     }
 }
 
-/// Whether [`attend`] would find nothing to do, on an endpoint whose waits are known. May be asked of one that is not
-/// pinned: the answer is as good as it was a moment ago.
+/// Whether [`attend`] would find nothing to do, on an endpoint whose waits are known. The endpoint need not be pinned: the
+/// answer may be out of date by a moment in any case.
 pub fn has_nothing_due(id: Id) -> bool {
     let e = id.endpoint();
     e.phase() == Phase::Tracking
@@ -72,7 +72,7 @@ pub fn has_nothing_due(id: Id) -> bool {
         && terms::prefix_bytes() != 0
 }
 
-/// N is not known yet: asks for it, looks for the answer.
+/// Asks ipcd for N, which is not known yet, and looks whether the answer has come.
 fn learn(id: Id) {
     if is_cramped() {
         return;
@@ -104,8 +104,8 @@ fn tell(id: Id, fd: c_int) {
     }
 }
 
-/// Whether there may be no room for more than the program's own call: an alternate stack is often of 8 KiB, of which the
-/// kernel takes most for the interrupted registers. What is due is done by a later call.
+/// Whether the stack may have no room for more than the program's own call: an alternate signal stack often has 8 KiB, and
+/// the kernel takes most of it for the interrupted registers. What is due is then left to a later call.
 fn is_cramped() -> bool {
     sys::is_on_alternate_stack()
 }
@@ -149,7 +149,7 @@ fn take_up(id: Id, fd: c_int) {
 
 /// Why no promise is given.
 enum Not {
-    /// Something stands against it at the moment.
+    /// There is a reason against the promise at the moment.
     Yet,
     /// The endpoint stays on TCP.
     Ever(Reason),
@@ -185,7 +185,7 @@ fn promise(id: Id, fd: c_int, read: u64, written: u64) -> Result<(), Not> {
         Waits::Unseen => return Err(Not::Ever(Reason::UnseenWait)),
         Waits::NotYet => return Err(Not::Yet),
     }
-    // Under the lock that a fork takes, too: a child is there wholly before this or wholly after.
+    // Under a lock that fork takes, too: a child is made before all of this or after all of it.
     let mut said = Err(Not::Ever(Reason::UnseenWait));
     let entered = moves::enter_dual(id, || {
         said = say_hello(id, fd);
@@ -204,7 +204,8 @@ fn say_hello(id: Id, fd: c_int) -> Result<(), Not> {
     if !id.holders().is_sole() {
         return Err(Not::Yet);
     }
-    // The last step cannot fail (dup(2): one number is refused with this error). A filter that the program was started with may.
+    // A seccomp filter that the program was started with may refuse dup3, and in the last step dup3 must not fail. So it
+    // is tried here, with the same number twice, which the kernel itself refuses with this error (dup(2)).
     if sys::dup3(fd, fd, 0) != -(libc::EINVAL as sys::Ret) {
         return Err(Not::Ever(Reason::Kernel));
     }

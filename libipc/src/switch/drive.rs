@@ -17,12 +17,12 @@ use crate::switch::{self, Phase, Receiver, Sender, Transport, land};
 use crate::sys::{self, Deadline};
 use crate::transport::unix::Heard;
 
-/// How long a peer may take that is busy, but not idle.
+/// How long the peer has to answer before the promise is taken back: enough for a busy peer; an idle one does not answer.
 const ANSWER_NS: u64 = 100_000_000;
-/// How long the program is held up where the peer's answer is needed.
+/// How long the program is held up at most where the promise cannot be taken back without the peer's answer.
 const LANDING_NS: u64 = 1_000_000_000;
 
-/// Drives the switch as far as it goes now. Called before every call on the endpoint and after every wait; never
+/// Drives the switch as far as it can go now. Called before every call on the endpoint and after every wait; it never
 /// waits itself.
 pub fn pump(id: Id) {
     let e = id.endpoint();
@@ -48,8 +48,8 @@ fn hear(id: Id) -> bool {
     rx.state.promised
 }
 
-/// The same with the receive lock held. Also what a reader does that finds TCP at its end: the peer may have switched,
-/// and what it wrote last is on the new transport.
+/// The same with the receive lock held. A reader that finds the end of TCP calls this, too: the peer may have left TCP,
+/// and then its last bytes are on the new transport.
 pub fn hear_locked(id: Id, rx: &mut Receiver) {
     let unix = &id.local().unix;
     while rx.expects_control() && unix.is_open() {
@@ -60,7 +60,7 @@ pub fn hear_locked(id: Id, rx: &mut Receiver) {
         }
     }
     let tx = if id.endpoint().sides() & sides::TX_UNIX != 0 { Transport::Unix } else { Transport::Tcp };
-    // Asked in this order: the answer is no nearly always, and costs nothing.
+    // In this order, because the first checks need no system call, and one of them is false nearly always.
     if unix.is_open()
         && rx.is_taken_back(tx, || false)
         && unix.has_ended()
@@ -71,8 +71,8 @@ pub fn hear_locked(id: Id, rx: &mut Receiver) {
     note_rx(id, rx);
 }
 
-/// Recounts the given directions, as the kernel counts, if a process of the family died in the middle of a call on them. `fd` is
-/// the program's descriptor.
+/// Sets the counts of the given directions to the kernel's, if a process of the family died in the middle of a call on
+/// them. `fd` is the program's descriptor.
 pub fn mend(id: Id, fd: c_int, rx: Option<&mut Half<'_, Receiver>>, tx: Option<&mut Half<'_, Sender>>) {
     if !rx.as_ref().is_some_and(|rx| rx.damaged) && !tx.as_ref().is_some_and(|tx| tx.damaged) {
         return;
@@ -96,7 +96,7 @@ pub fn mend(id: Id, fd: c_int, rx: Option<&mut Half<'_, Receiver>>, tx: Option<&
     }
 }
 
-/// `n` bytes of the program were read with the receiving half locked, from where it was.
+/// Counts `n` bytes that a call of the program has read, from the transport that the locked receiving half was on.
 pub fn took(id: Id, rx: &mut Receiver, n: u64) {
     let e = id.endpoint();
     if rx.on == Transport::Tcp && e.sides() & sides::TX_UNIX != 0 {
@@ -106,7 +106,7 @@ pub fn took(id: Id, rx: &mut Receiver, n: u64) {
     e.moved(Direction::Received, n);
 }
 
-/// Publishes what the locked receiving half says. Who waits on the transport that it was on must look again.
+/// Publishes the state of the locked receiving half. Threads that wait on the transport that it was on must look again.
 pub fn note_rx(id: Id, rx: &Receiver) {
     if id.endpoint().note_rx(rx) {
         moves::update_dual(id);
@@ -114,7 +114,8 @@ pub fn note_rx(id: Id, rx: &Receiver) {
     }
 }
 
-/// Publishes what the locked sending half says. Who waits for room on the transport that it was on must look again.
+/// Publishes the state of the locked sending half. Threads that wait for room on the transport that it was on must look
+/// again.
 pub fn note_tx(id: Id, tx: &Sender) {
     if id.endpoint().note_tx(tx) {
         moves::update_dual(id);
@@ -135,7 +136,7 @@ fn leave(id: Id) {
     match offsets::read(tcp, e.birth().role) {
         Answer::Exact(kernel) if kernel.written == tx.written => {}
         Answer::Moving => return,
-        // Somebody wrote behind our back after the promise: what we would say of the offset would be wrong.
+        // Bytes were written past the hooks after the promise, or the connection is over: SWITCH would be wrong.
         Answer::Exact(_) | Answer::Over => {
             tx.barred = true;
             return;
@@ -155,7 +156,8 @@ fn leave(id: Id) {
     note_tx(id, tx);
 }
 
-/// Makes TCP send what it holds back for company (Nagle, TCP_CORK, MSG_MORE; tcp(7)): the peer waits for it now.
+/// Makes TCP send the bytes that it holds back to fill a segment (Nagle's algorithm, TCP_CORK, MSG_MORE; tcp(7)): from now
+/// on the peer waits for them.
 fn push(tcp: c_int) {
     for (option, pushes) in [(libc::TCP_CORK, 0), (libc::TCP_NODELAY, 1)] {
         if let Ok(old) = sys::getsockopt::<c_int>(tcp, libc::IPPROTO_TCP, option)
@@ -167,19 +169,19 @@ fn push(tcp: c_int) {
     }
 }
 
-/// Acknowledges what was read from TCP where no answer carries the acknowledgement any more: the peer's next small write
-/// would wait for it (Nagle's algorithm) as long as acknowledgements are put off, 40 ms.
+/// Acknowledges at once the bytes that were read from TCP, when no answer over TCP carries the acknowledgement any more.
+/// Otherwise the peer's next small write waits for it (Nagle's algorithm) as long as the kernel delays it: 40 ms.
 pub fn acknowledge(tcp: c_int) {
     sys::setsockopt(tcp, libc::IPPROTO_TCP, libc::TCP_QUICKACK, &1);
 }
 
-/// Takes the step out of Dual, if there is one.
+/// Takes the step out of Dual, if one can be taken now.
 fn settle(id: Id) {
     let e = id.endpoint();
     let (Some(rx), Some(tx)) = (e.lock_rx(), e.lock_tx()) else { return };
     if switch::is_final(&tx.state, &rx.state) {
-        // The last report must not be lost: afterwards no call comes by here. An ipcd that never has room for it only
-        // delays the step for so many calls.
+        // This last report must not be lost: after the step no call passes here that could repeat it. If the connection to
+        // ipcd never has room for it, the step is put off by `tries` calls and no more.
         let tries = id.local().tries.fetch_sub(1, Relaxed);
         if report::became_final(id, tx.state.written, rx.state.read) || tries <= 0 {
             moves::leave_dual(id, Phase::Final);
@@ -192,13 +194,15 @@ fn settle(id: Id) {
     }
 }
 
-/// Brings an endpoint out of Dual, onto the new transport or back onto TCP, because somebody comes who knows TCP alone.
+/// Brings an endpoint out of Dual, onto the new transport or back onto TCP, because a program without the shim is about to
+/// use the endpoint, and it can only use the TCP socket.
 pub fn land(id: Id, reason: Reason) {
     land_all(|other| other == id, reason);
 }
 
-/// The same for many at a time. Peers that are in a call answer at once; for those that are not, the promise is taken back.
-/// Only where bytes are under way on the new transport there is nothing but to wait, for as long as can be answered for.
+/// The same for many endpoints at a time. A peer that is in a call answers at once; if a peer does not answer, the promise
+/// is taken back. Only where the new transport has carried bytes that is impossible, and the shim waits for the peer, up
+/// to [`LANDING_NS`].
 pub fn land_all(concerned: impl Fn(Id) -> bool, reason: Reason) {
     let deadlines = [ANSWER_NS, LANDING_NS].map(|time| Deadline::after(Some(time)));
     for deadline in deadlines {
@@ -212,7 +216,8 @@ pub fn land_all(concerned: impl Fn(Id) -> bool, reason: Reason) {
     }
 }
 
-/// Goes on with the switch; true if the peer may bring it further before the deadline.
+/// Drives the switch and waits for a message of the peer; true if the peer may bring the switch further before the
+/// deadline.
 fn await_answer(id: Id, deadline: Deadline) -> bool {
     pump(id);
     if id.endpoint().phase() != Phase::Dual || id.endpoint().sides() & sides::CONTROL == 0 || deadline.is_over() {
@@ -223,8 +228,8 @@ fn await_answer(id: Id, deadline: Deadline) -> bool {
     true
 }
 
-/// Takes the promise back. The peer finds the new transport ended, and TCP not; what it had left to say there is refused.
-/// False if bytes of the application went over the new transport.
+/// Takes the promise back. The peer then finds that the new transport has ended and TCP has not; what it still writes to
+/// the new transport is refused. False if bytes of the application went over the new transport.
 fn retract(id: Id, reason: Reason) -> bool {
     let _no_signals = NoSignals::hold();
     let e = id.endpoint();
@@ -241,14 +246,14 @@ fn retract(id: Id, reason: Reason) -> bool {
     if !switch::may_retract(&tx.state, &rx.state, bytes) {
         return false;
     }
-    // From here on the peer can say nothing more, and so it cannot leave TCP if it has not.
+    // From here on the peer's SWITCH is refused, so the peer cannot leave TCP if it has not left it before.
     unix.shutdown(libc::SHUT_RD);
     let bytes = waiting(&mut rx.state);
     let done = switch::retract(&mut tx.state, &mut rx.state, bytes);
     note_rx(id, &rx.state);
     note_tx(id, &tx.state);
     if done && moves::leave_dual(id, Phase::Stay) {
-        // Other processes of the family have it open, too.
+        // A close alone would not end it: other processes of the family have it open, too.
         unix.shutdown(libc::SHUT_RDWR);
         drop((rx, tx));
         stays(id, reason);
@@ -264,19 +269,19 @@ fn stays(id: Id, reason: Reason) {
     park::kick(id);
 }
 
-/// The two sockets with what to wait for on each; -1 where that is nothing.
+/// The two sockets, each with the events to wait for; the descriptor is -1 where there is none to wait for.
 pub fn watch(id: Id, events: i16) -> [pollfd; 2] {
     let (tcp, unix) = split_poll(id.endpoint().sides(), events);
     let side = id.endpoint().sides();
-    // Both halves are shut, but only TCP knows: it says HUP.
+    // This half was shut on TCP. When the peer's is shut, too, only TCP reports it, by HUP, which needs no event.
     let over = side & sides::TX_SHUT != 0 && side & sides::TX_UNIX == 0;
     let wanted = |p: pollfd| if p.events == 0 { pollfd { fd: -1, ..p } } else { p };
     let on_tcp = pollfd { fd: id.local().tcp.load(Acquire), events: tcp, revents: 0 };
     [if over { on_tcp } else { wanted(on_tcp) }, wanted(id.local().unix.pollfd(unix))]
 }
 
-/// Which of `events` hold now for the program, after the control messages were taken. `None` if the endpoint is not
-/// Dual any more.
+/// Which of `events` hold now for the program, after the control messages were taken off the new transport. `None` if the
+/// endpoint is not Dual any more.
 pub fn readiness(id: Id, events: i16) -> Option<i16> {
     pump(id);
     let e = id.endpoint();
@@ -284,7 +289,7 @@ pub fn readiness(id: Id, events: i16) -> Option<i16> {
         return None;
     }
     let mut both = watch(id, events);
-    // HUP and ERR of TCP are the stream's, whoever asks for what.
+    // HUP and ERR of TCP are those of the stream, whatever events are asked for.
     both[0].fd = id.local().tcp.load(Acquire);
     let control = e.sides() & sides::CONTROL != 0;
     sys::ppoll(&mut both, Some(0), None);
@@ -293,7 +298,8 @@ pub fn readiness(id: Id, events: i16) -> Option<i16> {
     Some((tcp | unix) & (events | libc::POLLERR | libc::POLLHUP))
 }
 
-/// Which of `events` hold now on an endpoint that has just left Dual; `fd` is a number of the program's that was it.
+/// Which of `events` hold now on an endpoint that has just left Dual; `fd` is the program's number, if it still belongs to
+/// the endpoint.
 pub fn settled_readiness(id: Id, fd: c_int, events: i16) -> i16 {
     if !numbers::is_number_of(fd, id) {
         return 0;
@@ -302,8 +308,9 @@ pub fn settled_readiness(id: Id, fd: c_int, events: i16) -> i16 {
     if id.endpoint().phase() == Phase::Final { with_tcp_hangup(id, revents) } else { revents }
 }
 
-/// Whether a reset of the new socket is none of the stream. The kernel resets if the peer left something unread, and that
-/// was our SWITCH if the program has written nothing after it (a peer that ends without closing leaves it).
+/// Whether a reset that the new socket reports did not happen to the stream itself. The kernel reports a reset if the peer
+/// has left bytes unread. If the program has written nothing after our SWITCH, these bytes are the SWITCH, which a peer
+/// leaves unread that ends without a close call.
 pub fn is_false_reset(id: Id) -> bool {
     match id.endpoint().phase() {
         Phase::Final => !id.endpoint().wrote.is_raised(),
@@ -311,9 +318,9 @@ pub fn is_false_reset(id: Id) -> bool {
     }
 }
 
-/// A Unix-domain socket says HUP as soon as the peer has closed; TCP when both halves are shut, or after a reset. So
-/// TCP is asked. Beside its word counts that our half is shut, too, and a reset that TCP does not know of (the peer's process ended
-/// with bytes unread).
+/// A Unix-domain socket reports HUP as soon as the peer has closed; TCP reports it when both halves are shut, or after a
+/// reset. So TCP's answer is taken in place of the new socket's, with two additions: HUP if this side has shut its half,
+/// and a reset that TCP does not know of (the peer's process ended with bytes unread).
 pub fn with_tcp_hangup(id: Id, revents: i16) -> i16 {
     const OVER: i16 = libc::POLLHUP | libc::POLLERR;
     if revents & libc::POLLHUP == 0 {

@@ -1,4 +1,4 @@
-//! Final: the program's descriptors become the new socket. And the end: what an endpoint leaves behind.
+//! Final: the program's descriptors become the new socket. And the end: an endpoint's remains are cleared away.
 
 use core::sync::atomic::Ordering::*;
 
@@ -13,8 +13,8 @@ use crate::readiness::{moves, waits};
 use crate::transport::settings;
 use crate::{family, fds, sys};
 
-/// Puts the new socket over every descriptor number that this process has of the endpoint. Each process of a family
-/// does this when it next meets the endpoint.
+/// Replaces every descriptor number that this process has of the endpoint by the new socket. Each process of a family
+/// does this at its next call on the endpoint.
 pub fn replace_descriptors(id: Id) {
     let _no_signals = NoSignals::hold();
     let e = id.endpoint();
@@ -39,13 +39,13 @@ pub fn replace_descriptors(id: Id) {
             }
         }
     });
-    // Where the program has closed its numbers, the calls that it has in progress go on with the hidden one.
+    // If the program has closed its numbers, its calls in progress go on with the hidden number.
     if done && id.local().fds.load(SeqCst) > 0 {
         unix.close();
     }
 }
 
-/// The new socket in place of one number, unless the number is another file by now (closed where no hook saw it).
+/// Replaces one number by the new socket, unless the number is another file by now (it was closed past the hooks).
 fn replace(id: Id, fd: c_int, registrations: &mut moves::Moving) -> fds::Kind {
     let cookie = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE).ok();
     if cookie != Some(id.endpoint().birth().cookie) {
@@ -55,14 +55,14 @@ fn replace(id: Id, fd: c_int, registrations: &mut moves::Moving) -> fds::Kind {
     id.local().unix.replace(fd);
     let all = sys::status_flags(id.local().tcp.load(Acquire));
     if all & libc::O_ASYNC != 0 {
-        // The signal names the number under which it was asked for (si_fd).
+        // The signal reports the number for which O_ASYNC was set (si_fd), so it is set for the program's number.
         sys::fcntl(fd, libc::F_SETFL, all as usize);
     }
     fds::Kind::Final
 }
 
-/// The process has no descriptor of the endpoint and no call in progress on it: everything that was kept for it goes.
-/// TCP first, so that a peer which sees the new transport end finds TCP's verdict beside it.
+/// Called when the process has no descriptor of the endpoint and no call in progress on it: everything kept for it goes.
+/// TCP goes first, so that a peer that sees the end of the new transport can ask TCP how the stream ended.
 pub fn released(id: Id) {
     let (e, l) = (id.endpoint(), id.local());
     if confine::is_confined() {
@@ -70,11 +70,11 @@ pub fn released(id: Id) {
         id.holders().remove(family::slot());
         return;
     }
-    // What other processes of the family hold too is theirs: control messages, and the kernel's registrations.
+    // If other processes of the family hold the endpoint, too, the control messages and registrations are left to them.
     let handed = e.handed.is_raised();
     let last = !handed && id.holders().is_sole();
     if handed {
-        // What is hidden goes, and with it nothing of the connection.
+        // Only the hidden descriptors are closed here, and that must not reset the connection.
         sys::setsockopt(l.tcp.load(Acquire), libc::SOL_SOCKET, libc::SO_LINGER, &[0 as c_int; 2]);
     }
     moves::drop_registrations(id, last);
@@ -88,7 +88,7 @@ pub fn released(id: Id) {
         end_after_calls(id);
     }
     if l.grant.is_open() && !last {
-        // Whoever goes on with the endpoint can take it up.
+        // A process that goes on with the endpoint can take the grant up.
         l.grant.by_number(|grant| report::returned(e.birth().cookie, grant));
     }
     endpoint::close_tcp(id);
@@ -98,7 +98,8 @@ pub fn released(id: Id) {
     id.holders().remove(family::slot());
 }
 
-/// The last call ended after the last number was closed: TCP ends now, as it would have then, whether or not ipcd has a copy.
+/// The last call in progress ended after the last number was closed: TCP is ended now, as that close would have ended it,
+/// whether or not ipcd has a copy of the socket.
 fn end_after_calls(id: Id) {
     let (e, l) = (id.endpoint(), id.local());
     let (tcp, unix) = (l.tcp.load(Acquire), &l.unix);
@@ -108,13 +109,13 @@ fn end_after_calls(id: Id) {
     end_as_close_does(tcp, sys::unread(tcp) > 0 || unix.unread() > 0, l.lent.load(Relaxed));
 }
 
-/// Does to TCP what close(2) would, though somebody else has a copy of the socket. It resets if bytes were left unread (RFC 2525,
-/// section 2.17), wherever they are, or if it does not linger; else both halves are shut, if `shuts`: what the peer writes from
-/// now on is answered with a reset.
+/// Does to TCP what close(2) would do if no other process (such as ipcd) had a copy of the socket. TCP is reset if bytes
+/// were left unread (RFC 2525, section 2.17), on either transport, or if SO_LINGER asks for it. Else both halves are shut,
+/// if `shuts`: the kernel answers what the peer writes from now on with a reset.
 pub fn end_as_close_does(tcp: c_int, unread: bool, shuts: bool) {
     let all = sys::status_flags(tcp);
     if all & libc::O_ASYNC != 0 {
-        // A signal would tell the program of what it has closed.
+        // Otherwise the program would get a signal about a socket that it has closed.
         sys::fcntl(tcp, libc::F_SETFL, (all & !libc::O_ASYNC) as usize);
     }
     let aborts = |l: libc::linger| l.l_onoff != 0 && l.l_linger == 0;
@@ -125,7 +126,7 @@ pub fn end_as_close_does(tcp: c_int, unread: bool, shuts: bool) {
     }
 }
 
-/// The program before this one had the endpoint; nothing of it was passed on.
+/// Gives up an endpoint of the program before this one (exec), from which this program has inherited no descriptor of it.
 pub fn never_had(id: Id) {
     id.holders().remove(family::slot());
 }

@@ -1,4 +1,4 @@
-//! Connecting → Tracking: a connection is there, and is counted from its first byte on.
+//! Connecting → Tracking: a connection exists, and its bytes are counted from the first one on.
 
 use core::sync::atomic::Ordering::*;
 
@@ -12,22 +12,23 @@ use crate::endpoint::{Birth, Id};
 use crate::ipcd::report;
 use crate::{names, offsets, sys};
 
-/// Records a connection that connect has made, now or some time ago.
+/// Starts to track the connection of a connect call, made now or some time ago, if it exists.
 pub fn completed(id: Id, fd: c_int) {
     if id.endpoint().phase() == Phase::Connecting && offsets::is_connected(fd) {
         connected(id, fd, sys::name(fd, true).ok());
     }
 }
 
-/// The same where the peer is known.
+/// The same, where the caller knows that the socket is connected, and to which peer.
 pub fn connected(id: Id, fd: c_int, peer: Option<sockaddr_storage>) {
     let began = id.endpoint().connect_began.load(Relaxed);
     open(id, fd, peer, Role::Connected, began);
 }
 
-/// Starts to track a connection. ipcd is told at once where other namespaces have to be reckoned with: what pairs across
-/// them must have been known before its first byte (docs/pairing.md). On the loopback its first N bytes are early enough,
-/// and a connection that is over before costs nothing.
+/// Starts to track a connection. If the peer's address is not a loopback address, the peer may be in another network
+/// namespace, and ipcd is told at once: endpoints pair across namespaces only if ipcd knows of them before their first
+/// byte (docs/pairing.md). On the loopback it is early enough to tell ipcd after the first N bytes, and a connection that
+/// ends before that costs nothing.
 ///
 /// `at` is when the connect call began, or accept returned.
 pub fn open(id: Id, fd: c_int, peer: Option<sockaddr_storage>, role: Role, at: u64) {

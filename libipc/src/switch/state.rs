@@ -1,11 +1,11 @@
 //! The switch of one endpoint: pure state, no descriptor, no clock, no lock. `docs/switch.md` explains the rules;
-//! `switch/explore.rs` visits every interleaving of small runs of exactly this code.
+//! `switch/state/explore.rs` visits every interleaving of small runs of exactly this code.
 //!
 //! ```text
 //!                 N-th byte          grant, HELLO        both directions on Unix
 //!   Connecting ─► Tracking ─► Waiting ─► Dual ───────────► Final
 //!        │           │           │        │ the new transport ended without a SWITCH,
-//!        └───────────┴───────────┴────────┴─► Stay        or was taken back, and we are on TCP
+//!        └───────────┴───────────┴────────┴─► Stay        or was taken back, and this side is on TCP
 //! ```
 //!
 //! Each direction leaves TCP at an offset that its sender chooses. On the new transport a side first says HELLO ("from
@@ -22,8 +22,8 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Whether a stream whose directions are both on it needs the kernel alone: the program's number is put over by it. Otherwise
-    /// the calls of a stream that is final still come by here.
+    /// Whether the kernel alone serves a stream that has both directions on this transport: the transport's socket takes
+    /// the program's number. Otherwise the calls on a final stream still pass through the shim.
     pub fn is_native(self) -> bool {
         match self {
             Transport::Tcp | Transport::Unix => true,
@@ -35,7 +35,7 @@ impl Transport {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
 pub enum Phase {
-    /// A TCP socket without a peer: made, or connecting.
+    /// A TCP socket without a peer: just made, or connecting.
     Connecting = 0,
     /// Connected; counting and hashing.
     Tracking = 1,
@@ -79,7 +79,7 @@ impl Phase {
     }
 }
 
-/// What the two sides say on the new transport before the first byte of the application.
+/// A control message: what a side sends on the new transport before the first byte of the application.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Control {
     /// "Every wait of mine watches both transports."
@@ -94,7 +94,7 @@ const HELLO: [u8; 8] = *b"ipcHELLO";
 const SWITCH: [u8; 8] = *b"ipcSWTCH";
 
 impl Control {
-    /// As it travels: an eight-byte word, then S in little-endian (0 for HELLO).
+    /// The bytes to send: a word of eight bytes, then S in little-endian (0 for HELLO).
     pub fn encode(self) -> [u8; CONTROL_LEN] {
         let (word, s) = match self {
             Control::Hello => (HELLO, 0),
@@ -132,7 +132,8 @@ pub struct Sender {
     pub written: u64,
     /// The program shut its writing half.
     pub shut: bool,
-    /// This direction must not leave TCP any more (an option that only TCP has, the descriptor passed away).
+    /// This direction must not leave TCP any more (urgent data, bytes written past the hooks, a promise taken back, a new
+    /// transport that has ended).
     pub barred: bool,
     /// Bytes of the application were written to the new transport.
     pub used: bool,
@@ -142,11 +143,11 @@ impl Sender {
     /// Nothing written, on TCP.
     pub const NEW: Sender = Sender { on: Transport::Tcp, written: 0, shut: false, barred: false, used: false };
 
-    /// Moved by another process, that may have written.
+    /// Another process has moved the direction, and may have written to the new transport.
     pub const MOVED: Sender = Sender { on: Transport::Unix, used: true, ..Sender::NEW };
 
-    /// Leaves TCP, if the promise of the peer allows it: the SWITCH to send before any byte of the application, and
-    /// before the end of the stream if that was written already.
+    /// Leaves TCP, if the promise of the peer allows it. Returns the SWITCH, which must be sent before any byte of the
+    /// application and, if the program has shut its writing half already, before the new transport is shut.
     #[must_use]
     pub fn leave(&mut self, peer_promised: bool) -> Option<Control> {
         if self.on != Transport::Tcp || !peer_promised || self.barred {
@@ -156,20 +157,20 @@ impl Sender {
         Some(Control::Switch(self.written))
     }
 
-    /// The new transport takes nothing any more: what follows goes to TCP, for ever.
+    /// The new transport accepts no more bytes: all that follow go to TCP, for ever.
     pub fn returns(&mut self) {
         self.on = Transport::Tcp;
         self.barred = true;
     }
 
-    /// The kernel says how many bytes were written to TCP: somebody died who had not counted his.
+    /// Takes over how many bytes were written to TCP by the kernel's count: a process died before it had counted its own.
     pub fn recount(&mut self, written: u64) {
         if self.on == Transport::Tcp {
             self.written = written;
         }
     }
 
-    /// `n` bytes of the application were written to where the direction is.
+    /// `n` bytes of the application were written to the transport that the direction is on.
     pub fn wrote(&mut self, n: u64) {
         match self.on {
             Transport::Tcp => self.written = self.written.wrapping_add(n),
@@ -209,11 +210,11 @@ impl Receiver {
         closed: false,
     };
 
-    /// Moved by another process, that may have read.
+    /// Another process has moved the direction, and may have read from the new transport.
     pub const MOVED: Receiver =
         Receiver { on: Transport::Unix, promised: true, leaves_at: Some(0), used: true, ..Receiver::NEW };
 
-    /// Whether the new transport carries control messages still: what is next on it is not for the application.
+    /// Whether control messages are still expected on the new transport: the next bytes on it are not for the application.
     pub fn expects_control(&self) -> bool {
         self.leaves_at.is_none() && !self.ended
     }
@@ -238,19 +239,19 @@ impl Receiver {
         self.leaves_at = None;
     }
 
-    /// Whether an end of the new transport is no end of the stream: this side shut it, or the peer has taken its SWITCH
-    /// back. That it does only before the first byte and only if this side has not left TCP; and whoever ends
-    /// the stream ends TCP first.
+    /// Whether the end of the new transport is not the end of the stream: this side has shut it, or the peer has taken its
+    /// promise back after its SWITCH. The peer does that only before its first byte there and only if this side has not left
+    /// TCP; then TCP goes on, because a side that ends the stream ends TCP first.
     pub fn is_taken_back(&self, tx: Transport, tcp_is_over: impl FnOnce() -> bool) -> bool {
         self.on == Transport::Unix && (self.closed || (!self.used && tx == Transport::Tcp && !tcp_is_over()))
     }
 
-    /// How many bytes may be taken from TCP; `None` while the peer's offset is not known: whatever is there is below.
+    /// How many bytes may be read from TCP; `None` while the peer's offset is not known: every byte there is below it.
     pub fn left_on_tcp(&self) -> Option<u64> {
         self.leaves_at.map(|s| s.saturating_sub(self.read))
     }
 
-    /// `n` bytes of the application were read from where the direction is.
+    /// `n` bytes of the application were read from the transport that the direction is on.
     pub fn took(&mut self, n: u64) {
         match self.on {
             Transport::Tcp => {
@@ -261,7 +262,7 @@ impl Receiver {
         }
     }
 
-    /// The kernel says how many bytes were read from TCP: somebody died who had not counted his.
+    /// Takes over how many bytes were read from TCP by the kernel's count: a process died before it had counted its own.
     pub fn recount(&mut self, read: u64) {
         if self.on == Transport::Tcp {
             self.read = read;
@@ -281,12 +282,12 @@ pub fn is_final(tx: &Sender, rx: &Receiver) -> bool {
     tx.on == Transport::Unix && rx.on == Transport::Unix && !rx.closed
 }
 
-/// After the new transport ended: whether the stream can go on over TCP as if nothing had been.
+/// After the new transport ended: whether the stream can go on over TCP as if there had been no switch.
 pub fn may_fall_back(tx: &Sender, rx: &Receiver) -> bool {
     rx.ended && rx.on == Transport::Tcp && tx.on == Transport::Tcp
 }
 
-/// Whether a promise can be taken back as far as this side knows. `waiting`: bytes of the application lie on the new
+/// Whether this side can take its promise back, as far as it knows. `waiting`: bytes of the application lie on the new
 /// transport.
 pub fn may_retract(tx: &Sender, rx: &Receiver, waiting: bool) -> bool {
     let peer_left = rx.leaves_at.is_some();
@@ -294,9 +295,9 @@ pub fn may_retract(tx: &Sender, rx: &Receiver, waiting: bool) -> bool {
     !(moved || peer_left && tx.on == Transport::Unix)
 }
 
-/// The promise is taken back, once the new transport's reading half is shut and what the peer had said was heard: true if
-/// the stream is on TCP again. Otherwise the peer left TCP in the last moment: what it has written is read, and
-/// then comes TCP again.
+/// Takes the promise back, after the new transport's reading half was shut and the peer's last messages were heard: true
+/// if the stream is on TCP again. Otherwise the peer left TCP at the last moment: this side reads the bytes that the peer
+/// has written to the new transport, and then TCP again.
 #[must_use]
 pub fn retract(tx: &mut Sender, rx: &mut Receiver, waiting: bool) -> bool {
     if !may_retract(tx, rx, waiting) {

@@ -24,7 +24,7 @@ pub fn stay(id: Id, reason: Reason) -> bool {
     }
 }
 
-/// What follows the step to Stay: the descriptor becomes transparent, the grant is given back, ipcd is told.
+/// What follows the step to Stay: calls on the numbers go to the real functions, the grant is closed, ipcd is told.
 pub fn stayed(id: Id, reason: Reason, was: Phase) {
     id.endpoint().note_reason(reason);
     id.local().grant.close();

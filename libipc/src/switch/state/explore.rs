@@ -2,8 +2,8 @@
 //!
 //! Two sides are joined by two FIFO pipes: TCP, there from the start, and the new transport, usable once a side has
 //! adopted its grant. Each side writes a number of bytes, shuts its writing half and reads to the end of the stream.
-//! Byte i of a direction is the number i, so that loss, duplication and disorder show at once. Checked are: order; no
-//! state without a next step in which a side has not read everything and the end; and that both sides can be final.
+//! Byte i of a direction is the number i, so that loss, duplication and disorder show at once. Checked: the order; every
+//! state in which a side has not read everything and the end has a next step; and both sides can become final.
 //! Dropping any one rule must make a check fail.
 
 use std::collections::{HashSet, VecDeque};
@@ -20,7 +20,7 @@ enum Item {
 /// What travels towards a side on one transport.
 type Pipe = Vec<Item>;
 
-/// Where a side is that takes its promise back. From the first step on it holds both locks.
+/// How far a side is in taking its promise back. From the first step on it holds both locks.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Retracting {
     No,
@@ -50,7 +50,7 @@ struct Side {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct World {
     sides: [Side; 2],
-    /// Grants that ipcd has not sent (it may die before it sends both).
+    /// ipcd can still send grants (it may die before it sends both).
     ipcd_alive: bool,
 }
 
@@ -63,7 +63,7 @@ enum Broken {
     Drain,
     /// A promise is taken back though bytes have gone over the new transport.
     Moved,
-    /// A promise is taken back without asking whether the peer has left meanwhile.
+    /// A promise is taken back without asking whether the peer has left TCP meanwhile.
     Unasked,
     /// The end of the new transport is always the end of the stream.
     End,
@@ -164,7 +164,7 @@ impl Run {
         Ok(())
     }
 
-    /// The new transport has ended: whether TCP goes on.
+    /// Goes back to TCP if the new transport has ended and the stream has not.
     fn end_of_new_transport(&self, me: &mut Side) {
         let ended = me.unix.first() == Some(&Item::End) || (me.refuses && me.unix.is_empty());
         let over = || me.tcp.first() == Some(&Item::End);
@@ -176,7 +176,7 @@ impl Run {
     fn write(&self, me: &mut Side, peer: &mut Side, total: u64) {
         let item = if me.sent == total { Item::End } else { Item::Byte(me.sent) };
         if me.tx.on == Transport::Unix && peer.refuses {
-            // EPIPE. What is final does the same, without a look at the phase.
+            // EPIPE. A final endpoint does the same, so the phase does not matter.
             me.tx.returns();
         }
         if me.tx.on == Transport::Tcp || item == Item::End {
@@ -201,7 +201,7 @@ impl Run {
             Transport::Unix => &mut me.unix,
         };
         if pipe.is_empty() {
-            // What this side has shut itself has ended; the next look finds TCP.
+            // If this side has shut the new transport, that has ended: the next `hear` goes back to TCP.
             return Ok(false);
         }
         match pipe.remove(0) {
@@ -280,8 +280,8 @@ impl Run {
         }
     }
 
-    /// A side takes its promise back: it decides, shuts its reading half of the new transport, then looks what the peer
-    /// had said until then.
+    /// A side takes its promise back: it decides, shuts its reading half of the new transport, then hears the messages that
+    /// the peer had sent until then.
     fn retract(&self, world: &World, i: usize, next: &mut Vec<World>) -> Outcome<()> {
         let mut w = world.clone();
         let me = &mut w.sides[i];

@@ -1,4 +1,4 @@
-//! What the diagram and the receiver refuse.
+//! The steps that are not in the diagram, and the messages that the receiver refuses.
 
 use super::{Control, Phase, Receiver};
 
