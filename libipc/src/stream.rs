@@ -1,11 +1,11 @@
-//! The way of the bytes: every call that moves some of them on an endpoint.
+//! Every call that moves bytes on an endpoint.
 //!
 //! ```text
 //!   receive, send, splice     one attempt each, and what its result means to the program
 //!          │
 //!   call   prepare ─► attempt ─► judge ─► wait ─┐     the one loop, over either direction
 //!            ▲                                  │
-//!            └──────────────────────────────────┘ ─► settled: the rest is the real function's
+//!            └──────────────────────────────────┘ ─► settled: the real function does the rest
 //!   tally    counts and hashes what moved
 //!   ending   how the stream ended
 //! ```

@@ -1,5 +1,5 @@
 //! One direction of an endpoint as it lies in memory that a family of processes shares: plain words, each value of which
-//! means something, whoever has written it.
+//! is valid, whichever process has written it.
 
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
@@ -92,14 +92,16 @@ impl Words {
         Some(Guard { half, words: self, changed: held.from_dead, _held: held })
     }
 
-    /// A new life of the memory. Nobody knows it yet, but a process that was killed may have left the lock held.
+    /// Turns the memory into a new direction. No other thread knows it yet, but a process that was killed may have left the
+    /// lock held.
     pub fn reset(&self, state: impl Stored) {
         self.lock.unlock();
         self.prefix.reset();
         self.store(state, false);
     }
 
-    /// The threads of this process that held the lock are gone (exec): what they were in the middle of is not counted.
+    /// Frees the lock if a thread of this process held it before exec. Those threads are gone, and the bytes that they were
+    /// moving are not counted.
     pub fn free_own_lock(&self) {
         if self.lock.is_own() {
             self.flags.fetch_or(flag::DAMAGED, Relaxed);
@@ -115,7 +117,7 @@ impl Words {
     }
 }
 
-/// What the holder of the lock works with.
+/// A direction's state and prefix, as the holder of the lock works with them.
 pub struct Half<'a, S> {
     pub state: S,
     pub prefix: Prefix<'a>,
@@ -123,7 +125,7 @@ pub struct Half<'a, S> {
     pub damaged: bool,
 }
 
-/// A locked direction. What was changed is written back when the lock is let go.
+/// A locked direction. Changes are written back when the lock is released.
 pub struct Guard<'a, S: Stored> {
     half: Half<'a, S>,
     words: &'a Words,

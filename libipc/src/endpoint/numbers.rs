@@ -1,4 +1,4 @@
-//! Which numbers of the program are which endpoint.
+//! Which of the program's numbers belong to which endpoint.
 
 use core::sync::atomic::Ordering::*;
 
@@ -25,7 +25,7 @@ pub fn counted(fd: c_int) -> Option<Id> {
     Some(fds::word(fd)).filter(|word| word.kind() == Kind::Counted).map(at)
 }
 
-/// The endpoint of an active number, not pinned: it may be another one by the time that it is looked at.
+/// The endpoint of an active number, not pinned: the entry may be another endpoint by the time that the caller uses it.
 pub fn hint(fd: c_int) -> Option<Id> {
     Some(fds::word(fd)).filter(|word| word.kind() == Kind::Active).map(at)
 }
@@ -54,7 +54,7 @@ pub fn lookup(fd: c_int) -> Option<(Pinned, Kind)> {
             continue;
         }
         if kind == Kind::Active && pinned.endpoint().phase() == Phase::Stay {
-            // Decided by another process of the family, which has entries of its own.
+            // Another process of the family has taken the step to Stay, and changed its own table of numbers alone.
             fds::change(fd, found, word(*pinned, Kind::Stay));
             return Some((pinned, Kind::Stay));
         }
@@ -62,8 +62,8 @@ pub fn lookup(fd: c_int) -> Option<(Pinned, Kind)> {
     }
 }
 
-/// Puts a new descriptor number of the endpoint into the table. The number is a pin of its own, so that the endpoint
-/// lasts as long as any number does; the caller has one, too.
+/// Puts a new descriptor number of the endpoint into the table. The number has a pin of its own, so that the endpoint
+/// lasts as long as any number does; the caller has another pin.
 pub fn bind(fd: c_int, id: Id, kind: Kind) -> bool {
     if !(0..FD_SLOTS as c_int).contains(&fd) {
         return false;
@@ -75,13 +75,13 @@ pub fn bind(fd: c_int, id: Id, kind: Kind) -> bool {
     fds::put(fd, word(id, kind))
 }
 
-/// Puts a number into the table that nobody may use before it is known what it is ([`publish`] says so).
+/// Puts a number into the table that no call may use before [`publish`] says what it is.
 pub fn bind_reserved(fd: c_int, id: Id) -> bool {
     bind(fd, id, Kind::Busy)
 }
 
 /// Takes a number out of the table, because the program closes it or the kernel has handed it out anew. If it was the
-/// endpoint's last in this process, the endpoint is let go.
+/// endpoint's last in this process, the endpoint is released.
 pub fn forget(fd: c_int) {
     if fds::word(fd) != Word::NONE && process::is_announced() {
         forget_ours(fd);
@@ -117,12 +117,12 @@ pub fn is_number_of(fd: c_int, id: Id) -> bool {
     fds::word(fd).is_same_endpoint(word(id, Kind::Other)) && fds::is_endpoint(fd)
 }
 
-/// Whether the endpoint is one of the three that a program finds open in `stdin`, `stdout` and `stderr`.
+/// Whether the endpoint has one of the three numbers that the program uses as `stdin`, `stdout` and `stderr`.
 pub fn is_standard(id: Id) -> bool {
     numbers_of(id).any(|fd| fd <= libc::STDERR_FILENO)
 }
 
-/// Gives every number of the endpoint that is of one kind another.
+/// Turns every number of the endpoint that is of the kind `from` into one of the kind `to`.
 pub fn turn(id: Id, from: Kind, to: Kind) {
     for fd in numbers_of(id) {
         fds::change(fd, word(id, from), word(id, to));
@@ -140,15 +140,15 @@ pub fn publish(fd: c_int, id: Id, kind: Kind) {
     fds::put(fd, word(id, kind));
 }
 
-/// Whether a call on the number may go to the endpoint. Where a hidden descriptor stands for it, only if the number is the
-/// endpoint's socket still; otherwise the call goes to the number itself, and to whatever that is by now.
+/// Whether a call on the number may go to the endpoint. If the endpoint has a hidden TCP socket, only if the number is
+/// still the endpoint's socket. If it has none, the call goes to the number itself, whatever file that is by now.
 #[cold]
 pub fn is_callable(fd: c_int) -> bool {
     hint(fd).is_some_and(|id| id.local().tcp.load(Acquire) < 0) || still_socket(fd)
 }
 
-/// Notes that the program writes to a number that is the new socket, or gives it to somebody who may. Not pinned: at worst
-/// an endpoint that has just begun in the same memory is said to have been written to, and a reset of it is believed.
+/// Notes that the program writes to a number that is the new socket, or gives it to a program that may. The endpoint is not
+/// pinned: at worst this notes it for a new endpoint in the same memory, and a reset of that one is believed.
 #[inline]
 pub fn note_written(fd: c_int) {
     let found = fds::word(fd);
@@ -157,8 +157,8 @@ pub fn note_written(fd: c_int) {
     }
 }
 
-/// Whether an active number is the endpoint's socket still. Where a descriptor was closed unseen (fclose, a raw system
-/// call) and the number is another file by now, the entry is forgotten.
+/// Whether an active number is still the endpoint's socket. If the number was closed past the hooks (fclose, a raw system
+/// call) and is another file by now, the entry is forgotten.
 #[cold]
 pub fn still_socket(fd: c_int) -> bool {
     let Some((id, kind)) = lookup(fd) else { return false };
@@ -168,7 +168,7 @@ pub fn still_socket(fd: c_int) -> bool {
     let birth = id.endpoint().phase() > Phase::Connecting;
     match sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE) {
         Ok(cookie) if !birth || cookie == id.endpoint().birth().cookie => true,
-        // Another thread has replaced it since.
+        // Another thread has replaced the number by the new socket since.
         Ok(_) if id.endpoint().phase() == Phase::Final => true,
         _ => {
             forget_exact(fd, word(*id, Kind::Active));
@@ -177,12 +177,12 @@ pub fn still_socket(fd: c_int) -> bool {
     }
 }
 
-/// Whether a call on an endpoint failed because its number is no socket any more (closed unseen).
+/// Whether a call on an endpoint failed because its number is no socket any more (closed past the hooks).
 pub fn is_no_socket(fd: c_int, r: isize) -> bool {
     r == -1 && errno() == libc::ENOTSOCK && !still_socket(fd)
 }
 
-/// Whether a final number is the endpoint's new socket still. If not, its entry is forgotten.
+/// Whether a final number is still the endpoint's new socket. If not, its entry is forgotten.
 pub fn still_final(fd: c_int, id: Id) -> bool {
     let is = is_final_now(fd, id);
     if !is {
@@ -197,7 +197,7 @@ pub fn is_final_now(fd: c_int, id: Id) -> bool {
     cookie == Ok(id.local().unix_cookie.load(Relaxed))
 }
 
-/// Forgets a number only if its entry is this one: another thread may have moved on meanwhile.
+/// Forgets a number only if its entry is still `known`: another thread may have changed it meanwhile.
 fn forget_exact(fd: c_int, known: Word) {
     if process::is_announced() && fds::change(fd, known, Word::NONE) {
         drop_number(at(known));

@@ -19,17 +19,17 @@ impl PhaseCell {
         Phase::from_code(self.0.load(SeqCst))
     }
 
-    /// Moves from `from` to `to`; false if another got there first or the step does not exist.
+    /// Moves from `from` to `to`; false if the phase is not `from` any more or the step does not exist.
     pub fn advance(&self, from: Phase, to: Phase) -> bool {
         from.may_become(to) && self.0.compare_exchange(from as u8, to as u8, SeqCst, SeqCst).is_ok()
     }
 
-    /// From the first phase to the last one, of an endpoint that another process has moved.
+    /// Moves from Connecting to Final: another process has moved the endpoint.
     pub fn receive(&self) -> bool {
         self.0.compare_exchange(Phase::Connecting as u8, Phase::Final as u8, SeqCst, SeqCst).is_ok()
     }
 
-    /// The first phase, of an endpoint that nobody else knows yet.
+    /// Sets the first phase, of an endpoint that no other thread knows yet.
     pub fn begin(&self) {
         self.0.store(Phase::Connecting as u8, SeqCst);
     }

@@ -1,5 +1,5 @@
-//! What is known of one TCP socket, in the memory that a family of processes shares: atomics, each value of which means
-//! something, whoever has written it.
+//! What is known of one TCP socket, in the memory that a family of processes shares: atomics, each value of which is valid,
+//! whichever process has written it.
 
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
@@ -12,11 +12,11 @@ use crate::family::Flag;
 use crate::prefix::Prefix;
 use crate::switch::{Phase, Receiver, Sender, Transport};
 
-/// Shift of the bits that say "lost" beside those that say "complete".
+/// The bits of `prefix_complete` that say "lost" are this many places above those that say "complete".
 const MISSED: u32 = 4;
-/// The bit that says: bytes are kept until N is known.
+/// The bit of `prefix_complete` that says: bytes are kept until N is known.
 const KEPT: u8 = 1 << 7;
-/// So many bytes are worth a change of direction.
+/// So many bytes count as much as one change of direction.
 const BYTES_OF_A_TURN: u64 = 16 << 10;
 /// See [`Endpoint::bytes`].
 const CALLS: u32 = 40;
@@ -40,22 +40,22 @@ pub struct Endpoint {
     pub told: AtomicU8,
     /// [`sides`]: where both directions are, readable without their locks.
     sides: AtomicU8,
-    /// How often the connection has changed between sending and receiving, times four, and which of the two was last.
+    /// How often the connection has changed between sending and receiving, times four, plus which of the two was last.
     turns: AtomicU32,
-    /// Bytes in both directions, and from bit [`CALLS`] on how many calls it took; a guess after 2^40 bytes or 2^24 calls. These
-    /// counts are for [`Endpoint::is_worth_moving`], and kept until it is asked no more.
+    /// Bytes of both directions and, from bit [`CALLS`] on, the number of calls that moved them; a guess after 2^40 bytes or
+    /// 2^24 calls. Both are for [`Endpoint::is_worth_moving`] and are counted only as long as that is asked.
     bytes: AtomicU64,
-    /// Something was written to the new socket, or may have been: it is in hands that cannot be watched.
+    /// The program has written to the new socket, or may have: another program has the socket, which the shim cannot watch.
     pub wrote: Flag,
-    /// A program that nothing is known of was given it, and may have it still, or a child of it.
+    /// The endpoint was given to a program that the shim knows nothing of: that program or a child of it may still have it.
     pub handed: Flag,
-    /// The connection on which ipcd was told of the endpoint (see `daemon`); 0: none yet.
+    /// The connection to ipcd on which the endpoint was reported (see `link::connection`); 0: none yet.
     pub told_on: AtomicU32,
     /// Counts reuses of the memory; part of every reference to it.
     generation: AtomicU32,
     /// CLOCK_MONOTONIC nanoseconds when connect was first called; 0: not yet.
     pub connect_began: AtomicU64,
-    /// Calls that wait on TCP alone and cannot be woken by us.
+    /// Writing calls that wait on TCP alone and cannot be woken by the shim.
     pub deaf_writers: AtomicU32,
     rx: Words,
     tx: Words,
@@ -69,9 +69,9 @@ pub struct Endpoint {
 pub mod sides {
     /// The program reads from the new transport.
     pub const RX_UNIX: u8 = 1;
-    /// The program writes to it.
+    /// The program writes to the new transport.
     pub const TX_UNIX: u8 = 2;
-    /// Control messages are expected on it.
+    /// Control messages are expected on the new transport.
     pub const CONTROL: u8 = 4;
     /// The program shut its writing half.
     pub const TX_SHUT: u8 = 8;
@@ -84,7 +84,7 @@ impl Endpoint {
         self.phase.get()
     }
 
-    /// Moves from `from` to `to`; false if another got there first or the step does not exist.
+    /// Moves from `from` to `to`; false if the phase is not `from` any more or the step does not exist.
     pub fn advance(&self, from: Phase, to: Phase) -> bool {
         self.phase.advance(from, to)
     }
@@ -104,7 +104,7 @@ impl Endpoint {
         self.sides.load(SeqCst)
     }
 
-    /// Publishes what the locked receiving half says; true if something changed.
+    /// Publishes the state of the locked receiving half in [`sides`]; true if something changed.
     pub fn note_rx(&self, rx: &Receiver) -> bool {
         let on = if rx.on == Transport::Unix { sides::RX_UNIX } else { 0 };
         let control = if rx.expects_control() { sides::CONTROL } else { 0 };
@@ -112,7 +112,7 @@ impl Endpoint {
         self.note(sides::RX_UNIX | sides::CONTROL | sides::ENDED, on | control | ended)
     }
 
-    /// Publishes what the locked sending half says; true if something changed.
+    /// Publishes the state of the locked sending half in [`sides`]; true if something changed.
     pub fn note_tx(&self, tx: &Sender) -> bool {
         let on = if tx.on == Transport::Unix { sides::TX_UNIX } else { 0 };
         let shut = if tx.shut { sides::TX_SHUT } else { 0 };
@@ -131,13 +131,13 @@ impl Endpoint {
         }
     }
 
-    /// N is known: bytes that were kept until now may be a whole prefix.
+    /// Called when N is known: the bytes that were kept until now may be a whole prefix.
     pub fn settle_prefixes(&self, n: u32) {
         if self.prefix_complete.load(Relaxed) & KEPT == 0 {
             return;
         }
         self.prefix_complete.fetch_and(!KEPT, Relaxed);
-        // A handler that interrupted a call on the endpoint leaves it to the call.
+        // A signal handler that interrupted a call on the endpoint leaves this to that call.
         let (Some(mut rx), Some(mut tx)) = (self.lock_rx(), self.lock_tx()) else {
             self.prefix_complete.fetch_or(KEPT, Relaxed);
             return;
@@ -148,13 +148,13 @@ impl Endpoint {
         self.prefix_moved(Direction::Sent, &tx.prefix);
     }
 
-    /// Whether a prefix waits to be told to ipcd on this connection.
+    /// Whether a prefix is complete that was not yet reported to ipcd on this connection.
     pub fn has_news(&self, connection: u32) -> bool {
         let complete = self.prefix_complete.load(Relaxed) & 0b11;
         complete & !self.told.load(Relaxed) != 0 || complete != 0 && self.told_on.load(Relaxed) != connection
     }
 
-    /// Bytes have moved, one way or the other.
+    /// Counts `n` bytes that one call has moved.
     pub fn moved(&self, direction: Direction, n: u64) {
         if self.phase() > Phase::Waiting {
             return;
@@ -166,15 +166,15 @@ impl Endpoint {
         }
     }
 
-    /// Whether the connection has been in use for so long that it is worth moving. Both ends count the same: it is the
-    /// same bytes, and the same turns where they answer each other.
+    /// Whether the connection has been in use for so long that it is worth moving. Both ends count the same: the bytes are
+    /// the same, and so are the changes of direction, if the programs answer each other.
     pub fn is_worth_moving(&self, patience: u32) -> bool {
         let (_, bytes) = self.calls_and_bytes();
         self.turns.load(Relaxed) / 4 >= patience || bytes / BYTES_OF_A_TURN >= u64::from(patience)
     }
 
-    /// Whether it is worth moving for its bytes alone, and the program wrote fewer than `small` at a time. Who reads them
-    /// cannot tell.
+    /// Whether the connection is worth moving for its bytes alone, and the program wrote fewer than `small` at a time. Only
+    /// the end that writes can tell: the other one does not see the sizes of the writes.
     pub fn writes_little(&self, patience: u32, small: u32) -> bool {
         let turns = self.turns.load(Relaxed);
         let (calls, bytes) = self.calls_and_bytes();
@@ -193,12 +193,12 @@ impl Endpoint {
         (both >> CALLS, both & ((1 << CALLS) - 1))
     }
 
-    /// Why it stays on TCP.
+    /// Notes why the endpoint stays on TCP.
     pub fn note_reason(&self, reason: Reason) {
         self.reason.store(reason as u8, Relaxed);
     }
 
-    /// Keeps an endpoint on TCP without a word to anybody: its counts are wrong.
+    /// Keeps an endpoint on TCP because its counts are wrong, without a report to ipcd.
     pub fn spoil(&self) {
         self.note_reason(Reason::Reentered);
         for phase in [Phase::Connecting, Phase::Tracking, Phase::Waiting] {
@@ -208,7 +208,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether there is nothing that ipcd could ever be told.
+    /// Whether there will never be anything to report to ipcd: the prefixes of both directions are lost.
     pub fn is_unknowable(&self) -> bool {
         self.prefix_complete.load(Relaxed) & !KEPT == 0b11 << MISSED
     }
@@ -226,8 +226,8 @@ impl Endpoint {
         Birth { cookie: self.cookie.load(Relaxed), role, at: self.born.load(Relaxed) }
     }
 
-    /// Before the endpoint leaves Connecting. A second thread that opens the same socket at the same moment writes the same facts
-    /// of the same kernel socket.
+    /// Called before the endpoint leaves Connecting. A second thread that opens the same socket at the same moment writes
+    /// the same facts, those of the one kernel socket.
     fn is_born(&self, birth: Birth) {
         self.cookie.store(birth.cookie, Relaxed);
         self.born.store(birth.at, Relaxed);
@@ -242,7 +242,7 @@ impl Endpoint {
         }
     }
 
-    /// Records who the endpoint is, once, and starts tracking.
+    /// Records the endpoint's cookie, role and time, once, and starts tracking.
     pub fn open(&self, birth: Birth) -> bool {
         if self.phase() != Phase::Connecting {
             return false;
@@ -251,8 +251,8 @@ impl Endpoint {
         self.advance(Phase::Connecting, Phase::Tracking)
     }
 
-    /// Another process has brought it to the new socket, and passed it on: here it is final from the beginning. False if
-    /// nobody waits for it any more.
+    /// Makes the endpoint final from the beginning: another process has moved it to the new socket, and passed that to this
+    /// process. False if the endpoint is not Connecting any more.
     pub fn receive(&self, birth: Birth, known: impl FnOnce()) -> bool {
         let (Some(mut rx), Some(mut tx)) = (self.lock_rx(), self.lock_tx()) else { return false };
         if self.phase() != Phase::Connecting {
@@ -262,14 +262,14 @@ impl Endpoint {
         self.note_rx(&rx.state);
         self.note_tx(&tx.state);
         self.wrote.raise();
-        // Whoever passed it may have it still.
+        // The process that passed the socket may still have it.
         self.handed.raise();
         known();
         self.is_born(birth);
         self.phase.receive()
     }
 
-    /// A new life of the memory: nobody knows the endpoint yet.
+    /// Turns the memory into a new endpoint, which no other thread knows yet.
     pub fn reset(&self) {
         self.generation.fetch_add(1, Relaxed);
         self.prefix_complete.store(0, Relaxed);
@@ -287,17 +287,18 @@ impl Endpoint {
         self.tx.reset(Sender::NEW);
     }
 
-    /// Everybody may know it now.
+    /// From now on other threads may know the endpoint.
     pub fn begin(&self) {
         self.phase.begin();
     }
 
-    /// How often its memory was used before.
+    /// How often the endpoint's memory was used before.
     pub fn generation(&self) -> u32 {
         self.generation.load(Relaxed)
     }
 
-    /// The threads of this process that held its locks are gone (exec): what they were in the middle of is not counted.
+    /// Frees the locks that threads of this process held before exec. Those threads are gone, and the bytes that they were
+    /// moving are not counted.
     pub fn free_own_locks(&self) {
         self.rx.free_own_lock();
         self.tx.free_own_lock();

@@ -1,4 +1,4 @@
-//! The table of endpoints: which memory is whose, and what this process has of each.
+//! The table of endpoints: which memory belongs to which endpoint, and what this process knows of each.
 
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
@@ -18,44 +18,45 @@ const FEW: u32 = 256;
 
 /// What this process knows of an endpoint. Descriptor numbers are -1 where there is none.
 pub struct Local {
-    /// The descriptor numbers that are the endpoint, and the calls in progress on it.
+    /// Counts the descriptor numbers that are the endpoint, and the calls in progress on it.
     pub pins: Pins,
-    /// Descriptor numbers of the program that are the endpoint.
+    /// How many descriptor numbers of the program are the endpoint.
     pub fds: AtomicU32,
-    /// One of them.
+    /// One of these numbers.
     pub fd: AtomicI32,
     /// The granted socket, not adopted yet.
     pub grant: NewSocket,
     /// The new transport, until final.
     pub unix: NewSocket,
-    /// The TCP socket above the program's numbers, once adopted.
+    /// The TCP socket under a hidden number, from adoption on.
     pub tcp: AtomicI32,
     /// How many more calls put off the step to final, if ipcd has no room for the report of it.
     pub tries: AtomicI32,
-    /// Calls that wait on TCP alone, to read, and cannot be woken by us. Nobody else's matter: who adopts is the only holder.
+    /// Reading calls that wait on TCP alone and cannot be woken by the shim. Only those of this process matter: a process
+    /// adopts only as the sole holder.
     pub deaf_readers: AtomicU32,
-    /// The connection on which this process told ipcd of it; 0: none.
+    /// The connection to ipcd on which this process reported the endpoint; 0: none.
     pub claimed: AtomicU32,
     /// `SO_COOKIE` of the new socket, once final.
     pub unix_cookie: AtomicU64,
     /// ipcd was passed the TCP socket and has not answered: it may have a copy of it.
     pub lent: AtomicBool,
-    /// The program has asked for control messages beside the bytes (`calls::control`).
+    /// The program has asked for ancillary data beside the bytes (`calls::control`).
     pub told_more: AtomicBool,
-    /// A list of file actions names it (posix_spawn_file_actions_adddup2(3)).
+    /// A list of file actions names one of the numbers (posix_spawn_file_actions_adddup2(3)).
     pub named: AtomicBool,
-    /// The program waits for it with poll or select.
+    /// The program waits for the endpoint with poll or select.
     pub polled: AtomicBool,
-    /// How many reads found nothing since one found something, or that the last one waited (see `waits`).
+    /// How many reads found nothing since one found something, or a mark that the last read waited (see `waits`).
     pub empty_reads: AtomicU32,
-    /// This process has brought it between the transports, and it is there still.
+    /// This process has brought the endpoint between the transports, and it is still there.
     pub between: AtomicBool,
     /// How many reads in a row found bytes at once, and how often their thread had slept before (a hash of both).
     pub flow: AtomicU32,
     pub slept: AtomicU32,
-    /// How often it was asked whether its registrations are to be looked for.
+    /// How often `waits::are_to_be_looked_at` was asked.
     pub looks: AtomicU32,
-    /// The first epoll registration (an index of the pool in `epoll`), plus one.
+    /// The first epoll registration (an index of the pool in `readiness::registrations`), plus one.
     pub registrations: AtomicU32,
 }
 
@@ -72,10 +73,10 @@ static TABLE: AtomicPtr<Room> = AtomicPtr::new(core::ptr::null_mut());
 static HOLDERS: AtomicPtr<Holders> = AtomicPtr::new(core::ptr::null_mut());
 static LOCALS: AtomicPtr<Local> = AtomicPtr::new(core::ptr::null_mut());
 
-/// What is called with an endpoint that this process has no more: the upper floors' business.
+/// The function of a higher floor that is called with an endpoint that this process no longer has.
 static RELEASED: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 
-/// Nothing uses the endpoint any more.
+/// Called when nothing in this process uses the endpoint any more.
 fn released(id: Id) {
     let at = RELEASED.load(Acquire);
     if !at.is_null() {
@@ -86,7 +87,7 @@ fn released(id: Id) {
 }
 
 /// Makes the tables if they are not there; false if there is no memory for them. `on_release` is called with each
-/// endpoint that this process has no more.
+/// endpoint that this process no longer has.
 pub fn prepare(on_release: fn(Id)) -> bool {
     if !TABLE.load(Acquire).is_null() {
         return true;
@@ -117,7 +118,7 @@ impl Id {
     pub fn endpoint(self) -> &'static Endpoint {
         let at = self.index as usize % MAX_ENDPOINTS;
         // SAFETY: an Id exists only after `prepare` mapped the tables, which are never unmapped; an
-        // Endpoint is made of atomics, each of which means something whatever lies there.
+        // Endpoint is made of atomics, for each of which every value in the memory is valid.
         unsafe { &*TABLE.load(Relaxed).add(at).cast::<Endpoint>() }
     }
 
@@ -154,19 +155,19 @@ impl Id {
         self.local().pins.pin().then_some(Pinned(self))
     }
 
-    /// Ends this process's hold when nothing uses it any more.
+    /// Takes a pin away; with the last one this process releases the endpoint.
     pub fn unpin(self) {
         if self.local().pins.unpin() {
             released(self);
         }
     }
 
-    /// See [`Endpoint::receive`]; `tcp` is its TCP socket, hidden.
+    /// See [`Endpoint::receive`]; `tcp` is the hidden number of the TCP socket.
     pub fn receive(self, birth: Birth, tcp: c_int) -> bool {
         self.endpoint().receive(birth, || self.local().tcp.store(tcp, SeqCst))
     }
 
-    /// How often its memory was used before.
+    /// How often the endpoint's memory was used before.
     pub fn generation(self) -> u32 {
         self.endpoint().generation()
     }
@@ -220,8 +221,8 @@ fn claim_below(limit: u32, family: &Family) -> Option<Id> {
         }
         family.next.store(id.index + 1, Relaxed);
         family.used.fetch_max(id.index + 1, Relaxed);
-        // Once around. As long as half of it is free the next one is found soon, and who looks through the table (fork)
-        // has little to look through.
+        // The search has come around. As long as half of this part is free, it is not made larger: the next free entry is
+        // found soon, and fork, which looks through the table, has little to look through.
         let live = || (0..limit).filter(|index| Id { index: *index }.holders().is_any()).count();
         if start % limit + step + 1 >= limit && live() as u32 > limit / 2 {
             widen(family, limit);
@@ -268,8 +269,8 @@ fn begin_local(id: Id) {
     l.pins.hold();
 }
 
-/// The endpoint of an index, if this process's slot is among the holders of that generation of it: what a program is
-/// given on the way through exec. Locks that threads of the program before had are free again.
+/// The endpoint of an index, if this process's slot is among the holders of this generation: so a program finds the
+/// endpoints of the program before it (exec). Locks that threads of that program held are freed.
 pub fn resume(index: u32, generation: u32) -> Option<Pinned> {
     let id = Id { index };
     if index >= used() || id.generation() != generation || !id.holders().has(family::slot()) {
@@ -307,10 +308,10 @@ pub fn close_tcp(id: Id) {
     }
 }
 
-/// In the child of a fork, which is among the holders already: it holds what its copy of the tables says, and no call is
-/// in progress.
+/// Called in the child of a fork, which is among the holders already: it has the numbers that its copy of the tables
+/// says, and no call is in progress.
 pub fn adopt_in_child() {
-    // Nothing is written where nothing changes: the memory is the parent's, too, until somebody writes.
+    // Only what changes is written: the child shares each page with the parent until one of them writes to it.
     for l in all().map(Id::local) {
         if l.deaf_readers.load(Relaxed) != 0 {
             l.deaf_readers.store(0, Relaxed);
@@ -325,7 +326,8 @@ pub fn adopt_in_child() {
     }
 }
 
-/// In a child that found no slot in the family: it starts its own, and the descriptors it inherited stay as they are.
+/// Called in a child that found no slot in the family: it starts a family of its own, and the descriptors that it has
+/// inherited stay as they are.
 pub fn abandon() {
     fds::clear();
     TABLE.store(core::ptr::null_mut(), SeqCst);

@@ -1,5 +1,6 @@
-//! Waiting for more bytes than lie there already, as TCP does for MSG_PEEK with MSG_WAITALL: readiness does not tell of
-//! them, edges do. Whoever has made this and then finds too few bytes misses no later one.
+//! Waiting for more bytes than are there already, as TCP does for MSG_PEEK with MSG_WAITALL. A socket that has bytes is
+//! readable all the time; only an edge-triggered registration reports that more have come. A call that makes the
+//! registration first and looks for the bytes after that misses no later byte.
 
 use libc::{c_int, c_void, pollfd};
 
@@ -12,7 +13,7 @@ use crate::sys::{self, Deadline, EAGAIN};
 
 const EDGES: u32 = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
 
-/// The edges of some sockets: an epoll instance, hidden; -1 where there is none to be had.
+/// A hidden epoll instance with edge-triggered registrations of some sockets; -1 if it could not be made.
 pub struct Arrivals(c_int);
 
 impl Arrivals {
@@ -25,7 +26,7 @@ impl Arrivals {
         Arrivals(edges)
     }
 
-    /// Those of both sockets of an endpoint; `fd` is the program's number.
+    /// The same for both sockets of an endpoint; `fd` is the program's number.
     pub fn of(id: Id, fd: c_int) -> Arrivals {
         id.local().unix.by_number(|unix| Arrivals::on(&[tcp_fd(id, fd), unix]))
     }
@@ -43,7 +44,7 @@ impl Arrivals {
             Some(parked) => outcome(parked.wait(&watched, time), true),
             None => outcome(park::doze(&watched, time), true),
         };
-        // The edges that were seen are over.
+        // Takes the edges that have been reported.
         sys::epoll_now(self.0, &mut [libc::epoll_event { events: 0, u64: 0 }; 2]);
         r
     }

@@ -2,8 +2,8 @@
 
 use libc::{iovec, msghdr};
 
-/// Pieces that one attempt passes to the kernel, once it is not the whole list; longer lists take several attempts. They lie
-/// on the program's stack, which may be small.
+/// How many pieces an attempt passes to the kernel at most, unless it passes the whole list; longer lists take several
+/// attempts. The pieces lie on the program's stack, which may be small.
 const WINDOW: usize = 8;
 
 /// The buffers of one call.

@@ -43,13 +43,13 @@ pub struct Call {
     pub waited: bool,
 }
 
-/// What an attempt came to while its direction was locked.
+/// The outcome of an attempt, while its direction was locked.
 pub enum Tried {
-    /// What the kernel said.
+    /// The kernel's result.
     Gave(sys::Ret),
     /// The direction is on TCP, and the real call does all that is needed.
     Natively,
-    /// To be tried once more.
+    /// The attempt must be made once more.
     Again,
 }
 
@@ -139,7 +139,7 @@ impl Call {
         }
     }
 
-    /// What the program is told when the last thing that happened to its call was `r`: what has moved, if anything has.
+    /// The result of a call whose last attempt or wait gave `r`: how many bytes have moved, if any have.
     fn end<S: Step>(&self, step: &S, r: sys::Ret) -> sys::Ret {
         match (self.done, step.peeked()) {
             (0, peeked) if r < 0 && peeked > 0 => peeked as sys::Ret,
@@ -148,7 +148,7 @@ impl Call {
         }
     }
 
-    /// Brings the switch as far as it goes now.
+    /// Brings the switch as far as it can go now.
     fn prepare(&self) -> Phase {
         adopt::attend(self.id, self.fd);
         if self.id.endpoint().phase() >= Phase::Dual {
@@ -164,11 +164,11 @@ impl Call {
             return Next::Settled;
         }
         let Some(mut half) = S::Side::lock(e) else {
-            // A signal handler interrupted a call in this direction and now makes another: no hash can be trusted any more.
+            // A signal handler interrupted a call in this direction and now makes another: no hash can be trusted now.
             let settled = stay(id, Reason::Reentered) || e.phase() > Phase::Dual;
             return if settled { Next::Settled } else { Next::Return(EINTR) };
         };
-        // The phase may have moved on before the lock was ours. Adopting is not seen here: its owner holds the lock.
+        // The phase may have changed before this thread got the lock. It is not Adopting: then another thread has the lock.
         let now = e.phase();
         match now {
             Phase::Connecting => {}
@@ -183,7 +183,7 @@ impl Call {
             Tried::Gave(r) => Next::Judge(r),
             Tried::Again => Next::Again,
             Tried::Natively => {
-                // Announced before the lock is free: from there on another thread may see the connection, and adopt.
+                // Counted before the lock is free: from then on another thread may see the connection, and adopt.
                 S::Side::deaf(id).fetch_add(1, SeqCst);
                 drop((half, no_signals));
                 let next = self.natively(step, now);
@@ -193,7 +193,7 @@ impl Call {
         }
     }
 
-    /// The real, blocking call on TCP, announced as deaf: the direction cannot leave TCP until it is back.
+    /// The real, blocking call on TCP, counted as deaf: the direction cannot leave TCP until the call has returned.
     fn natively<S: Step>(&mut self, step: &mut S, phase: Phase) -> Next {
         let (id, fd) = (self.id, self.fd);
         match phase {
@@ -213,7 +213,7 @@ impl Call {
         Next::Return(r)
     }
 
-    /// The endpoint is final or stays: the rest is the real function's.
+    /// The endpoint is final or stays on TCP: the real function does the rest.
     fn settled<S: Step>(&mut self, step: &mut S) -> sys::Ret {
         // Another thread may have taken the step; it is complete only when the descriptors are replaced.
         drive::pump(self.id);
@@ -233,7 +233,8 @@ impl Call {
         }
     }
 
-    /// Whether the real call is to be made in place of an attempt: on TCP alone, and nobody to be woken by.
+    /// Whether the real call is made in place of an attempt: the endpoint is on TCP alone, and no other thread has to wake
+    /// this one.
     pub fn may_go_natively(&self) -> bool {
         let on_tcp = matches!(self.id.endpoint().phase(), Phase::Tracking | Phase::Waiting);
         on_tcp && !self.is_urgent && threads::blocks_natively()
@@ -245,7 +246,7 @@ impl Call {
         *self.until.get_or_insert_with(|| deadline(tcp, S::TIMEOUT))
     }
 
-    /// Notes that the call is about to wait for its socket. `Err` if it is not to.
+    /// Notes that the call is about to wait for its socket. `Err` if it must not wait.
     pub fn may_wait<S: Side>(&mut self) -> Result<(), sys::Ret> {
         let asked = || sys::is_nonblocking(tcp_fd(self.id, self.fd));
         if self.dont_wait || *self.nonblocking.get_or_insert_with(asked) {
@@ -257,7 +258,7 @@ impl Call {
         Ok(())
     }
 
-    /// Waits for the socket that has the direction.
+    /// Waits for the transport that the direction is on.
     pub fn wait<S: Side>(&mut self) -> Result<(), sys::Ret> {
         self.may_wait::<S>()?;
         let until = self.until::<S>();
@@ -265,7 +266,7 @@ impl Call {
     }
 }
 
-/// The thread was cancelled in a real call: what the call held is let go.
+/// Called when the thread is cancelled in a real call: releases what the call held.
 extern "C" fn cancelled<S: Side>(index: *mut c_void) {
     let id = Id { index: index as usize as u32 };
     S::deaf(id).fetch_sub(1, SeqCst);

@@ -1,8 +1,8 @@
-//! How a stream has ended: the word of the new socket, and TCP's.
+//! How a stream has ended: what the new socket reports, and what TCP reports.
 //!
-//! Who closes a stream resets its TCP connection where a TCP of its own would be reset (`descriptors`). So TCP knows how the
-//! stream ended, and keeps the error for the call that is to be told. Only a process that ended without closing can leave
-//! a reset that the new socket alone knows of.
+//! A side that closes a stream resets the TCP connection in the cases in which a stream on TCP would be reset
+//! (`calls::descriptors`). So TCP knows how the stream ended, and keeps the error for the call that must report it. Only a
+//! process that ends without a close call can leave a reset that the new socket alone knows of.
 
 use core::sync::atomic::Ordering::*;
 
@@ -15,7 +15,7 @@ use crate::switch::{Sender, drive};
 use crate::sys::{self, EAGAIN, ECONNRESET};
 use crate::transport::unix::takes_nothing;
 
-/// Whether an error is the next thing that a reader would be told of a descriptor.
+/// Whether the next read from a descriptor would return an error.
 pub fn has_error(fd: c_int) -> bool {
     let Some((id, _)) = numbers::lookup(fd) else { return false };
     let mut both = [fd, tcp_fd(*id, fd)].map(|fd| pollfd { fd, events: 0, revents: 0 });
@@ -23,13 +23,14 @@ pub fn has_error(fd: c_int) -> bool {
     both.iter().any(|p| p.revents & libc::POLLERR != 0) && sys::unread(fd) == 0
 }
 
-/// Whether a reset that the new socket told of is to be told to the program. Not if TCP knows as much, or if it is none of the
-/// stream. If it is, TCP is ended, so that it answers from then on as it would after a reset.
+/// Whether a reset that the new socket has reported must be reported to the program. Not if TCP knows of it, or if the reset
+/// did not happen to the stream itself. If it must, TCP is ended, so that it answers from then on as it would after a
+/// reset.
 pub fn is_news(id: Id) -> bool {
     !drive::is_false_reset(id) && tcp_learns(id)
 }
 
-/// The same of a reset that is one of the stream. False if TCP knows.
+/// The same for a reset that did happen to the stream. False if TCP knows of it.
 fn tcp_learns(id: Id) -> bool {
     let tcp = id.local().tcp.load(Acquire);
     let news = !offsets::is_closed(tcp);
@@ -45,12 +46,12 @@ pub enum End {
     OfStream,
     /// The connection was reset, or has failed otherwise: a negated errno.
     Error(sys::Ret),
-    /// The stream goes on over TCP: this side has shut its reading half, and the new socket takes nothing any more.
+    /// The stream goes on over TCP: this side has shut the new socket's reading half, and no more bytes come there.
     GoesOn,
 }
 
 impl End {
-    /// What a reader is told who does not go on over TCP.
+    /// The result of a read that does not go on over TCP.
     pub fn told(self) -> sys::Ret {
         match self {
             End::Error(error) => error,
@@ -59,8 +60,8 @@ impl End {
     }
 }
 
-/// The end of the new transport is the end of the stream, unless TCP says otherwise. TCP is drained, so it is asked as the
-/// program asks: a reader is not told of errors that are for writers.
+/// The end of the new transport is the end of the stream, unless TCP says otherwise. TCP is drained, so the shim asks it by
+/// a read, as the program would: a read does not report errors that are for writers.
 pub fn end_of_stream(id: Id) -> End {
     let tcp = id.local().tcp.load(Acquire);
     match sys::recv(tcp, &mut [0], libc::MSG_PEEK | libc::MSG_DONTWAIT) {
@@ -70,24 +71,25 @@ pub fn end_of_stream(id: Id) -> End {
     }
 }
 
-/// What a reader is told that was told of a reset by the new socket. TCP's is taken with it: a reset is told once.
+/// The result of a read to which the new socket has reported a reset. TCP's error is taken, too, because a reset is
+/// reported only once.
 pub fn read_reset(id: Id) -> sys::Ret {
     let tcp = end_of_stream(id);
     if is_news(id) { ECONNRESET } else { tcp.told() }
 }
 
-/// The program writes, and the peer reads nothing on the new transport any more: the direction goes back to TCP. `Err` is
-/// what the writer is told instead.
+/// Called when the program writes and the peer does not read from the new transport any more: the direction goes back to
+/// TCP. `Err` is what the write returns instead.
 pub fn writes_after_the_end(id: Id, tx: &mut Sender) -> Result<(), sys::Ret> {
     tx.returns();
     drive::note_tx(id, tx);
-    // Without a byte of the program on it, it was a control message that the peer has left.
+    // If no byte of the program was sent there, the peer has left only a control message unread.
     let reset = id.local().unix.take_error() == libc::ECONNRESET && tx.used;
     if reset && tcp_learns(id) { Err(ECONNRESET) } else { Ok(()) }
 }
 
-/// The socket that takes what is written to `fd` after the new transport has ended: TCP takes it, and learns from the
-/// answer. `Err` is what the writer is told instead. `told`: the new socket has told of a reset already.
+/// The socket for bytes that are written to `fd` after the new transport has ended: TCP, which learns from the peer's
+/// answer that it has closed. `Err` is what the write returns instead. `told`: the new socket has reported a reset already.
 pub fn after_the_end(id: Id, fd: c_int, told: bool) -> Result<c_int, sys::Ret> {
     let tcp = id.local().tcp.load(Acquire);
     if tcp < 0 || !numbers::is_final_now(fd, id) {
@@ -97,8 +99,8 @@ pub fn after_the_end(id: Id, fd: c_int, told: bool) -> Result<c_int, sys::Ret> {
     if reset && is_news(id) { Err(ECONNRESET) } else { Ok(tcp) }
 }
 
-/// The socket that takes bytes which the kernel moves to a number that is the new socket: TCP, if the peer has closed. Asked
-/// before, because the new socket would raise SIGPIPE at once. `Err` is how the call ends.
+/// The socket for bytes that the kernel moves to a number that is the new socket: TCP, if the peer has closed. That is
+/// asked before the bytes move, because the new socket would raise SIGPIPE at once. `Err` is how the call ends.
 pub fn taker(id: Id, fd: c_int) -> Result<c_int, sys::Ret> {
     if !confine::is_confined() && takes_nothing(fd) {
         return after_the_end(id, fd, false);

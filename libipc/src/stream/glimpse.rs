@@ -6,7 +6,7 @@ use crate::ipcd::terms;
 use crate::prefix::Prefix;
 use crate::sys;
 
-/// The longest look; a longer prefix is lost if it moves this way.
+/// The most bytes that a look can copy; a longer prefix is lost if it moves this way.
 const GLIMPSE: usize = 256;
 
 /// A look at bytes that will move without passing through the program, as far as they belong to the prefix.
@@ -19,7 +19,7 @@ impl Glimpse {
     /// Nothing was looked at.
     pub const NONE: Glimpse = Glimpse { bytes: [0; GLIMPSE], len: 0 };
 
-    /// What `look` finds of the bytes that `prefix` misses.
+    /// The bytes that `prefix` still misses, as far as `look` finds them.
     pub fn of(prefix: &Prefix, look: impl FnOnce(&mut [u8]) -> sys::Ret) -> Glimpse {
         let mut g = Glimpse::NONE;
         let missing = prefix.missing(terms::prefix_bytes()).min(GLIMPSE);
@@ -29,7 +29,7 @@ impl Glimpse {
         g
     }
 
-    /// Gives the prefix, which is `of` bytes long, what moved.
+    /// Gives the prefix, which is `of` bytes long, its bytes among the `moved` ones.
     pub fn tell(&self, prefix: &mut Prefix, moved: usize, of: u32) {
         prefix.feed_glimpse(self.bytes.get(..self.len).unwrap_or(&[]), moved, of);
     }
@@ -46,7 +46,7 @@ pub fn look_at_file(file: c_int, offset: Option<off_t>, room: &mut [u8]) -> sys:
     sys::forward(libc::SYS_pread64, [file as usize, room.as_mut_ptr() as usize, room.len(), at as usize, 0, 0])
 }
 
-/// The next bytes of a pipe, by way of another pipe.
+/// Copies the next bytes of a pipe, through a second pipe (tee(2)).
 pub fn look_at_pipe(pipe: c_int, room: &mut [u8]) -> sys::Ret {
     let mut copy: [c_int; 2] = [-1; 2];
     let flags = (libc::O_CLOEXEC | libc::O_NONBLOCK) as usize;

@@ -11,14 +11,14 @@ pub fn kernel(r: ssize_t) -> sys::Ret {
     if r < 0 { -(errno() as sys::Ret) } else { r }
 }
 
-/// The only buffer of a header that asks for nothing but bytes.
+/// The buffer of a header that has only one, and asks for nothing but bytes.
 fn only_buffer(msg: &msghdr) -> Option<iovec> {
     let plain = msg.msg_iovlen == 1 && msg.msg_control.is_null() && msg.msg_name.is_null();
     // SAFETY: null or the header's list.
     unsafe { msg.msg_iov.as_ref() }.copied().filter(|_| plain)
 }
 
-/// recvmsg(2), by the shorter way into the kernel where that does the same.
+/// recvmsg(2), or recv(2), the shorter way into the kernel, where that does the same.
 pub fn receive(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
     kernel(match only_buffer(msg) {
         Some(iov) if flags & !(libc::MSG_DONTWAIT | libc::MSG_PEEK | libc::MSG_WAITALL) == 0 => {
@@ -31,7 +31,7 @@ pub fn receive(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
     })
 }
 
-/// sendmsg(2), in the same way.
+/// sendmsg(2), or send(2) in the same way.
 pub fn send(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
     kernel(match only_buffer(msg) {
         // SAFETY: the program's buffer.
@@ -41,8 +41,8 @@ pub fn send(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
     })
 }
 
-/// A read into all of the program's buffers, past libc. Of one buffer by the shorter call, which filters of system calls allow
-/// sooner.
+/// A read into all of the program's buffers, past libc. For one buffer it is recvfrom(2), which a seccomp filter is more
+/// likely to allow.
 pub fn whole(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
     match only_buffer(msg) {
         Some(iov) => {

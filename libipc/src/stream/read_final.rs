@@ -14,7 +14,7 @@ use crate::host::guard::{Errno, as_libc, errno};
 use crate::symbols::real;
 use crate::sys::{self, ECONNRESET};
 
-/// Bytes that are thrown away at a time: they lie on the program's stack, which may be small.
+/// How many bytes are thrown away at a time: their buffer lies on the program's stack, which may be small.
 const VOID: usize = 512;
 
 /// What a reading call that gave 0 bytes means, on a descriptor that may be the new socket.
@@ -29,7 +29,8 @@ pub fn nothing_read(fd: c_int) -> End {
     }
 }
 
-/// A real reading call failed. A reset that the new socket told is told by TCP, too, unless it is taken from there.
+/// Called when a real reading call has failed. If the new socket has reported a reset, TCP would report it once more: so it
+/// is taken from TCP, too.
 #[cold]
 pub fn failed(fd: c_int) -> isize {
     if errno() == libc::ECONNRESET && !confine::is_confined() {
@@ -43,12 +44,12 @@ pub fn failed(fd: c_int) -> isize {
     -1
 }
 
-/// The error that waits to be told before anything is read, where a call looks for it first (recvmmsg).
+/// Takes the error that must be reported before any byte is read, for a call that looks for it first (recvmmsg).
 pub fn pending_error(fd: c_int) -> Option<c_int> {
     let (id, kind) = numbers::lookup(fd)?;
     let tcp = tcp_fd(*id, fd);
     let error = sys::take_error(tcp);
-    // Both are taken: a reset is told once.
+    // The errors of both sockets are taken, because a reset is reported only once.
     let own = if kind == Kind::Final && tcp != fd { sys::take_error(fd) } else { 0 };
     match error {
         0 if own == libc::ECONNRESET && !is_news(*id) => None,
@@ -91,19 +92,20 @@ pub fn receive_final(id: Id, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::
     }
 }
 
-/// The program's own read, into a buffer of ours.
+/// The program's own read, into a buffer of the shim.
 fn recv(fd: c_int) -> impl Fn(&mut [u8], c_int) -> sys::Ret {
-    // SAFETY: a buffer of our own.
+    // SAFETY: a buffer of the shim.
     move |room, flags| kernel(unsafe { real::recv()(fd, room.as_mut_ptr().cast(), room.len(), flags) })
 }
 
-/// No control message of a stranger reaches the program: TCP has none of the kinds that a Unix-domain socket carries.
+/// The header without room for ancillary data: a peer could send kinds over the Unix-domain socket that TCP does not have,
+/// and they must not reach the program.
 pub fn without_control(msg: &msghdr) -> msghdr {
     msghdr { msg_control: core::ptr::null_mut(), msg_controllen: 0, ..*msg }
 }
 
-/// Looks at bytes with `peek(flags)`, and with MSG_WAITALL once more until there are `len`, as TCP does. What cuts that short
-/// is the end of the stream, an error, a signal and the socket's timeout; then what is there is the result.
+/// Looks at bytes with `peek(flags)`, and with MSG_WAITALL again and again until there are `len`, as TCP does. The end of
+/// the stream, an error, a signal or the socket's timeout ends this earlier; then the bytes that are there are the result.
 fn peek_all(id: Id, fd: c_int, len: usize, flags: c_int, mut peek: impl FnMut(c_int) -> sys::Ret) -> sys::Ret {
     let waits = flags & (libc::MSG_WAITALL | libc::MSG_DONTWAIT) == libc::MSG_WAITALL && !sys::is_nonblocking(fd);
     let mut r = peek(flags);
@@ -118,7 +120,7 @@ fn peek_all(id: Id, fd: c_int, len: usize, flags: c_int, mut peek: impl FnMut(c_
     r
 }
 
-/// Whether the end of the stream, or an error, comes after so many unread bytes.
+/// Whether the end of the stream, or an error, comes after the `n` unread bytes.
 fn ends_after(fd: c_int, n: usize) -> bool {
     sys::poll_now(fd, libc::POLLRDHUP) != 0 && sys::unread(fd) <= n
 }
@@ -138,11 +140,12 @@ pub fn count(
     }
 }
 
-/// MSG_TRUNC throws bytes away on TCP, and does nothing of the kind on a Unix-domain stream: they are read into the void.
+/// With MSG_TRUNC, TCP throws bytes away, and a Unix-domain stream does not: so they are read into a buffer that is thrown
+/// away.
 pub fn discard(len: usize, flags: c_int, read: impl Fn(&mut [u8], c_int) -> sys::Ret) -> sys::Ret {
     let mut void = [0u8; VOID];
     let mut total = 0;
-    // A call for no bytes waits as well.
+    // A call for 0 bytes waits, too.
     loop {
         let waits = total == 0 || flags & libc::MSG_WAITALL != 0;
         let flags = flags & !libc::MSG_TRUNC | if waits { 0 } else { libc::MSG_DONTWAIT };

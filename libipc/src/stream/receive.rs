@@ -22,7 +22,7 @@ pub struct Read<'a> {
     msg: &'a mut msghdr,
     flags: c_int,
     buffers: Buffers<'static>,
-    /// MSG_PEEK with MSG_WAITALL: how many bytes were there at the last look, and what tells of more.
+    /// MSG_PEEK with MSG_WAITALL: how many bytes were there at the last look, and what reports that more have come.
     peeked: usize,
     arrivals: Option<(Phase, Arrivals)>,
 }
@@ -100,7 +100,7 @@ impl Step for Read<'_> {
         if self.peeked == 0 {
             return call.wait::<Receiver>();
         }
-        // Some of the bytes that are looked for are there: readiness does not tell of more.
+        // Some of the wanted bytes are there, so the socket is ready, and readiness does not report that more have come.
         call.may_wait::<Receiver>()?;
         let (until, phase) = (call.until::<Receiver>(), call.id.endpoint().phase());
         if self.arrivals.as_ref().is_none_or(|(of, _)| *of != phase) {
@@ -114,7 +114,7 @@ impl Step for Read<'_> {
     }
 }
 
-/// Whether nothing comes after so many bytes that are there.
+/// Whether the stream ends after the `n` bytes that are there.
 fn ends_after(call: &Call, n: usize) -> bool {
     let ended = |on| Carrier::of(call.id, call.fd, on).poll(libc::POLLRDHUP) != 0;
     [Transport::Tcp, Transport::Unix].into_iter().any(ended) && unread(call.id, call.fd) <= n
@@ -131,7 +131,7 @@ impl<'a> Read<'a> {
         self.flags & flag != 0
     }
 
-    /// The real call for what has not moved yet. It fills the program's header if nothing has.
+    /// Makes the real call for what has not moved yet; with the program's own header if nothing has.
     fn on_the_rest(&mut self, call: &Call, real: impl FnOnce(&mut msghdr, c_int) -> sys::Ret) -> sys::Ret {
         if call.done == 0 {
             return real(self.msg, self.flags);
@@ -140,13 +140,13 @@ impl<'a> Read<'a> {
         real(&mut window.header(self.msg), self.flags)
     }
 
-    /// Reads from the transport that has the next bytes, and across the end of TCP.
+    /// Reads from the transport that has the next bytes; if they are the last ones on TCP, from the new transport, too.
     fn read_once(&mut self, call: &mut Call, rx: &mut Guard<'_, Receiver>) -> sys::Ret {
         let (on, left) = (rx.state.on, rx.state.left_on_tcp());
         let limit = if on == Transport::Tcp { left.map_or(usize::MAX, |n| n as usize) } else { usize::MAX };
         let from = Carrier::of(call.id, call.fd, on);
         if call.done > 0 && from.has_ended() {
-            // An error is for the next call: this one has something to return.
+            // An error is for the next call: this one has bytes to return.
             return 0;
         }
         let r = self.read_from(call, from, limit);
@@ -194,7 +194,7 @@ impl<'a> Read<'a> {
         self.msg.msg_flags = 0;
     }
 
-    /// A call that came to the end of TCP after `seen` bytes goes on with what is on the new transport.
+    /// A call that came to the end of TCP after `seen` bytes goes on with the bytes that are on the new transport.
     fn beyond(&mut self, call: &Call, seen: usize) -> sys::Ret {
         let (at, flags) = (call.done + seen, self.flags | libc::MSG_DONTWAIT);
         let Some(left) = self.buffers.len().checked_sub(at).filter(|left| *left > 0) else { return 0 };

@@ -21,7 +21,8 @@ use crate::transport::unix::plain;
 /// Flags that mean the same on a Unix-domain socket, or nothing on either.
 pub const PLAIN: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE | libc::MSG_EOR;
 
-/// MSG_FASTOPEN where there is a connection already: only TCP has it, and refuses it then. TCP is asked with nothing to send.
+/// MSG_FASTOPEN where there is a connection already: only TCP has this flag, and refuses it then. TCP is asked by a call
+/// with nothing to send.
 pub fn fast_open(id: Id, fd: c_int, flags: c_int) -> Option<sys::Ret> {
     if flags & libc::MSG_FASTOPEN == 0 || id.endpoint().phase() <= Phase::Connecting {
         return None;
@@ -32,7 +33,7 @@ pub fn fast_open(id: Id, fd: c_int, flags: c_int) -> Option<sys::Ret> {
     (r < 0).then_some(r)
 }
 
-/// Raises the signal that goes with EPIPE, where the call was made without.
+/// Raises SIGPIPE after EPIPE: the real call was made without the signal. Not if the program's call does not want it.
 pub fn signalled(r: sys::Ret, flags: c_int) -> sys::Ret {
     if r == EPIPE && flags & libc::MSG_NOSIGNAL == 0 {
         sys::raise_sigpipe();
@@ -41,7 +42,7 @@ pub fn signalled(r: sys::Ret, flags: c_int) -> sys::Ret {
 }
 
 /// A write of one buffer to a descriptor that was the new socket a moment ago, by the kernel's shortest call; flags are
-/// [`PLAIN`]. `None` if it is no socket any more (closed unseen).
+/// [`PLAIN`]. `None` if the number is no socket any more (closed past the hooks).
 #[inline(always)]
 pub fn send_final(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> Option<ssize_t> {
     // SAFETY: the program's own arguments.
@@ -87,7 +88,7 @@ pub fn on_final(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
     }
 }
 
-/// A Unix-domain socket refuses what is written after the peer has closed: TCP is given it.
+/// A Unix-domain socket refuses bytes that are written after the peer has closed: they are written to TCP.
 #[cold]
 fn refused(fd: c_int, msg: &msghdr, flags: c_int, error: sys::Ret) -> sys::Ret {
     if let Some((id, Kind::Final)) = numbers::lookup(fd) {
@@ -114,7 +115,7 @@ impl Step for Write<'_> {
         if call.may_go_natively() {
             return Tried::Natively;
         }
-        // Urgent data after the promise: the direction goes on over TCP, where it means something.
+        // Urgent data after the promise: the direction goes on over TCP, which has urgent data.
         tx.state.barred |= call.is_urgent;
         let flags = self.flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         let mut window = self.buffers.window(call.done, usize::MAX);
@@ -129,7 +130,7 @@ impl Step for Write<'_> {
             }
         }
         if tx.state.on == Transport::Tcp {
-            // From the beginning, or again: whether the peer reads TCP, TCP knows.
+            // The direction has not left TCP, or is back on it: TCP knows whether the peer still reads there.
             r = sys::sendmsg(tcp_fd(call.id, call.fd), &rest, flags);
         }
         if r > 0 {

@@ -1,4 +1,4 @@
-//! The two directions of an endpoint, as far as a call differs by them.
+//! The two directions of an endpoint, as far as calls in them differ.
 
 use core::sync::atomic::AtomicU32;
 
@@ -19,21 +19,21 @@ pub trait Side: Stored + 'static {
     const TIMEOUT: c_int;
 
     fn lock(e: &Endpoint) -> Option<Guard<'_, Self>>;
-    /// Calls that wait on TCP alone and cannot be woken by us: as long as there are any the direction stays on TCP.
+    /// Calls that wait on TCP alone and cannot be woken by the shim: as long as there are any, the direction stays on TCP.
     fn deaf(id: Id) -> &'static AtomicU32;
     /// Recounts the direction after a process of the family died in the middle of a call on it.
     fn mend(id: Id, fd: c_int, half: &mut Half<'_, Self>);
-    /// Counts `n` bytes of the program that moved where the direction was.
+    /// Counts `n` bytes of the program that moved on the transport that the direction was on.
     fn count(&mut self, id: Id, n: u64);
     /// Tells other threads and the registrations where the direction is now.
     fn publish(&self, id: Id);
     fn on(&self) -> Transport;
 
-    // How a reading program waits is evidence ([`waits`]); a writing one says nothing.
+    // How the program waits in reads is evidence ([`waits`]); how it waits in writes says nothing.
     fn found(_: Id) {}
     fn found_nothing(_: Id) {}
     fn will_wait(_: Id) {}
-    /// A real call is about to be made, that may wait.
+    /// Called when a real call is about to be made that may wait.
     fn goes_natively(_: Id, _tcp: c_int, _dont_wait: bool) {}
 }
 

@@ -31,7 +31,7 @@ struct Pipe {
 }
 
 impl Pipe {
-    /// Waits until the pipe is ready. `Err` is how the call ends if it is not to wait for it.
+    /// Waits until the pipe is ready. `Err` is how the call ends, also if it must not wait for the pipe.
     fn wait(self, id: Id, events: i16) -> Result<(), sys::Ret> {
         match self.waits && !sys::is_nonblocking(self.fd) {
             true => block_on(id, self.fd, events, Deadline::NEVER, false),
@@ -42,8 +42,8 @@ impl Pipe {
 
 /// A call that moves `len` bytes to an endpoint.
 ///
-/// `look` copies the first of the bytes without moving them. `step(socket, bytes, waits)` is the real call where it `waits` for
-/// the source, and otherwise one in which no thread is cancelled.
+/// `look` copies the first of the bytes without moving them. `step(socket, bytes, waits)` moves them: by the real call if
+/// it `waits` for the source, else by a call in which the thread cannot be cancelled.
 struct Outward<L, M> {
     len: usize,
     /// What the bytes come from, if that is a pipe.
@@ -101,7 +101,7 @@ impl<L: Fn(&mut [u8]) -> sys::Ret, M: Fn(c_int, usize, bool) -> sys::Ret> Step f
         match self.source {
             Some(pipe) if !is_ready(pipe.fd, libc::POLLIN) => match call.done {
                 0 => pipe.wait(call.id, libc::POLLIN),
-                // What the pipe had has moved: that is all that splice(2) moves.
+                // All bytes of the pipe have moved: splice(2) does not wait for more.
                 _ => Err(EAGAIN),
             },
             _ => call.wait::<Sender>(),
@@ -109,8 +109,8 @@ impl<L: Fn(&mut [u8]) -> sys::Ret, M: Fn(c_int, usize, bool) -> sys::Ret> Step f
     }
 }
 
-/// A call that moves up to `len` bytes from an endpoint, once there are some, with `step(socket, bytes)`, which does not wait.
-/// `real(socket, flags)` is the program's own call.
+/// A call that moves up to `len` bytes from an endpoint, once there are some, with `step(socket, bytes)`, which does not
+/// wait. `real(socket, flags)` is the program's own call.
 struct Inward<M, R> {
     len: usize,
     flags: c_uint,
@@ -137,7 +137,7 @@ impl<M: Fn(c_int, usize) -> sys::Ret, R: Fn(c_int, c_uint) -> sys::Ret> Step for
             // The step would wait here, with the lock held.
             return Tried::Gave(EAGAIN);
         }
-        // A look takes a pending error from the socket: it is the result.
+        // The look takes a pending error off the socket, so that error is the result of the call.
         let mut seen = 0;
         let glimpse = Glimpse::of(&rx.prefix, |room| {
             seen = from.read(room, libc::MSG_PEEK | libc::MSG_DONTWAIT);
@@ -208,8 +208,8 @@ pub unsafe fn sendfile(out: c_int, from: c_int, offset: *mut off_t, count: size_
     }
 }
 
-/// What a call does that moves bytes to a descriptor which is the new socket. A reset that comes while it waits is told as
-/// TCP tells it.
+/// Moves bytes to a descriptor that is the new socket. A reset that comes while the call waits is reported as TCP reports
+/// it.
 fn to_final(id: Id, fd: c_int, step: impl Fn(c_int) -> sys::Ret) -> ssize_t {
     let r = match taker(id, fd) {
         Ok(to) => match step(to) {
@@ -238,7 +238,7 @@ pub unsafe fn splice(
     let with = |from, to, n, flags| unsafe { real::splice()(from, from_offset, to, to_offset, n, flags) };
     let step = |from, to, n| with(from, to, n, flags);
     let again = |from, flags| kernel(with(from, to, len, flags));
-    // The same past libc, in which a thread is not cancelled.
+    // The same past libc, where the thread cannot be cancelled.
     let at_once = |from: c_int, to: c_int, n| {
         let (offsets, flags) = ([from_offset, to_offset].map(|at| at as usize), flags | libc::SPLICE_F_NONBLOCK);
         let [of_from, of_to] = offsets;
@@ -282,7 +282,7 @@ fn from_final(
     let mut r = step(fd, flags);
     if r == EAGAIN && flags & libc::SPLICE_F_NONBLOCK != 0 && !sys::is_nonblocking(fd) && is_ready(pipe, libc::POLLOUT)
     {
-        // TCP waits if its descriptor blocks: SPLICE_F_NONBLOCK is for the pipe.
+        // On TCP, SPLICE_F_NONBLOCK is for the pipe alone: the call waits for the socket if its descriptor blocks.
         r = step(fd, flags & !libc::SPLICE_F_NONBLOCK);
     }
     match r {

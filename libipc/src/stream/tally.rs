@@ -1,4 +1,4 @@
-//! What moved is counted and hashed: one place for every call.
+//! Counts and hashes the bytes that have moved: one place for every call.
 
 use crate::endpoint::{Half, Id};
 use crate::ipcd::terms;
@@ -6,8 +6,8 @@ use crate::prefix::Prefix;
 
 pub use super::side::Side;
 
-/// Counts `n` bytes of the program that have moved in a locked direction. If the next bytes of it matter, `feed` gives them to
-/// the prefix; it is told how long the prefix is, 0 while that is not known.
+/// Counts `n` bytes of the program that have moved in a locked direction. If the prefix still wants bytes, `feed` gives
+/// them to it; the second argument of `feed` is the length of the prefix, 0 while that is not known.
 pub fn tally<S: Side>(id: Id, half: &mut Half<'_, S>, n: usize, feed: impl FnOnce(&mut Prefix, u32)) {
     half.state.count(id, n as u64);
     if half.prefix.wants() {

@@ -1,4 +1,4 @@
-//! How many bytes the program could read at once, wherever they are.
+//! How many bytes the program could read at once, on whichever transport they are.
 
 use libc::c_int;
 
@@ -9,7 +9,7 @@ use crate::switch::{Transport, drive};
 use crate::sys;
 use crate::transport::Carrier;
 
-/// What FIONREAD says.
+/// The answer to FIONREAD.
 pub fn unread(id: Id, fd: c_int) -> usize {
     drive::pump(id);
     match fds::kind(fd) {
@@ -18,24 +18,24 @@ pub fn unread(id: Id, fd: c_int) -> usize {
     }
 }
 
-/// The same as TCP_INQ tells it (tcp(7)): the end of the stream counts as one more byte.
+/// The same as TCP_INQ reports it (tcp(7)): the end of the stream counts as one more byte.
 pub fn inquired(id: Id, fd: c_int) -> c_int {
     let last = match fds::kind(fd) {
         Kind::Final => sys::poll_now(fd, libc::POLLRDHUP),
         _ => carrier(id, fd).poll(libc::POLLRDHUP),
     };
-    // A reset leaves nothing, and no end.
+    // After a reset there is nothing to read, and no end of the stream either.
     let ended = last != 0 && !offsets::is_closed(tcp_fd(id, fd));
     unread(id, fd) as c_int + c_int::from(ended)
 }
 
-/// What has the next bytes.
+/// The transport that has the next bytes.
 pub fn carrier(id: Id, fd: c_int) -> Carrier {
     let moved = id.endpoint().sides() & sides::RX_UNIX != 0 && id.local().unix.is_open();
     Carrier::of(id, fd, if moved { Transport::Unix } else { Transport::Tcp })
 }
 
-/// What the peer has written to the new transport while the next bytes are on TCP.
+/// How many bytes the peer has written to the new transport, while the next bytes are on TCP.
 pub fn what_follows(id: Id) -> usize {
     match id.endpoint().sides() & (sides::RX_UNIX | sides::CONTROL) {
         0 => id.local().unix.unread(),

@@ -1,4 +1,5 @@
-//! Waiting on behalf of a call, and going on where the endpoint has settled meanwhile, on the new transport or on TCP.
+//! Waiting on behalf of a call, and the socket that a call goes on with if the endpoint has settled meanwhile, on the new
+//! transport or on TCP.
 
 use libc::{c_int, c_void, pollfd, timeval};
 
@@ -10,7 +11,7 @@ use crate::switch::{Phase, drive};
 use crate::sys::{self, Deadline, EAGAIN, EINTR};
 
 /// Waits as a blocking call would, with nothing held but the pin, until another attempt makes sense. `Err` is how the call
-/// ends. One that `has_moved` bytes is ended by every handled signal, and returns them.
+/// ends. A call that `has_moved` bytes is ended by every handled signal, and returns how many it has moved.
 pub fn block(id: Id, fd: c_int, events: i16, deadline: Deadline, has_moved: bool) -> Result<(), sys::Ret> {
     sleep(id, has_moved, |parked| wait(parked, id, fd, events, deadline))
 }
@@ -47,13 +48,13 @@ pub fn outcome(woken: Woken, has_moved: bool) -> Result<(), sys::Ret> {
     }
 }
 
-/// The thread was cancelled where it was about to wait.
+/// Called when the thread is cancelled where it was about to wait: releases the call's pin.
 pub extern "C" fn left(index: *mut c_void) {
     Id { index: index as usize as u32 }.unpin();
 }
 
-/// Waits for the endpoint with the parker announced, if there was one left. Looks at the phase once more first: a change
-/// from now on wakes.
+/// Waits for the endpoint with the announced parker, if there was one left. It looks at the phase once more first: any
+/// later change wakes the thread.
 fn wait(parked: Option<&Parked>, id: Id, fd: c_int, events: i16, deadline: Deadline) -> Woken {
     let timeout = deadline.left();
     let sleep = |watched: &[pollfd]| match parked {
@@ -75,7 +76,7 @@ pub fn deadline(fd: c_int, option: c_int) -> Deadline {
 }
 
 /// The socket that a call goes on with once the endpoint is settled: the program's number, or, if that has been closed or
-/// replaced since, another number of the endpoint, or what was kept of it.
+/// replaced since, another number of the endpoint, or a hidden one that was kept.
 pub fn settled_socket(id: Id, fd: c_int) -> (c_int, Kind) {
     let unix = &id.local().unix;
     match numbers::is_number_of(fd, id).then_some(fd).or_else(|| numbers::numbers_of(id).next()) {
