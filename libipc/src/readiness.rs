@@ -1,4 +1,4 @@
-//! Who waits for what: threads in calls, and registrations with epoll.
+//! Which threads, in calls, and which registrations with epoll wait for which endpoint.
 
 pub mod announce;
 pub mod judge;

@@ -1,5 +1,5 @@
-//! The seam: what carries the bytes of a direction. The switch moves a direction from one transport to another; nothing outside
-//! of here touches the descriptor of the new one.
+//! The seam: what carries the bytes of a direction. The switch moves a direction from one transport to another; no module
+//! outside of this one touches the descriptor of the new transport.
 
 pub mod ancillary;
 pub mod settings;
@@ -12,7 +12,7 @@ use crate::switch::Transport;
 use crate::sys;
 use unix::NewSocket;
 
-/// The transport of one direction of one endpoint, in the hands of a call.
+/// The transport of one direction of one endpoint, as a call uses it.
 #[derive(Clone, Copy)]
 pub enum Carrier {
     /// The TCP socket.
@@ -21,7 +21,7 @@ pub enum Carrier {
 }
 
 impl Carrier {
-    /// What carries a direction that is on `on`; `fd` is the program's number.
+    /// The carrier of a direction that is on `on`; `fd` is the program's number.
     pub fn of(id: Id, fd: c_int, on: Transport) -> Carrier {
         match on {
             Transport::Tcp => Carrier::Tcp(tcp_fd(id, fd)),
@@ -37,7 +37,7 @@ impl Carrier {
         }
     }
 
-    /// How many bytes lie there.
+    /// How many bytes are there to read.
     pub fn unread(self) -> usize {
         match self {
             Carrier::Tcp(tcp) => sys::unread(tcp),
@@ -69,7 +69,7 @@ impl Carrier {
         }
     }
 
-    /// A call that only takes a number (splice).
+    /// Makes a call that takes nothing but a number (splice).
     pub fn by_number<R>(self, call: impl FnOnce(c_int) -> R) -> R {
         match self {
             Carrier::Tcp(tcp) => call(tcp),

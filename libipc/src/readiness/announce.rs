@@ -1,8 +1,8 @@
 //! Phases, and the threads that wait for one to change.
 //!
-//! A waiter announces itself, looks at the phase once more, and sleeps. Who changes the phase changes it first and then
-//! wakes everybody who is announced. The fences between the two steps of each make it impossible that both miss the
-//! other: no thread sleeps on a phase that is over.
+//! A waiter announces itself, looks at the phase once more, and sleeps. A thread that changes the phase changes it first
+//! and then wakes every waiter that is announced. The fences between the two steps of each make it impossible that both
+//! miss the other: no thread sleeps on a phase that is over.
 
 use core::sync::atomic::{AtomicI32 as Private, AtomicU64, Ordering::*};
 
@@ -45,8 +45,8 @@ impl Parker {
         self.event.load(SeqCst) - 1
     }
 
-    /// Ends the announcement. A wake-up that nobody took must not wake the next user of the parker: `empty` takes it
-    /// from the event, and does so while the parker is still this thread's, or it might take the next one's.
+    /// Ends the announcement. A wake-up that this thread has not taken must not wake the next user of the parker: `empty`
+    /// takes it off the event, while the parker is still this thread's; later it might take a wake-up of the next user.
     pub fn withdraw(&self, empty: impl FnOnce(c_int)) {
         let event = self.event();
         if event >= 0 {
@@ -84,7 +84,7 @@ impl<const N: usize> Board<N> {
             };
             parker.event.store(event + 1, SeqCst);
         }
-        // Pairs with the one in `kick`.
+        // Pairs with the fence in `kick`.
         fence(SeqCst);
         Some(parker)
     }
@@ -92,7 +92,7 @@ impl<const N: usize> Board<N> {
     /// Calls `wake` for the event of every thread that waits for the endpoint (`None`: for any), after a change of
     /// what they wait for.
     pub fn kick(&self, id: Option<Id>, wake: impl Fn(c_int)) {
-        // Pairs with the one in `announce`: either that thread sees the change, or this one sees the announcement.
+        // Pairs with the fence in `announce`: either the waiter sees the change, or this thread sees the announcement.
         fence(SeqCst);
         for parker in self.parkers.iter().take(self.used.load(SeqCst) as usize) {
             let concerned = match parker.waits_for.load(SeqCst) {

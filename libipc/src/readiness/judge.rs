@@ -21,15 +21,15 @@ pub fn batch() -> u32 {
 
 /// What an event of epoll_wait means for the program.
 pub enum Verdict {
-    /// Not ours, or as it is.
+    /// The event is not of an endpoint, or is right as it is.
     Keep,
-    /// Nothing that the program asked for.
+    /// Nothing that the program asked for has happened.
     Drop,
-    /// This instead.
+    /// The program gets this event instead.
     Replace(epoll_event),
-    /// This instead, which was looked for after the kernel had told what is ready.
+    /// The program gets this event instead, which was found after the kernel had reported what is ready.
     Found(epoll_event),
-    /// The same of a registration that was told of in this batch.
+    /// The same, of a registration that this batch already has an event of.
     More(epoll_event),
 }
 
@@ -52,7 +52,8 @@ fn entry_of_tag(t: &mut Table, low: u32) -> Option<(u32, Registration)> {
     (r.used && u32::from(r.generation) == low >> 17).then_some((index, r))
 }
 
-/// Takes an event of one of a registration's two halves in hand. `None`: it is over, or another thread has it.
+/// Claims an event of one of the two registrations that the kernel has for one of the program's. `None`: the registration
+/// is gone or has fired, or another thread has claimed its event.
 fn take_in_hand(low: u32) -> Option<Registration> {
     let mut t = table()?;
     let (index, r) = entry_of_tag(&mut t, low)?;
@@ -82,7 +83,7 @@ fn judge_dual(low: u32, batch: u32) -> Verdict {
         let r = Registration { armed, ..r };
         match id.endpoint().phase() {
             Phase::Dual => drop(rearm(id.endpoint().sides(), &r, tag)),
-            // Made anew as one that has fired.
+            // Final, or back to TCP: it was made anew as one that has fired, and is armed now.
             _ if armed => drop(sys::epoll_modify(r.epfd, r.fd, r.events, r.data)),
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! What to wait for on which of the two sockets, between the transports.
+//! Which events to wait for on which of the two sockets, between the transports.
 
 use super::registrations::{MODE, ONESHOT, Registration};
 use crate::endpoint::sides;
@@ -32,7 +32,7 @@ pub fn split(side: u8, r: &Registration) -> (u32, u32) {
     let (tcp, mut unix) = split_poll(side, to_poll(r.events));
     let mode = r.events & MODE;
     if r.events & libc::EPOLLET as u32 != 0 {
-        // What arrives there makes an edge, though the bytes on TCP are read first.
+        // Bytes that arrive on the new transport make an edge, though the bytes on TCP are read first.
         unix |= to_poll(r.events) & READING;
     }
     (tcp as u16 as u32 | mode, unix as u16 as u32 | mode)

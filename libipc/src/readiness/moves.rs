@@ -2,7 +2,7 @@
 //!
 //! The kernel's registration belongs to a file and a number, so it does not follow a descriptor to another socket.
 //! While an endpoint is Dual each registration is two, one for each transport, and both carry a tag instead of the
-//! program's data so that an event can be told apart; after final it is an ordinary one again, made by us with the
+//! program's data so that an event can be told apart; after final it is an ordinary one again, made by the shim with the
 //! program's mask and data. A thread that sleeps in epoll_wait needs no waking: registrations change under it.
 
 use core::sync::atomic::Ordering::*;
@@ -17,7 +17,7 @@ use crate::switch::Phase;
 use crate::{fds, sys};
 
 /// Adopting → Dual: `promise` makes the new transport known and promises, then every registration becomes two. False,
-/// and nothing changed here, if the promise was not given or one registration cannot.
+/// and nothing changed here, if the promise was not given or one registration cannot become two.
 pub fn enter_dual(id: Id, promise: impl FnOnce() -> bool) -> bool {
     let Some(mut t) = table() else { return false };
     if !promise() {
@@ -35,7 +35,7 @@ pub fn enter_dual(id: Id, promise: impl FnOnce() -> bool) -> bool {
         let fired = || fdinfo::registration(r.epfd, r.fd).map(|now| is_armed(now.mask));
         let armed = if r.events & ONESHOT == 0 || r.foreign { Some(r.armed) } else { fired() };
         let (Some(armed), true) = (armed, !r.foreign || t.watch_foreign(i)) else {
-            // Not registered any more, or no way to know whether it has fired.
+            // The number is not registered any more, or it cannot be known whether the registration has fired.
             restore_tcp(&mut t, id);
             return false;
         };
@@ -45,7 +45,7 @@ pub fn enter_dual(id: Id, promise: impl FnOnce() -> bool) -> bool {
         let (Some(r), tag) = (t.at(i).copied(), t.tag(i)) else { continue };
         let (on_tcp, on_unix) = split(side, &r);
         if sys::epoll_modify(r.epfd, r.fd, on_tcp, tag) < 0 {
-            // The program removed it where we did not see it (it closed the epoll instance, say).
+            // The program removed it past the hooks (it closed the epoll instance, say).
             t.remove(id, i);
         } else if !t.add_unix(i, id, on_unix) {
             restore_tcp(&mut t, id);
@@ -55,7 +55,8 @@ pub fn enter_dual(id: Id, promise: impl FnOnce() -> bool) -> bool {
     id.endpoint().advance(Phase::Adopting, Phase::Dual)
 }
 
-/// Takes into the table what the program has made of a registration past the hooks. False if it has taken it away.
+/// Takes into the table the changes that the program has made to a registration past the hooks. False if the program has
+/// removed it.
 pub fn refresh(t: &mut Table, index: u32) -> bool {
     let (Some(r), tag) = (t.at(index).copied(), t.tag(index)) else { return false };
     let Some(now) = fdinfo::registration(r.epfd, r.fd) else { return false };
@@ -68,13 +69,13 @@ pub fn refresh(t: &mut Table, index: u32) -> bool {
     true
 }
 
-/// Whether a mask that the kernel has says that the registration has not fired; it adds ERR and HUP to each by itself.
+/// Whether the kernel's mask of a registration says that it has not fired; the kernel adds ERR and HUP to each by itself.
 pub fn is_armed(mask: u32) -> bool {
     mask & !(MODE | (libc::EPOLLERR | libc::EPOLLHUP) as u32) != 0
 }
 
-/// Whether the kernel has a registration of this number, asked by making another: a mask of nothing, and a tag that leads
-/// nowhere.
+/// Whether the kernel has a registration of this number. That is asked by an attempt to make one, with an empty mask and a
+/// tag that leads nowhere.
 pub fn is_registered(epfd: c_int, fd: c_int) -> bool {
     let r = sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, fd, libc::EPOLLET as u32, tag_of_nothing());
     if r >= 0 {
@@ -115,8 +116,9 @@ pub fn take_over(id: Id, epfd: c_int, fd: c_int, entry: fdinfo::Entry) -> bool {
     true
 }
 
-/// Before a wait: what the program has changed past the hooks, of registrations in this instance that are between the
-/// transports, holds for both sockets. True if there are such: the wait is to come back soon, and look again.
+/// Before a wait for an instance: applies to both sockets what the program has changed past the hooks in foreign
+/// registrations that are between the transports. True if the instance has such registrations: the wait must come back
+/// soon and look again.
 pub fn follow_foreign(epfd: c_int) -> bool {
     let Some(mut t) = table().filter(|_| has_foreign()) else { return false };
     let mut any = false;
@@ -125,7 +127,7 @@ pub fn follow_foreign(epfd: c_int) -> bool {
         any = true;
         let id = Id { index: r.endpoint };
         if !refresh(&mut t, i) {
-            // It may come back.
+            // The program may make it again.
             t.remove_unix(i, id);
             continue;
         }
@@ -143,8 +145,8 @@ pub fn follow_foreign(epfd: c_int) -> bool {
     any
 }
 
-/// Waits until a promise that is being given in another thread is given, or was not: who looks for endpoints in between the
-/// transports finds it after that.
+/// Waits until a promise that another thread is giving is given, or is not given after all: a search for endpoints between
+/// the transports finds the endpoint after that.
 pub fn await_promises() {
     drop(table());
 }
@@ -175,7 +177,7 @@ pub fn update_dual(id: Id) {
         let tag = t.tag(i);
         rearm(side, &r, tag);
         if side & sides::ENDED != 0 {
-            // It would report HUP for ever.
+            // The new transport would report HUP for ever.
             t.remove_unix(i, id);
         }
     }
@@ -198,7 +200,7 @@ pub fn leave_dual(id: Id, next: Phase) -> bool {
 }
 
 /// Final: the registrations are moved from the TCP socket to the new one, `replace` replaces the descriptors in
-/// between. Nobody registers the endpoint meanwhile.
+/// between. No other thread registers the endpoint meanwhile.
 ///
 /// False, and nothing done, in a signal handler that interrupted a change of the table.
 pub fn finish(id: Id, replace: impl FnOnce(&mut Moving)) -> bool {
@@ -230,18 +232,19 @@ impl Moving {
     fn follow(&mut self, id: Id) {
         let t = &mut self.0;
         for i in t.of(id) {
-            // Where the program has closed the number and a duplicate keeps the file, it may be anybody's.
+            // If the program has closed the number and a duplicate keeps the file, the number may be any other file.
             if let Some(r) = t.at(i).copied().filter(|r| numbers::is_number_of(r.fd, id)) {
                 sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_ADD, r.fd, r.program_mask(), r.data);
             }
-            // After that, so that a thread which looks meanwhile finds one of the two.
+            // Removed after that, so that a thread that looks meanwhile finds one of the two registrations.
             t.remove_unix(i, id);
             t.unwatch_foreign(i);
         }
     }
 }
 
-/// The endpoint is gone from this process; `last`: from every one, and with its file the kernel's registrations.
+/// Drops the registrations of an endpoint that this process no longer has. `last`: no other process has it either, and the
+/// kernel's registrations go with its file.
 pub fn drop_registrations(id: Id, last: bool) {
     if id.local().registrations.load(Relaxed) == 0 {
         return;
@@ -257,7 +260,8 @@ pub fn drop_registrations(id: Id, last: bool) {
     }
 }
 
-/// The program closes a number whose file lives on elsewhere: no event of it is to be reported any more.
+/// Removes the registrations of a number that the program closes while its file lives on elsewhere: no event of it must be
+/// reported any more.
 pub fn withdraw(id: Id, fd: c_int) {
     if id.local().registrations.load(Relaxed) == 0 {
         return;

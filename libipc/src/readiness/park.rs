@@ -10,12 +10,12 @@ use crate::readiness::announce::{Board, Parker};
 use crate::{fds, sys};
 
 const PARKERS: usize = 4096;
-/// Signals that libc keeps for itself (cancellation, setuid): their handlers restart, they are never held back.
+/// Signals that libc keeps for itself (cancellation, setuid): their handlers restart calls, and they are never held back.
 const LIBC_SIGNALS: u64 = 0b11 << 31;
 const SIG_DFL: usize = 0;
 const SIG_IGN: usize = 1;
 
-/// How long a thread sleeps at a time where no number is left for what would wake it, in nanoseconds.
+/// How long a thread sleeps at a time if no descriptor number is left for an eventfd that would wake it, in nanoseconds.
 const NAP_NS: u64 = 5_000_000;
 const NONE: pollfd = pollfd { fd: -1, events: libc::POLLIN, revents: 0 };
 
@@ -94,7 +94,7 @@ impl Drop for Parked {
 }
 
 impl Parked {
-    /// The descriptor to watch beside the others.
+    /// The entry to poll beside the others.
     pub fn pollfd(&self) -> pollfd {
         pollfd { fd: self.0.event(), events: libc::POLLIN, revents: 0 }
     }
@@ -110,7 +110,7 @@ impl Parked {
         let program = sys::set_sigmask(sys::ALL_SIGNALS & !LIBC_SIGNALS);
         set[1].fd = self.signals(!program & !LIBC_SIGNALS);
         let (time, last) = match set[1].fd {
-            // Signals would wait as long as the call does.
+            // Without a signalfd, signals would be held back as long as the call waits.
             -1 => {
                 let (time, last) = nap(timeout);
                 (Some(time), last)

@@ -28,7 +28,7 @@ pub fn control(id: Id, epfd: c_int, op: c_int, fd: c_int, event: Option<&epoll_e
         }
         (libc::EPOLL_CTL_MOD, Some(i), Some(event)) if between => change_between(&mut t, id, i, event),
         (libc::EPOLL_CTL_MOD, None, Some(event)) if between && is_registered(epfd, fd) => {
-            // Made past the hooks.
+            // The registration was made past the hooks.
             let new = Registration { epfd, fd, events: event.events, data: event.u64, armed: true, ..EMPTY };
             let Some(index) = t.insert(id, new) else { return pass_on(t, id, (epfd, op, fd), known, Some(event)) };
             t.add_unix(index, id, 0);
@@ -38,7 +38,7 @@ pub fn control(id: Id, epfd: c_int, op: c_int, fd: c_int, event: Option<&epoll_e
     }
 }
 
-/// A registration of an endpoint between the transports is two, and neither is the program's at any moment.
+/// Between the transports a registration of the program is two of the kernel's, and neither ever has the program's data.
 fn add_between(t: &mut Table, id: Id, (epfd, fd): (c_int, c_int), event: &epoll_event) -> sys::Ret {
     let new = Registration { epfd, fd, events: event.events, data: event.u64, armed: true, ..EMPTY };
     let Some(index) = t.insert(id, new) else { return -(libc::ENOSPC as sys::Ret) };
@@ -67,7 +67,7 @@ fn change_between(t: &mut Table, id: Id, index: u32, event: &epoll_event) -> sys
     r
 }
 
-/// The kernel's registration is the program's.
+/// Passes the call on where the kernel's registration is the program's.
 fn pass_on(
     mut t: Table,
     id: Id,
@@ -95,7 +95,7 @@ fn pass_on(
         }
         (libc::EPOLL_CTL_MOD, Some(i)) => drop(t.change(i, events, data)),
         (libc::EPOLL_CTL_MOD, None) => {
-            // Made past the hooks.
+            // The registration was made past the hooks.
             let _ = t.insert(id, Registration { epfd, fd, events, data, armed: true, ..EMPTY });
         }
         _ => {}
@@ -105,8 +105,8 @@ fn pass_on(
 
 /// The program has changed a registration of a final endpoint. The kernel's registration is all there is; the table
 /// only follows, so that a HUP can be told from other descriptors' (see `judge_hangup`). Programs do this on every
-/// request: an entry that is deleted stays for the next ADD, and signals are not held back (a handler in the middle of
-/// this goes without).
+/// request: an entry that is deleted stays for the next ADD, and signals are not held back (a handler that interrupts
+/// this changes nothing in the table).
 pub fn follow(id: Id, epfd: c_int, op: c_int, fd: c_int, event: &epoll_event) {
     if op == libc::EPOLL_CTL_DEL {
         return;

@@ -13,7 +13,7 @@ use crate::transport::unix::Registered;
 
 const POOL: usize = 1 << 17;
 const BUCKETS: usize = 1 << 14;
-/// Foreign registrations that can be between the transports at a time.
+/// How many foreign registrations can be between the transports at a time.
 const BETWEEN: usize = 64;
 /// Bits of an event mask that say how to report, not what.
 pub const MODE: u32 = (libc::EPOLLET | libc::EPOLLONESHOT | libc::EPOLLWAKEUP | libc::EPOLLEXCLUSIVE) as u32;
@@ -33,12 +33,12 @@ pub struct Registration {
     pub generation: u16,
     /// A one-shot registration that has not fired since it was last armed.
     pub armed: bool,
-    /// A thread has an event of a one-shot registration in hand, and has not found out yet whether it fires.
+    /// A thread has claimed an event of a one-shot registration, and has not found out yet whether it fires.
     pub judged: bool,
-    /// Made past the hooks, which may change it that way, too.
+    /// Made past the hooks; the program may change it past them, too.
     pub foreign: bool,
     pub used: bool,
-    /// The last batch of events in which it was reported: its second transport adds nothing to that.
+    /// The last batch of events in which it was reported: its other transport adds no second event to that batch.
     pub batch: u32,
     /// Next of the endpoint, and next in the bucket or in the free list: index plus one.
     pub next: u32,
@@ -116,7 +116,7 @@ pub fn in_use() -> bool {
     TAG.load(Relaxed) != 0
 }
 
-/// The low half of a tag, if these data are one.
+/// The low half of a tag, if `data` is a tag.
 pub fn low_of_tag(data: u64) -> Option<u32> {
     let tag = TAG.load(Relaxed);
     (tag != 0 && (data >> 32) as u32 == tag).then_some(data as u32)
@@ -152,7 +152,7 @@ pub fn revision() -> u32 {
     REVISION.load(SeqCst)
 }
 
-/// Whether registrations may have been between two sockets since `before` was the revision: what the kernel said
+/// Whether registrations may have been between two sockets since `before` was the revision: what the kernel reported
 /// meanwhile may lack one that is ready. Waits until they are moved.
 pub fn await_moves(before: u32) -> bool {
     let moved = before & 1 != 0 || revision() != before;
@@ -200,7 +200,7 @@ fn bucket(epfd: c_int, data: u64) -> usize {
     (mixed >> 40) as usize % BUCKETS
 }
 
-/// The program closed a number that was an epoll instance.
+/// Forgets the registrations in an epoll instance whose number the program has closed.
 pub fn instance_closed(epfd: c_int) {
     let Some(mut t) = table() else { return };
     for i in t.all() {
@@ -213,7 +213,7 @@ pub fn instance_closed(epfd: c_int) {
 }
 
 impl Table {
-    /// From here on until the table is let go the kernel's registrations are not all in place.
+    /// From here on until the table is unlocked, the kernel's registrations are not all in place.
     pub fn begin_moves(&mut self) {
         if !self.moves {
             self.moves = true;
@@ -304,7 +304,7 @@ impl Table {
         Some(())
     }
 
-    /// Keeps an eye on a foreign registration as long as its endpoint is between the transports; false if there are too many.
+    /// Watches a foreign registration as long as its endpoint is between the transports; false if there are too many.
     pub fn watch_foreign(&mut self, index: u32) -> bool {
         let Some(slot) = self.pool.between.iter_mut().find(|slot| **slot == 0) else { return false };
         *slot = index;
@@ -361,19 +361,19 @@ impl Table {
         r.unix.is_there()
     }
 
-    /// Forgets that without touching the kernel's registration.
+    /// Forgets the new transport's registration without touching the kernel's.
     pub fn forget_unix(&mut self, index: u32, id: Id) {
         let Some(r) = self.at(index) else { return };
         id.local().unix.forget(core::mem::replace(&mut r.unix, Registered::NOT));
     }
 
-    /// Takes it away again.
+    /// Removes the new transport's registration.
     pub fn remove_unix(&mut self, index: u32, id: Id) {
         let Some(r) = self.at(index) else { return };
         id.local().unix.unregister(r.epfd, core::mem::replace(&mut r.unix, Registered::NOT));
     }
 
-    /// What identifies a registration while its endpoint is Dual, below the upper half of every tag.
+    /// The tag that identifies a registration while its endpoint is Dual.
     pub fn tag(&mut self, index: u32) -> u64 {
         let generation = self.at(index).map_or(0, |r| r.generation);
         tag_base() | u64::from(generation) << 17 | u64::from(index - 1)

@@ -1,9 +1,9 @@
 //! How the program waits for an endpoint. Between the transports bytes come to two sockets, so a promise needs to know that
 //! every wait passes through the hooks: a wait by a system call of the program's own would watch TCP alone.
 //!
-//! Seen are registrations with epoll, poll and select, and reads that found nothing and waited. What was registered with
-//! epoll by a raw call or an io_uring is found in /proc and taken over, if the instance is waited for through the hooks.
-//! A raw poll(2) shows in nothing but reads that find bytes whenever they are made, on every stream of the program.
+//! The hooks see registrations with epoll, poll and select, and reads that found nothing and waited. A registration with
+//! epoll that a raw call or an io_uring made is found in /proc and taken over, if the program waits for the instance
+//! through the hooks. A raw poll(2) shows only in this: every read finds bytes, on every stream of the program.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 
@@ -16,25 +16,25 @@ use crate::readiness::moves;
 use crate::switch::Phase;
 use crate::{fds, sys};
 
-/// Reads in a row that found nothing, after which they are the wait: the program turns in a circle.
+/// After so many reads in a row that found nothing, the reads are the wait: the program tries again and again.
 const CIRCLES: u32 = 3;
-/// Reads in a row that found bytes, without a sleep of the thread in between, after which there is a flow that is not waited
-/// for.
+/// After so many reads in a row that found bytes, without a sleep of the thread in between, the bytes flow and the program
+/// does not wait for them.
 const FLOW: u32 = 16;
 /// How often it is asked whether a promise can be made, while nothing is known of the waits.
 const LOOKS: u32 = 64;
-/// Who has written so many bytes and read none does not wait for any.
+/// A program that has written so many bytes and read none does not wait for bytes.
 const ONE_WAY: u64 = 16 << 10;
 /// See [`Local::empty_reads`](endpoint::Local): the last read waited.
 const WAITED: u32 = 1 << 16;
 
-/// Something was registered past the hooks once: then every endpoint is looked for.
+/// A registration was once made past the hooks: from then on such registrations are looked for, for every endpoint.
 static PAST_THE_HOOKS: AtomicBool = AtomicBool::new(false);
 
-/// The program has waited in a read, or has called poll or select: so it waits where it can be seen.
+/// The program has waited in a read, or has called poll or select: so it waits where the hooks see it.
 static WAITS_IN_SIGHT: AtomicBool = AtomicBool::new(false);
 
-/// Whether it is known that the program waits where it can be seen.
+/// Whether it is known that the program waits where the hooks see it.
 fn are_in_sight() -> bool {
     WAITS_IN_SIGHT.load(Relaxed)
 }
@@ -45,19 +45,19 @@ fn note_in_sight() {
     }
 }
 
-/// What is known.
+/// What is known of the program's waits for an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Waits {
     /// Every wait is seen.
     Seen,
-    /// There is one that is not, or may be.
+    /// There is a wait that the hooks do not see, or there may be one.
     Unseen,
-    /// The program has not waited for it yet.
+    /// The program has not waited for the endpoint yet.
     NotYet,
 }
 
-/// A read found bytes, or the end, at once. Once a grant is there it is of interest whether the thread sleeps between two of
-/// them: then it may have waited for the bytes past the hooks.
+/// A read found bytes, or the end, at once. Once a grant is there it matters whether the thread sleeps between two such
+/// reads: then it may have waited for the bytes past the hooks.
 pub fn found(id: Id) {
     let l = id.local();
     if l.empty_reads.load(Relaxed) != 0 {
@@ -82,7 +82,7 @@ pub fn waits_in_a_read(id: Id) {
     id.local().empty_reads.store(WAITED, Relaxed);
 }
 
-/// The program waits for it with poll or select.
+/// The program waits for the endpoint with poll or select.
 pub fn polls(id: Id) {
     note_in_sight();
     id.local().polled.store(true, Relaxed);
@@ -93,18 +93,19 @@ fn waited(id: Id) -> bool {
     id.local().empty_reads.load(Relaxed) == WAITED
 }
 
-/// Whether nothing would be learned from how the next read goes: the last one waited, or the program is known to wait in sight
-/// and there is no grant yet.
+/// Whether the next read would teach nothing about the waits: the last one waited, or the program is known to wait where
+/// the hooks see it and there is no grant yet.
 pub fn are_known(id: Id) -> bool {
     waited(id) || are_in_sight() && !id.local().grant.is_open()
 }
 
-/// Whether registrations were seen, and nothing is to be looked for. One poll says nothing of the next wait.
+/// Whether registrations were seen, and none has to be looked for. That the program has polled once says nothing of its
+/// next wait.
 fn is_seen_waiting(id: Id) -> bool {
     id.local().registrations.load(Relaxed) != 0 && !PAST_THE_HOOKS.load(Relaxed)
 }
 
-/// Whether the way that reads and writes went says that the program waits in them, or not at all.
+/// Whether the reads and writes so far show that the program waits in them, or does not wait at all.
 fn is_evident(id: Id) -> bool {
     let l = id.local();
     are_in_sight()
@@ -113,14 +114,14 @@ fn is_evident(id: Id) -> bool {
         || id.endpoint().has_only_written(ONE_WAY)
 }
 
-/// Whether it makes sense to ask [`before_promise`], the n-th time that this is asked: less and less often, because an answer
-/// costs many system calls.
+/// Whether it makes sense to ask [`before_promise`], the n-th time that this is asked: less and less often, because an
+/// answer costs many system calls.
 pub fn are_to_be_looked_at(id: Id) -> bool {
     let looks = id.local().looks.fetch_add(1, Relaxed);
     looks < 4 || looks.is_power_of_two() || looks < LOOKS && waited(id)
 }
 
-/// What is known before the promise.
+/// What is known of the waits before the promise.
 pub fn before_promise(id: Id) -> Waits {
     let l = id.local();
     let evident = is_evident(id);
@@ -132,15 +133,15 @@ pub fn before_promise(id: Id) -> Waits {
     match look(id) {
         Look::TakenOver => Waits::Seen,
         Look::Nothing if evident || registered => Waits::Seen,
-        // By its requests the program may wait for the endpoint, unless it was seen to wait otherwise; one poll is not enough.
+        // The program may wait by requests to the io_uring, unless it was seen to wait otherwise; one poll is not enough.
         Look::Ring if waited(id) || registered => Waits::Seen,
         _ if l.looks.load(Relaxed) < LOOKS => Waits::NotYet,
         _ => Waits::Unseen,
     }
 }
 
-/// After a call between the transports: what was registered past the hooks since the promise is taken over. True if there is
-/// something that cannot be.
+/// After a call between the transports: takes over the registrations that were made past the hooks since the promise. True
+/// if there is one that cannot be taken over.
 pub fn is_unseen(id: Id) -> bool {
     id.endpoint().phase() == Phase::Dual
         && !is_seen_waiting(id)
@@ -152,21 +153,22 @@ pub fn is_unseen(id: Id) -> bool {
 /// Endpoints that this process has brought between the transports, and that are there still.
 static BETWEEN: AtomicU32 = AtomicU32::new(0);
 
-/// The promise was given.
+/// Notes that the promise was given.
 pub fn promised(id: Id) {
     if !id.local().between.swap(true, Relaxed) {
         BETWEEN.fetch_add(1, Relaxed);
     }
 }
 
-/// The endpoint is between the transports no more, or not this process's.
+/// Notes that the endpoint is no longer between the transports, or no longer this process's.
 pub fn left_between(id: Id) {
     if id.local().between.swap(false, Relaxed) {
         BETWEEN.fetch_sub(1, Relaxed);
     }
 }
 
-/// The program is about to wait for an instance: what was registered there past the hooks since the promise is taken over.
+/// Before the program waits for an instance: takes over the registrations there that were made past the hooks since the
+/// promise.
 pub fn before_wait(epfd: c_int) {
     if BETWEEN.load(Relaxed) == 0 || fds::is_registered_with(epfd) && !PAST_THE_HOOKS.load(Relaxed) {
         return;
@@ -185,7 +187,8 @@ pub fn before_wait(epfd: c_int) {
     }
 }
 
-/// Before the program's numbers are replaced: what was registered past the hooks moves with the rest.
+/// Before the program's numbers are replaced: takes over the registrations made past the hooks, so that they move with the
+/// others.
 pub fn before_replacement(id: Id) {
     if !is_seen_waiting(id) {
         look_for_all(id, true);
@@ -204,8 +207,8 @@ fn look(id: Id) -> Look {
     look_for_all(id, false)
 }
 
-/// Looks for registrations of the endpoint's numbers that are not in the table. `all`: also in instances that nobody was
-/// seen to wait for.
+/// Looks for registrations of the endpoint's numbers that are not in the table. `all`: takes over those, too, of instances
+/// that the program was not seen to wait for.
 fn look_for_all(id: Id, all: bool) -> Look {
     let mut worst = Look::Nothing;
     let mut note = |found: Look| worst = worst.max(found);
@@ -214,7 +217,7 @@ fn look_for_all(id: Id, all: bool) -> Look {
         Watcher::Ring(_) => note(Look::Ring),
         Watcher::Epoll(epfd) => {
             for fd in numbers::numbers_of(id) {
-                // To ask by a registration is quicker, where the hooks see what it might tell.
+                // It is quicker to ask by a trial registration, where the hooks see the events that it might cause.
                 if moves::knows(id, epfd, fd) || fds::is_waited_for(epfd) && !moves::is_registered(epfd, fd) {
                     continue;
                 }
@@ -228,7 +231,7 @@ fn look_for_all(id: Id, all: bool) -> Look {
     if listed.is_none() { Look::Unseen } else { worst }
 }
 
-/// Whether a number may be an epoll instance or an io_uring that the program made: it is none of what is known.
+/// Whether a number may be an epoll instance or an io_uring that the program made: the table knows it as nothing else.
 fn may_watch(fd: c_int) -> bool {
     matches!(fds::kind(fd), fds::Kind::Other | fds::Kind::Epoll)
 }

@@ -12,7 +12,7 @@ pub use table::{After, Before, Usual, class};
 
 /// Which buffer sizes the program has chosen: bit 0 the sending one.
 const SO_BUF_LOCK: c_int = 72;
-/// fcntl(2): which signal tells of readiness, and whom: a kind (thread, process, group) and its number.
+/// fcntl(2): the signal that reports readiness, and its receiver: a kind (thread, process, group) and a number.
 const F_SETSIG: c_int = 10;
 const F_GETSIG: c_int = 11;
 const F_SETOWN_EX: c_int = 15;
@@ -28,7 +28,7 @@ pub struct Value {
 }
 
 impl Value {
-    /// What a socket answers.
+    /// The value that a socket answers.
     pub fn get(fd: c_int, level: c_int, number: c_int) -> Result<Value, sys::Ret> {
         Value::part(fd, level, number, VALUE)
     }
@@ -52,16 +52,17 @@ impl Value {
     }
 }
 
-/// Whether an option has the value that every socket has. What the kernel does not know or tell is not set.
+/// Whether an option has the value that every socket has. An option that the kernel does not know counts as not set; one
+/// of which the kernel does not tell the value ([`Usual::Untold`]) counts as set.
 pub fn is_usual(fd: c_int, level: c_int, number: c_int, usual: Usual) -> bool {
     if usual == Usual::Untold {
         return false;
     }
-    // A filter's length is counted in instructions, and it is only asked whether there is one, of whichever kind.
+    // A filter's length is counted in instructions; here it matters only whether there is a filter, of either kind.
     let (number, room) = if usual == Usual::NoFilter { (libc::SO_GET_FILTER, 0) } else { (number, VALUE) };
     let value = match Value::part(fd, level, number, room) {
         Ok(value) => value,
-        // A filter of the kind that cannot be read.
+        // EACCES: there is a filter, of the kind that cannot be read.
         Err(r) => return usual != Usual::NoFilter || r != -(libc::EACCES as sys::Ret),
     };
     match usual {
@@ -73,8 +74,8 @@ pub fn is_usual(fd: c_int, level: c_int, number: c_int, usual: Usual) -> bool {
     }
 }
 
-/// Whether something is set on a TCP socket that keeps its connection there, by whatever way it came to be set: the
-/// listening socket passes options on, and so does whoever passes a socket on.
+/// Whether an option is set on a TCP socket that keeps its connection there, in whatever way it came to be set: a
+/// listening socket passes options on, and a process that passes a socket on passes its options, too.
 pub fn keep_on_tcp(tcp: c_int) -> bool {
     let set = |row: &Row| match row.before {
         Before::Moves | Before::Stays(Usual::Untold) => false,
@@ -88,7 +89,7 @@ pub fn carry_over(tcp: c_int, unix: &NewSocket) {
     unix.by_number(|unix| copy_options(tcp, unix));
 }
 
-/// Final: the same with what belongs to the open file and not to the socket.
+/// Final: the same for settings that belong to the open file and not to the socket.
 pub fn complete(tcp: c_int, unix: &NewSocket) {
     unix.by_number(|unix| copy_file(tcp, unix));
 }
@@ -121,8 +122,8 @@ fn copy_options(tcp: c_int, unix: c_int) {
     make_room(tcp, unix);
 }
 
-/// A sending buffer that the program has chosen is at least as large on the new socket. Not smaller than it is: each
-/// write costs more of it than on TCP.
+/// Makes the new socket's sending buffer at least as large as the one that the program has chosen. It is never made
+/// smaller: each write takes more of it than on TCP.
 pub fn make_room(tcp: c_int, unix: c_int) {
     let int = |fd, number| sys::getsockopt::<c_int>(fd, libc::SOL_SOCKET, number);
     if int(tcp, SO_BUF_LOCK).is_ok_and(|locked| locked & 1 != 0)

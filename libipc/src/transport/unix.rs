@@ -1,7 +1,7 @@
-//! The new socket: the end of a Unix-domain socketpair that ipcd granted. Nobody else knows its descriptor.
+//! The new socket: the end of a Unix-domain socketpair that ipcd granted. No other module knows its descriptor.
 //!
-//! It lies above the program's numbers from the grant to final. Then the program's numbers are it, the program's calls go to
-//! the kernel by themselves, and this one is closed.
+//! The descriptor lies above the program's numbers from the grant to final. Then the program's numbers become the new
+//! socket, the program's calls go straight to the kernel, and the hidden descriptor is closed.
 
 use core::sync::atomic::{AtomicI32, Ordering::*};
 
@@ -14,12 +14,12 @@ use crate::sys::{self, EAGAIN, EINTR, EPIPE};
 /// Where the descriptor is kept; -1 where there is none.
 pub struct NewSocket(AtomicI32);
 
-/// What a look at the control messages found.
+/// What a look for a control message found.
 pub enum Heard {
     Message(Control),
     /// None is there yet.
     Nothing,
-    /// The socket has ended, or says what no peer says.
+    /// The socket has ended, or has bytes that are no control message.
     Lost,
 }
 
@@ -28,7 +28,7 @@ impl NewSocket {
         self.0.load(Acquire)
     }
 
-    /// A new life of the memory: there is none.
+    /// The memory becomes that of a new endpoint: there is no descriptor.
     pub fn reset(&self) {
         self.0.store(-1, Relaxed);
     }
@@ -37,12 +37,12 @@ impl NewSocket {
         self.number() >= 0
     }
 
-    /// Keeps a hidden descriptor here, in place of the one that was.
+    /// Keeps a hidden descriptor here, in place of the one before, which is closed.
     pub fn keep(&self, hidden: c_int) {
         close(self.0.swap(hidden, SeqCst));
     }
 
-    /// Takes over what another place has.
+    /// Takes over the descriptor that another place has.
     pub fn take_from(&self, other: &NewSocket) {
         self.0.store(other.0.swap(-1, SeqCst), SeqCst);
     }
@@ -69,8 +69,8 @@ impl NewSocket {
         }
     }
 
-    /// Takes control messages off a socket that is about to be closed, after which no more arrive: left unread, they would
-    /// look to the peer like bytes that the program refused (unix(7): a reset).
+    /// Takes the control messages off a socket that is about to be closed; after this no more arrive. Left unread, they
+    /// would look to the peer like bytes that the program did not want (unix(7): a reset).
     pub fn discard_control(&self) {
         if !self.is_open() {
             return;
@@ -103,17 +103,17 @@ impl NewSocket {
 
     // What calls do with it.
 
-    /// How many bytes lie in it.
+    /// How many bytes are there to read.
     pub fn unread(&self) -> usize {
         sys::unread(self.number())
     }
 
-    /// Whether the next thing to read is the end, or an error. Not read: an error would be taken from the program.
+    /// Whether the next thing to read is the end, or an error. It is not read: that would take an error from the program.
     pub fn has_ended(&self) -> bool {
         sys::has_ended(self.number())
     }
 
-    /// What to poll for it; nothing is polled if it is closed.
+    /// An entry to poll the socket with; nothing is polled if the socket is closed.
     pub fn pollfd(&self, events: i16) -> pollfd {
         pollfd { fd: self.number(), events, revents: 0 }
     }
@@ -126,18 +126,18 @@ impl NewSocket {
         sys::recv(self.number(), room, flags)
     }
 
-    /// Writes without what TCP ignores and this socket would not.
+    /// Writes without the parts of the header that TCP ignores and this socket would not.
     pub fn send(&self, msg: &msghdr, flags: c_int) -> sys::Ret {
         sys::sendmsg(self.number(), &plain(msg), flags & !libc::MSG_ZEROCOPY)
     }
 
-    /// Whether the peer has closed it, or shut its reading half: a write of nothing says so
+    /// Whether the peer has closed its end, or shut its reading half: a write of 0 bytes tells
     /// (docs/kernel-notes/questions-by-calls.md).
     pub fn takes_nothing(&self) -> bool {
         takes_nothing(self.number())
     }
 
-    /// The error that waits at it, taken from it; 0: none.
+    /// Takes the pending error off the socket; 0: none.
     pub fn take_error(&self) -> c_int {
         sys::take_error(self.number())
     }
@@ -149,8 +149,8 @@ impl NewSocket {
 
     // Readiness.
 
-    /// Registers it with epoll, under a number of its own if the instance has it already (the program has registered a
-    /// duplicate, too).
+    /// Registers the socket with epoll, under a second number if the instance has the first already (the program has
+    /// registered a duplicate, too).
     pub fn register(&self, epfd: c_int, events: u32, data: u64) -> Registered {
         let add = |number| sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, number, events, data);
         match add(self.number()) {
@@ -168,7 +168,7 @@ impl NewSocket {
         }
     }
 
-    /// Takes a registration away again.
+    /// Removes a registration.
     pub fn unregister(&self, epfd: c_int, registered: Registered) {
         if registered.is_there() {
             sys::epoll_ctl(epfd, libc::EPOLL_CTL_DEL, registered.0, 0, 0);
@@ -176,7 +176,7 @@ impl NewSocket {
         }
     }
 
-    /// Forgets a registration without touching the kernel's: other processes have it, too.
+    /// Forgets a registration without touching the kernel's, which other processes have, too.
     pub fn forget(&self, registered: Registered) {
         if registered.is_there() && registered.0 != self.number() {
             fds::close_hidden(registered.0);
@@ -190,7 +190,7 @@ impl NewSocket {
         to.store(self.number(), Relaxed);
     }
 
-    /// Takes up what the program before this one has left.
+    /// Takes up the number that the program before this one has left.
     pub fn resume(&self, from: c_int) {
         fds::mark(from, Kind::Hidden);
         self.0.store(from, SeqCst);
@@ -215,12 +215,12 @@ impl Registered {
     }
 }
 
-/// [`NewSocket::takes_nothing`] of a number that may be one.
+/// [`NewSocket::takes_nothing`] of a number that may be the new socket.
 pub fn takes_nothing(number: c_int) -> bool {
     sys::send(number, &[], libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) == EPIPE
 }
 
-/// What TCP ignores and a Unix-domain socket would not: an address, control messages.
+/// The header without what TCP ignores and a Unix-domain socket would not: an address, ancillary data.
 pub fn plain(msg: &msghdr) -> msghdr {
     let none = core::ptr::null_mut();
     msghdr { msg_name: none, msg_namelen: 0, msg_control: none, msg_controllen: 0, ..*msg }

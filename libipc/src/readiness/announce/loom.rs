@@ -1,5 +1,5 @@
-//! Waiters and kicks, over every interleaving. An event is the model's: a thread that sleeps on a phase that is over is
-//! a deadlock, which loom reports.
+//! Waiters and kicks, over every interleaving. The events are made of the model's words: a thread that sleeps on a phase
+//! that is over is a deadlock, which loom reports.
 
 use core::sync::atomic::AtomicI32;
 use core::sync::atomic::Ordering::*;
@@ -115,7 +115,7 @@ impl<const PARKERS: usize> Process<PARKERS> {
     }
 }
 
-/// Some threads wait, each for its own, while this one changes the phases of `changed`.
+/// Some threads wait, each for its endpoint, while this thread changes the phases of `changed`.
 fn run<const PARKERS: usize>(waiters: &[Option<Id>], changed: &[Id], wrong: Wrong) {
     let process = Process::<PARKERS>::new();
     let waiters: Vec<_> = waiters

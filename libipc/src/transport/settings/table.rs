@@ -1,5 +1,5 @@
-//! THE table of socket options: what each does before the move, and who answers for it after. `docs/options.md` is this
-//! table in words; a test below compares the two, and `tests/tests/options.rs` asks the kernel.
+//! THE table of socket options: what each does before the move, and which socket answers for it after. `docs/options.md`
+//! is this table in words; a test below compares the two, and `tests/tests/options.rs` asks the kernel.
 
 use libc::c_int;
 
@@ -23,11 +23,11 @@ pub enum Usual {
     NoFilter,
     /// No name: an empty string.
     NoName,
-    /// The kernel does not tell; only setting it is seen.
+    /// The kernel does not tell the value; the shim sees only the call that sets it.
     Untold,
 }
 
-/// Who has the option after the move.
+/// Which socket has the option after the move.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum After {
     /// The TCP socket alone, which answers.
@@ -54,16 +54,16 @@ pub struct Row {
     pub name: &'static str,
 }
 
-/// What is done with an option that has no row: one of a kernel that is younger than this table.
+/// What is done with an option that has no row, because the kernel is younger than this table.
 pub const UNKNOWN: (Before, After) = (Before::Stays(Usual::Untold), After::Tcp);
 
 const TCP: (Before, After) = (Before::Moves, After::Tcp);
 const BOTH: (Before, After) = (Before::Moves, After::Both);
 const ROOM: (Before, After) = (Before::Moves, After::Room);
 const ONLY_TCP: (Before, After) = stays(Usual::Int(0));
-/// Control messages that are made by the shim after the move, not at the moment that the bytes came.
+/// Ancillary data that the shim makes after the move, not at the moment that the bytes came.
 const TIMES: (Before, After) = (Before::Stays(Usual::Int(0)), After::Tcp);
-/// Signatures of segments: only setting them is seen.
+/// Signatures of segments: the shim sees only the calls that set them.
 const SIGNS: (Before, After) = (Before::Stays(Usual::Untold), After::Tcp);
 
 const fn stays(usual: Usual) -> (Before, After) {
@@ -222,7 +222,7 @@ pub fn row(level: c_int, number: c_int) -> Option<&'static Row> {
     table.iter().find(|row| row.number == number)
 }
 
-/// The rows that are more than TCP's.
+/// The rows of options that are not TCP's alone, but for those with [`After::Room`].
 pub fn special() -> impl Iterator<Item = &'static Row> {
     let all = SOCKET.iter().chain(TRANSPORT);
     all.filter(|row| row.before != Before::Moves || !matches!(row.after, After::Tcp | After::Room))
