@@ -1,5 +1,5 @@
-//! What the interposed calls do when the descriptor is ours, a module per group of calls. Those that move bytes only bring their
-//! arguments into one form here; [`stream`](crate::stream) has the rest.
+//! What the hooks do when the descriptor is an endpoint's, a module per group of calls. Those that move bytes only bring
+//! their arguments into one form here; [`stream`](crate::stream) has the rest.
 
 pub mod arguments;
 pub mod connect;

@@ -4,7 +4,7 @@ use core::ptr::null_mut;
 
 use libc::{c_int, iovec, msghdr};
 
-/// Ignored by recv and send, refused by recvmsg and sendmsg, which are what becomes of them here.
+/// MSG_CMSG_COMPAT: recv and send ignore it; recvmsg and sendmsg, which the shim makes in their place, refuse it.
 pub const COMPAT: c_int = c_int::MIN;
 
 /// A header that asks for nothing but bytes.
@@ -20,32 +20,32 @@ pub fn header(pieces: &[iovec]) -> msghdr {
     }
 }
 
-/// Whether a pointer can be one: where nothing is ever mapped, the kernel has to refuse it.
+/// Whether a pointer may lead to memory. One that leads to where nothing is ever mapped is left to the kernel to refuse.
 pub fn is_place<T>(at: *const T) -> bool {
     const PAGE: usize = 4096;
     const END: usize = 1 << 47;
     (PAGE..END).contains(&(at as usize))
 }
 
-/// A list that the kernel would refuse is the kernel's to refuse.
+/// Whether the kernel may take the list. One that it would refuse is left to the kernel to refuse.
 pub fn is_list(iov: *const iovec, count: usize) -> bool {
     is_place(iov) && count <= libc::UIO_MAXIOV as usize
 }
 
-/// The program's list; `None` if it is one that the kernel refuses.
+/// The program's list; `None` if the kernel refuses it.
 pub unsafe fn list<'a>(iov: *const iovec, count: usize) -> Option<&'a [iovec]> {
     // SAFETY: the program's list, which the kernel takes too.
     is_list(iov, count).then(|| unsafe { core::slice::from_raw_parts(iov, count) })
 }
 
-/// The buffers of the program's header, empty if it is none that the kernel takes.
+/// The buffers of the program's header; empty if the kernel refuses the header.
 pub unsafe fn list_of<'a>(msg: *const msghdr) -> &'a [iovec] {
     // SAFETY: null, or the program's header and its list.
     unsafe { msg.as_ref().filter(|m| is_place(*m)).and_then(|m| list(m.msg_iov, m.msg_iovlen)).unwrap_or(&[]) }
 }
 
-/// The shortest path of a call: if the descriptor is none of ours, a jump to the real function; anything else out of
-/// line, so that this stays a look-up (`bench instructions` counts).
+/// The shortest path of a call: if the descriptor does not need the shim, a jump to the real function; anything else out
+/// of line, so that this stays a look-up (`bench instructions` counts).
 macro_rules! short {
     ($name:ident, $slow:ident($fd:ident $(, $arg:ident: $ty:ty)*)) => {
         pub unsafe fn $name($fd: c_int $(, $arg: $ty)*) -> ssize_t {

@@ -33,7 +33,7 @@ pub unsafe fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
     fd
 }
 
-/// A new number for a new endpoint.
+/// Begins a new endpoint for a new number.
 fn begin(fd: c_int) -> Option<Pinned> {
     let id = endpoint::allocate(land::released)?;
     numbers::bind(fd, *id, Kind::Active).then_some(id)
@@ -124,8 +124,9 @@ pub unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
     r
 }
 
-/// After final TCP is asked first: what it refuses (ENOTCONN once both halves are shut) is refused, unless the new socket
-/// lives. Then its peer is a program without the shim, and the process that had TCP's end has closed it.
+/// After final TCP is shut first: if TCP refuses it (ENOTCONN once both halves are shut), the call fails, unless the new
+/// socket still has its peer. Then that peer is a program without the shim, and the process that had the other end of TCP
+/// has closed it.
 fn shut_tcp(tcp: c_int, unix: c_int, how: c_int) -> sys::Ret {
     const ENOTCONN: sys::Ret = -(libc::ENOTCONN as sys::Ret);
     let lives = sys::poll_now(unix, 0) & libc::POLLHUP == 0;
@@ -168,7 +169,7 @@ pub unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
     }
     drop(tx);
     if let Some(mut rx) = rx.filter(|_| r == 0 && e.phase() == Phase::Dual && unix.is_open()) {
-        // What the peer writes from now on comes over TCP, which may be read still.
+        // The bytes that the peer writes from now on come over TCP, which the program may still read.
         unix.shutdown(libc::SHUT_RD);
         rx.state.closed = true;
         drive::note_rx(*id, &rx.state);
@@ -179,7 +180,7 @@ pub unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
     r
 }
 
-/// getsockname and getpeername of a descriptor that is the new socket are TCP's.
+/// TCP answers getsockname and getpeername of a descriptor that is the new socket.
 pub unsafe fn getsockname(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
     // SAFETY: the program's own call, on the socket that has the answer.
     unsafe { real::getsockname()(asked(fd), addr, len) }

@@ -1,4 +1,4 @@
-//! What recvmsg(2) says beside the bytes: the control messages that the program has asked its TCP socket for and the new
+//! What recvmsg(2) returns beside the bytes: the ancillary data that the program has asked its TCP socket for and the new
 //! socket does not have.
 
 use core::sync::atomic::Ordering::*;
@@ -12,7 +12,7 @@ use crate::transport::ancillary::{TCP_INQ, TIMES, is_set};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Adds to the program's header, whose room for control messages nobody has used, what is due with `n` bytes.
+/// Adds the ancillary data for `n` bytes to the program's header, whose room for such data is unused so far.
 pub fn tell(fd: c_int, msg: &mut msghdr, n: isize) {
     let mut out = Room { at: msg.msg_control.cast(), len: msg.msg_controllen, used: 0, cut: false };
     msg.msg_controllen = 0;
@@ -23,7 +23,7 @@ pub fn tell(fd: c_int, msg: &mut msghdr, n: isize) {
     let tcp = tcp_fd(*id, fd);
     for (number, unit) in TIMES.iter().filter(|_| n > 0) {
         if is_set(tcp, libc::SOL_SOCKET, *number) {
-            // When the bytes came nobody has noted: it was a moment ago.
+            // The time at which the bytes came is not known: it was a moment ago.
             let now = sys::realtime();
             let time = [now / SECOND, now % SECOND / *unit].map(u64::to_ne_bytes);
             out.put(libc::SOL_SOCKET, *number, time.as_flattened());
@@ -38,7 +38,7 @@ pub fn tell(fd: c_int, msg: &mut msghdr, n: isize) {
     }
 }
 
-/// The program's room for control messages.
+/// The program's room for ancillary data.
 struct Room {
     at: *mut u8,
     len: usize,
@@ -47,7 +47,7 @@ struct Room {
 }
 
 impl Room {
-    /// A message as cmsg(3) lays it out; what does not fit is cut off.
+    /// Adds an item as cmsg(3) lays it out; what does not fit is cut off.
     fn put(&mut self, level: c_int, kind: c_int, data: &[u8]) {
         const HEAD: usize = size_of::<cmsghdr>();
         let left = self.len - self.used;

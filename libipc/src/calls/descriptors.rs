@@ -1,4 +1,4 @@
-//! Numbers: closing, duplicating, the shim's own kept out of sight.
+//! Descriptor numbers: closing and duplicating; the shim's own numbers are kept out of sight.
 
 use core::sync::atomic::Ordering::*;
 
@@ -37,11 +37,12 @@ pub unsafe fn close(fd: c_int) -> c_int {
     unsafe { real::close()(fd) }
 }
 
-/// The program closes a number. If it is the last one, the peer must see of it what the kernel would show.
+/// The program closes a number. If it is the endpoint's last one, the peer must see of the close what the kernel would
+/// show.
 fn leaving(fd: c_int) {
     let Some((id, kind)) = numbers::lookup(fd) else { return };
     let (e, l) = (id.endpoint(), id.local());
-    // A call that began before the endpoint was settled goes on with it.
+    // A call that began before the endpoint was settled goes on with the socket.
     let used = kind != Kind::Final && keep_for_calls(*id, fd);
     if kind == Kind::Stay && !l.lent.load(Relaxed) {
         return;
@@ -51,7 +52,7 @@ fn leaving(fd: c_int) {
     }
     let unix = &l.unix;
     let (tcp, unread) = match (kind, e.phase()) {
-        // ipcd may still have a copy of the socket: the end must not wait for ipcd.
+        // ipcd may still have a copy of the socket: the end of the stream must not wait for ipcd.
         (Kind::Active, Phase::Waiting) | (Kind::Stay, _) if l.lent.load(Relaxed) => {
             moves::withdraw(*id, fd);
             (fd, sys::unread(fd) > 0)
@@ -65,14 +66,14 @@ fn leaving(fd: c_int) {
         (Kind::Final, _) => (l.tcp.load(Acquire), sys::unread(fd) > 0),
         _ => return,
     };
-    // Done before the new transport ends, so that a peer which sees that finds TCP's verdict beside it.
+    // Done before the new transport ends, so that a peer that sees this end can ask TCP how the stream ended.
     land::end_as_close_does(tcp, unread, kind != Kind::Final);
 }
 
-/// Calls that other threads have in progress go on with the socket, as the kernel's would, and not with whatever comes
-/// back under its number.
+/// Lets calls that other threads have in progress go on with the socket, as they would in the kernel, and not with another
+/// file that gets the number.
 ///
-/// True if there are any.
+/// True if there are such calls.
 fn keep_for_calls(id: Id, fd: c_int) -> bool {
     // This look-up is a user too, besides the numbers.
     if id.local().pins.users() <= id.local().fds.load(SeqCst) + 1 {
@@ -86,7 +87,7 @@ fn keep_for_calls(id: Id, fd: c_int) -> bool {
     {
         id.local().tcp.store(tcp, SeqCst);
     }
-    // Who sleeps on the number looks again, at the socket.
+    // A thread that sleeps on the number looks again, at the socket.
     park::kick(id);
     true
 }
@@ -110,14 +111,14 @@ pub unsafe fn fclose(file: *mut FILE) -> c_int {
 pub unsafe fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
     let unshares = flags & CLOSE_RANGE_UNSHARE != 0;
     if flags & !CLOSE_RANGE_UNSHARE != 0 || first > last || !process::is_announced() {
-        // SAFETY: the program's own call; with CLOEXEC nothing is closed now, and our own numbers have it; in the child
-        // of a vfork nothing of ours is left to protect.
+        // SAFETY: the program's own call; with CLOEXEC nothing is closed now, and the shim's own numbers have that flag; in
+        // the child of a vfork there is nothing of the shim to protect.
         return unsafe { real::close_range()(first, last, flags) };
     }
     if unshares {
         super::process::threads_part();
     }
-    // Other threads keep what the calling one does not share with them any more.
+    // Other threads keep the numbers, if the calling one no longer shares them with the others.
     let is_ours_alone = !unshares || threads::has_one_thread();
     let mut from = first;
     for fd in fds::marked(first.min(i32::MAX as c_uint) as c_int, last.min(i32::MAX as c_uint) as c_int) {
@@ -144,9 +145,9 @@ fn close_piece(from: c_uint, end: c_uint, flags: c_int) {
 
 pub unsafe fn closefrom(first: c_int) {
     let _errno = Errno::keep();
-    // SAFETY: what closefrom(3) is.
+    // SAFETY: closefrom(3) is this call.
     if unsafe { close_range(first.max(0) as c_uint, c_uint::MAX, 0) } != 0 {
-        // SAFETY: a kernel without close_range (before 5.9).
+        // SAFETY: the program's own call, on a kernel without close_range (before 5.9).
         unsafe { real::closefrom()(first) };
     }
 }
@@ -174,7 +175,7 @@ fn duplicate(fd: c_int, make: impl FnOnce() -> c_int) -> c_int {
     let locks = (e.lock_rx(), e.lock_tx());
     let new = make();
     if new >= 0 && new != fd {
-        // What it is now that no step can be taken; what it was, if another thread has closed it meanwhile.
+        // The kind that it has now, while no step can be taken, or had, if another thread has closed it meanwhile.
         let now = Some(fds::kind(fd)).filter(|_| fds::is_endpoint(fd));
         numbers::bind(new, *id, now.unwrap_or(kind));
     }
@@ -234,7 +235,7 @@ pub unsafe fn fcntl(fd: c_int, cmd: c_int, arg: usize) -> c_int {
     r
 }
 
-/// The program waits for signals from now on, which only one socket can send, with the number that the program knows.
+/// From now on the program waits for signals, which only one socket can send with the number that the program knows.
 pub fn is_signal_driven(fd: c_int) {
     let _errno = Errno::keep();
     if let Some((id, Kind::Active)) = numbers::lookup(fd).filter(|(id, _)| id.endpoint().phase() == Phase::Dual) {

@@ -12,11 +12,11 @@ use crate::switch::drive;
 use crate::symbols::real;
 use crate::sys::{self, Deadline};
 
-/// How often the kernel is asked for what came before an event that was found after it had told what is ready.
+/// How often the kernel is asked for the events that came before one that was found after the kernel's report.
 const ROUNDS: u32 = 4;
-/// Marks an event that goes with one of the same registration: a bit that no event has.
+/// Marks an event that belongs to one of the same registration: a bit that no event has.
 const MORE: u32 = 1 << 26;
-/// How long a wait lasts at a time while what it waits for may be changed past the hooks, in nanoseconds.
+/// How long a wait lasts at a time while its registrations may be changed past the hooks, in nanoseconds.
 const SLICE_NS: u64 = 20_000_000;
 /// How often a wait that found nothing looks once more because registrations moved meanwhile.
 const LOOKS: u32 = 16;
@@ -27,11 +27,11 @@ struct Batch<'a> {
     number: u32,
     /// All the room that the program has given.
     events: &'a mut [epoll_event],
-    /// How many of them it gets to see.
+    /// How many of them the program gets to see.
     kept: usize,
-    /// Something was found ready after the kernel had told what is.
+    /// An event was found after the kernel had reported what is ready.
     later: bool,
-    /// The kernel is asked once more, and tells of the same registrations again.
+    /// The kernel is asked once more, and reports the same registrations again.
     again: bool,
 }
 
@@ -39,9 +39,9 @@ impl Batch<'_> {
     /// Judges the `n` events that lie behind those that are kept, and keeps what the program gets to see, in their order.
     ///
     /// Looking takes its time, and between two looks bytes may come. What one look has not found ready is looked at again as
-    /// long as later ones find something: nothing is told that came after what is left out.
+    /// long as later looks find something: so no event is reported that came later than one that is left out.
     ///
-    /// True if the kernel has used all the room, and some of it for what the program does not get to see.
+    /// True if the kernel has used all the room, and some of it for events that the program does not get to see.
     fn take(&mut self, n: usize) -> bool {
         let (from, room) = (self.kept, self.events.len() - self.kept);
         let mut more = self.judge(from..from + n, |_| true);
@@ -58,7 +58,7 @@ impl Batch<'_> {
         n == room && self.kept - from < n
     }
 
-    /// Judges some events; how many of them the program gets to see. The mask of the others is 0.
+    /// Judges some events and returns how many of them the program gets to see. The mask of the others becomes 0.
     fn judge(&mut self, range: core::ops::Range<usize>, which: impl Fn(&epoll_event) -> bool) -> usize {
         let mut shown = 0;
         for event in self.events.get_mut(range).into_iter().flatten().filter(|event| which(event)) {
@@ -74,7 +74,7 @@ impl Batch<'_> {
         shown
     }
 
-    /// Puts an event behind those that are kept, or with the one that the kernel has told of the same registration before.
+    /// Puts an event behind those that are kept, or adds it to the kept event of the same registration.
     fn keep(&mut self, at: usize) {
         let Some(new) = self.events.get(at).copied() else { return };
         let (data, events) = (new.u64, new.events & !MORE);
@@ -95,8 +95,8 @@ impl Batch<'_> {
         }
     }
 
-    /// Asks the kernel for what came before the last that was found, and for what there was no room for, as far as there is
-    /// room now.
+    /// Asks the kernel for the events that came before the last one that was found, and for those that there was no room
+    /// for, as far as there is room now.
     fn catch_up(&mut self, mut crowded: bool) {
         for _ in 0..ROUNDS {
             let room = self.events.get_mut(self.kept..).unwrap_or(&mut []);
@@ -114,7 +114,7 @@ impl Batch<'_> {
     }
 }
 
-/// The events of epoll_wait that the program gets to see of the `n` that the kernel told; returns how many.
+/// Makes of the `n` events that the kernel has reported those that the program gets to see; returns how many.
 fn filter(epfd: c_int, events: &mut [epoll_event], n: usize) -> usize {
     let mut batch = Batch { epfd, number: judge::batch(), events, kept: 0, later: false, again: false };
     let crowded = batch.take(n);
@@ -165,7 +165,7 @@ fn epoll_with(
             // SAFETY: the program's room for events, of which the kernel has just written the first `r`.
             _ => filter(epfd, unsafe { core::slice::from_raw_parts_mut(events, max as usize) }, r as usize),
         };
-        // Nothing, though something may be ready whose registration was between two sockets when the kernel looked?
+        // No event, though a descriptor may be ready whose registration was between two sockets when the kernel looked?
         let again = kept == 0 && looks > 0 && registrations::await_moves(before);
         looks -= u32::from(again);
         let goes_on = again || timeout != Some(0) && (r > 0 || in_slices && time_left(deadline) != Some(0));

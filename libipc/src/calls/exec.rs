@@ -26,12 +26,12 @@ pub fn environment() -> List {
     unsafe { environ }
 }
 
-/// Whether this process has endpoints that the next program would be given.
+/// Whether this process has endpoints that the next program would inherit.
 pub fn concerns_us() -> bool {
     family::family().is_some() && process::is_announced() && inherit::inherited().next().is_some()
 }
 
-/// Endpoints that a program inherits which will not know of them go on over TCP, as far as they still can.
+/// Makes the endpoints that a program without the shim inherits go on over TCP, as far as they still can.
 fn keep_on_tcp() {
     drive::land_all(inherit::is_inherited, Reason::Executed);
     for id in inherit::inherited() {
@@ -78,7 +78,7 @@ impl Drop for Longer {
     }
 }
 
-/// Executes with `call(environment)`. What follows is only reached if that fails.
+/// Executes with `call(environment)`. The code after the call is only reached if it fails.
 unsafe fn execute(program: Program, list: List, call: impl Fn(List) -> c_int) -> c_int {
     let errno = Errno::keep();
     if family::family().is_some() && process::is_announced() {

@@ -1,5 +1,5 @@
-//! Socket options and ioctl. Before the move they are TCP's by themselves; after it TCP goes on answering, and what acts
-//! on the data path is set on both sockets. [`settings`](crate::transport::settings) says what is done with which.
+//! Socket options and ioctl. Before the move they reach TCP by themselves; after it TCP still answers, and options that act
+//! on the data path are set on both sockets. [`settings`](crate::transport::settings) says what is done with which option.
 
 use core::sync::atomic::Ordering::*;
 
@@ -20,7 +20,7 @@ use crate::transport::settings::{After, Before, Usual, Value, class, is_usual, m
 
 pub mod ioctl;
 
-/// getsockopt(2) with it takes bytes from TCP's queue.
+/// getsockopt(2) with this option takes bytes from TCP's queue.
 const TCP_ZEROCOPY_RECEIVE: c_int = 35;
 const SO_PEEK_OFF: c_int = 42;
 pub unsafe fn setsockopt(fd: c_int, level: c_int, number: c_int, value: *const c_void, len: socklen_t) -> c_int {
@@ -52,8 +52,8 @@ pub unsafe fn setsockopt(fd: c_int, level: c_int, number: c_int, value: *const c
     r
 }
 
-/// Sets an option that a connection cannot move with. Too late, after the promise, it is refused where the new socket has
-/// nothing like it: TCP is asked first, for an error of its own.
+/// Sets an option that a connection cannot move with. After the promise it is too late: the option is refused if the new
+/// socket has nothing like it. TCP is asked first, because it may have an error of its own.
 fn set_on_tcp_only(
     id: Id,
     tcp: c_int,
@@ -64,7 +64,7 @@ fn set_on_tcp_only(
     let phase = id.endpoint().phase();
     let promised = matches!(phase, Phase::Adopting | Phase::Dual | Phase::Final);
     if let (After::Refused(error), Usual::NoName, true) = (after, usual, promised) {
-        // There is no way to take it back.
+        // Once this option is set on TCP, there is no way to take it back.
         set_errno(error);
         return -1;
     }
@@ -73,7 +73,7 @@ fn set_on_tcp_only(
     if r != 0 || is_usual(tcp, level, number, usual) {
         return r;
     }
-    // Not connected yet: it may be set otherwise once more, and is looked for when the grant is taken up.
+    // Not connected yet: the program may change the option once more, and it is looked at when the grant is taken up.
     let later = phase == Phase::Connecting && usual != Usual::Untold;
     if later || stay(id, Reason::Option) {
         return r;
@@ -88,17 +88,18 @@ fn set_on_tcp_only(
     -1
 }
 
-/// An option has been set on the TCP socket: the new one gets it, too, if there is one by now and it acts there.
+/// An option has been set on the TCP socket: sets it on the new socket, too, if there is one by now and the option acts
+/// there.
 fn follow(id: Id, fd: c_int, tcp: c_int, after: After, set: impl Fn(c_int) -> c_int) {
     let (e, l) = (id.endpoint(), id.local());
     if tcp == fd && fds::kind(fd) == Kind::Final {
-        // The descriptor has been replaced meanwhile.
+        // The descriptor has been replaced meanwhile, so the option was set on the new socket.
         set(l.tcp.load(Acquire));
     }
     if matches!(after, After::Tcp | After::Refused(_)) || e.phase() < Phase::Adopting {
         return;
     }
-    // No step of the move comes between; one that is under way has carried over what was set before.
+    // Under the lock no step of the move comes between; a step before it has carried over what was set until then.
     let _no_signals = NoSignals::hold();
     let Some(_tx) = e.lock_tx() else { return };
     let act = |new| match after {
@@ -124,7 +125,7 @@ pub unsafe fn getsockopt(fd: c_int, level: c_int, number: c_int, value: *mut c_v
     if option == (libc::IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE) && fds::is_ours(fd) {
         let stays = active.as_ref().is_some_and(|id| stay(**id, Reason::Option));
         if !stays {
-            // What a kernel without it says (before 4.18).
+            // The error of a kernel without this option (before 4.18).
             set_errno(libc::ENOPROTOOPT);
             return -1;
         }
@@ -144,7 +145,7 @@ pub unsafe fn getsockopt(fd: c_int, level: c_int, number: c_int, value: *mut c_v
     }
     let r = get(tcp);
     if r == 0 && pending {
-        // An error of the new socket counts as well, and goes with TCP's: it is told once.
+        // An error of the new socket counts, too, and is taken with TCP's: an error is reported only once.
         let own = sys::take_error(fd);
         let reset = || numbers::lookup(fd).is_some_and(|(id, _)| is_news(*id));
         if own != 0 && is_zero(value, len) && (own != libc::ECONNRESET || reset()) {

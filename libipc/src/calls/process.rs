@@ -13,7 +13,7 @@ use crate::switch::drive;
 use crate::symbols::real;
 
 pub unsafe fn fork() -> pid_t {
-    // The handlers that `fork::watch_forks` registered do the work; only they cannot see what fork returns.
+    // The handlers that `fork::watch_forks` registered do the work; but they cannot see what fork returns.
     // SAFETY: the program's own call.
     let r = unsafe { real::fork()() };
     if r != 0 {
@@ -23,8 +23,8 @@ pub unsafe fn fork() -> pid_t {
     r
 }
 
-/// A thread that waits on behalf of a call is in no cancellation point: it is woken, and looks whether it is meant. From now
-/// on calls that block on TCP block in the real function.
+/// A thread that waits on behalf of a call is not at a cancellation point: it is woken, and looks whether it is the one to
+/// be cancelled. From now on calls that block on TCP block in the real function.
 pub unsafe fn pthread_cancel(thread: libc::pthread_t) -> c_int {
     threads::count_cancellation();
     // SAFETY: the program's own call.
@@ -46,8 +46,8 @@ pub unsafe fn prlimit(pid: pid_t, resource: c_int, new: *const rlimit64, old: *m
     unsafe { real::prlimit()(pid, resource, new, old) }
 }
 
-/// A thread is about to have descriptor numbers of its own. What is put over a number from now on is put there for some
-/// threads only: so nothing is.
+/// Called when a thread is about to get a table of descriptors of its own. A number that is replaced from now on is
+/// replaced for some threads only: so none is replaced.
 pub fn threads_part() {
     if threads::has_one_thread() || !process::is_announced() {
         return;

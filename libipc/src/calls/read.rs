@@ -41,7 +41,7 @@ fn reading(fd: c_int, pieces: &[iovec], flags: c_int, real: impl FnOnce() -> ssi
         When::Active(id) => active(id, fd, pieces, flags & !COMPAT).unwrap_or_else(real),
         When::Final if differs(flags) => anew(fd, pieces, flags),
         When::Final => match real() {
-            // The end may be a reset, and a reset is told once.
+            // The end may be a reset, and a reset is reported only once.
             0 if Buffers(pieces).len() > 0 => match nothing_read(fd) {
                 End::GoesOn => anew(fd, pieces, flags),
                 end => as_libc(end.told()),
@@ -52,7 +52,7 @@ fn reading(fd: c_int, pieces: &[iovec], flags: c_int, real: impl FnOnce() -> ssi
     }
 }
 
-/// A call on an endpoint that is not settled. `None` if its number is no socket any more (closed unseen).
+/// A call on an endpoint that is not settled. `None` if its number is no socket any more (closed past the hooks).
 #[cold]
 #[inline(never)]
 fn active(id: Pinned, fd: c_int, pieces: &[iovec], flags: c_int) -> Option<ssize_t> {
@@ -67,7 +67,7 @@ fn through(id: &Pinned, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
     }
 }
 
-/// A call whose real one is not enough where the number is the new socket.
+/// A call for which the real one is not enough, if the number is the new socket.
 #[cold]
 #[inline(never)]
 fn anew(fd: c_int, pieces: &[iovec], flags: c_int) -> ssize_t {
@@ -231,7 +231,7 @@ pub unsafe fn recvmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_in
     let mut done = 0;
     while done < count {
         if done > 0 && has_error(fd) {
-            // It is for the next call: this one has something to return.
+            // The error is for the next call: this one has messages to return.
             break;
         }
         // SAFETY: the program's list has `count` entries.
@@ -260,7 +260,7 @@ pub unsafe fn recvmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_in
     }
 }
 
-/// When the time of recvmmsg(2) is over. `Err` is what the kernel says of a time that is none.
+/// When the time of recvmmsg(2) is over. `Err` is the kernel's error for an invalid time.
 fn time_limit(timeout: *const timespec) -> Result<Deadline, sys::Ret> {
     if timeout.is_null() {
         return Ok(Deadline::NEVER);

@@ -17,11 +17,11 @@ use crate::transport::ancillary;
 
 /// Whether a socket takes descriptors from its peer (Linux 6.16).
 const SO_PASSRIGHTS: c_int = 83;
-/// How long a call that has received a descriptor waits for what ipcd knows of it.
+/// How long a call that has received a descriptor waits for ipcd to say what it knows of the descriptor.
 const ANSWER_NS: u64 = 100_000_000;
 
-/// Before a message goes out: the receiver gets what is behind the number, and knows nothing of what is hidden. So an
-/// endpoint stays on TCP, or if it has left it is the new socket first.
+/// Called before a message is sent: the receiver gets the file behind the number, and knows nothing of the hidden socket.
+/// So an endpoint stays on TCP or, if it has left TCP, the number becomes the new socket first.
 pub fn passing(msg: &msghdr) {
     if msg.msg_control.is_null() || msg.msg_controllen < size_of::<cmsghdr>() as _ {
         return;
@@ -30,7 +30,7 @@ pub fn passing(msg: &msghdr) {
     each_descriptor(msg, leaves);
 }
 
-/// After a message came in: what another process's libipc has moved is a connection here, too.
+/// Called after a message was received: a connection that the libipc of another process has moved becomes an endpoint here.
 pub fn arrived(msg: &msghdr) {
     if msg.msg_control.is_null() || msg.msg_controllen < size_of::<cmsghdr>() as _ || confine::is_confined() {
         return;
@@ -70,7 +70,7 @@ fn may_be_a_new_socket(fd: c_int) -> bool {
     is(libc::SO_DOMAIN, libc::AF_UNIX) && is(libc::SO_TYPE, libc::SOCK_STREAM) && is(SO_PASSRIGHTS, 0)
 }
 
-/// Asks ipcd for the connection that a received descriptor is. Nobody uses the number meanwhile: the program does not know it.
+/// Asks ipcd which connection a received descriptor is. No call uses the number meanwhile: the program does not know it yet.
 fn comes(fd: c_int) {
     let Some(cookie) = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE).ok() else { return };
     let Some(id) = endpoint::allocate(land::released).filter(|id| numbers::bind_reserved(fd, **id)) else { return };
@@ -81,7 +81,7 @@ fn comes(fd: c_int) {
             inbox::collect();
         }
     }
-    // Too late from here on.
+    // From here on an answer is too late.
     id.endpoint().spoil();
     if id.endpoint().phase() == Phase::Final {
         id.local().unix_cookie.store(cookie, SeqCst);

@@ -1,8 +1,8 @@
 //! A process that forbids itself system calls (seccomp(2)).
 //!
-//! Its endpoints that have not moved go on over TCP. What goes through them is counted and hashed still, in memory, so that
-//! a process that shares the endpoint and is not confined can take it up when this one has let go (sshd does its key
-//! exchange in a confined child).
+//! Its endpoints that have not moved go on over TCP. The bytes that go through them are still counted and hashed, in
+//! memory, so that a process that shares the endpoint and is not confined can go on with it when this one has released it
+//! (sshd does its key exchange in a confined child).
 
 use libc::{c_int, iovec};
 use matcher::reason::Reason;
@@ -17,7 +17,7 @@ use crate::stream::tally::{Side, tally};
 use crate::switch::stay::stay;
 use crate::switch::{Phase, drive};
 
-/// The program is about to install a filter.
+/// Called when the program is about to install a filter.
 pub fn begin() {
     if is_confined() {
         return;
@@ -36,7 +36,7 @@ pub fn begin() {
     set_confined(true);
 }
 
-/// It was not installed.
+/// Called when the filter could not be installed.
 pub fn failed() {
     set_confined(false);
     for id in endpoint::held() {
@@ -44,7 +44,7 @@ pub fn failed() {
     }
 }
 
-/// A reading call of the program on such a number gave `n` bytes.
+/// Counts the `n` bytes that a reading call of the program has read, if its number is a counted one.
 pub fn took(fd: c_int, pieces: &[iovec], n: isize, flags: c_int) {
     let Some(id) = numbers::counted(fd).filter(|_| n > 0 && flags & libc::MSG_PEEK == 0) else { return };
     match id.endpoint().lock_rx() {
@@ -53,7 +53,7 @@ pub fn took(fd: c_int, pieces: &[iovec], n: isize, flags: c_int) {
     }
 }
 
-/// A writing call of the program on such a number took `n` bytes.
+/// Counts the `n` bytes that a writing call of the program has written, if its number is a counted one.
 pub fn gave(fd: c_int, pieces: &[iovec], n: isize) {
     let Some(id) = numbers::counted(fd).filter(|_| n > 0) else { return };
     match id.endpoint().lock_tx() {

@@ -22,14 +22,14 @@ use crate::symbols::table::List;
 /// The pipes of popen by the slot of their child.
 static PIPES: [AtomicUsize; family::SLOTS] = [const { AtomicUsize::new(0) }; family::SLOTS];
 
-/// The endpoints that a child is given; `by_action`: those, too, that some list of file actions names.
+/// The endpoints that a child inherits; `by_action`: those, too, that some list of file actions names.
 fn given(by_action: bool) -> impl Iterator<Item = Id> + Clone {
     let named = move |id: &Id| by_action && id.local().named.load(Relaxed);
     endpoint::held().filter(move |id| id.endpoint().phase() != Phase::Stay && (inherit::is_inherited(*id) || named(id)))
 }
 
-/// A slot for a child that this process is about to spawn, among the holders of what it is given. `None`: it is given
-/// nothing. A child that does not know of the shim finds each endpoint on one transport.
+/// Takes a slot for a child that this process is about to spawn, and puts it among the holders of the endpoints that the
+/// child inherits. `None`: it inherits none. A child without the shim finds each endpoint on one transport.
 fn expect(by_action: bool, knows: bool) -> Option<usize> {
     if family::family().is_none() || !process::is_announced() {
         return None;
@@ -37,7 +37,7 @@ fn expect(by_action: bool, knows: bool) -> Option<usize> {
     inherit::stays_go_along(by_action);
     given(by_action).next()?;
     let slot = family::expect_child()?;
-    // First, so that nobody makes a promise for it meanwhile.
+    // Before all else, so that no thread makes a promise for these endpoints meanwhile.
     given(by_action).for_each(|id| id.holders().add(slot));
     let concerned = |id: Id| given(by_action).any(|other| other == id);
     inherit::goes_to_a_program(concerned, knows);
@@ -48,7 +48,7 @@ fn expect(by_action: bool, knows: bool) -> Option<usize> {
     Some(slot)
 }
 
-/// For a shell, which is told nothing.
+/// The same for a shell, which learns nothing of the endpoints.
 fn expect_shell() -> Option<usize> {
     let _errno = Errno::keep();
     expect(false, false)

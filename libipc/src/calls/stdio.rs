@@ -1,7 +1,7 @@
 //! The C library's own input and output: it reads and writes with calls of its own that no hook sees.
 //!
 //! Before the promise such bytes are noticed, because the kernel counts them. After it they would go over a transport
-//! that the direction may have left. So an endpoint that stdio has in hand makes no promise.
+//! that the direction may have left. So an endpoint that stdio uses makes no promise.
 
 use core::ffi::c_char;
 

@@ -8,7 +8,7 @@ use crate::fds::{self, Kind};
 use crate::host::guard::as_libc;
 use crate::sys;
 
-/// syscall(2): the numbers that matter go where their libc functions go; everything else passes unchanged.
+/// syscall(2): the calls that matter to the shim go to the hooks of their libc functions; all others pass unchanged.
 pub unsafe fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long {
     // SAFETY: the program's own arguments, of the types that the system call takes.
     unsafe {
@@ -45,8 +45,8 @@ pub unsafe fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e:
                 numbers::note_written(a as c_int);
                 as_libc(sys::forward(number, [a, b, c, d, e, f])) as c_long
             }
-            // Not by the real function: an allocator calls this one under its lock, and before glibc 2.34 finding the real
-            // one allocates.
+            // Not by the real function: an allocator calls syscall(2) under its lock, and before glibc 2.34 the search for
+            // the real function allocates.
             _ => as_libc(sys::forward(number, [a, b, c, d, e, f])) as c_long,
         }
     }

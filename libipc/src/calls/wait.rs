@@ -1,4 +1,4 @@
-//! poll over endpoints in any phase; select is a poll in other clothes (`select`).
+//! poll over endpoints in any phase; `select` makes polls of select and pselect.
 
 use libc::{c_int, c_void, pollfd, sigset_t, timespec};
 
@@ -21,7 +21,7 @@ pub fn nanoseconds(t: &timespec) -> u64 {
     (t.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(t.tv_nsec as u64)
 }
 
-/// A poll in the program's terms.
+/// A poll as the program asks for it.
 pub struct Poll<'a> {
     pub fds: &'a mut [pollfd],
     pub deadline: Deadline,
@@ -45,7 +45,7 @@ pub fn needs_care(fds: &[pollfd]) -> bool {
     care
 }
 
-/// Takes HUP from final descriptors whose own half is open. Returns how many are not ready any more.
+/// Takes HUP from final descriptors whose own half is still open. Returns how many are not ready any more.
 fn strip_hangups(fds: &mut [pollfd]) -> usize {
     let mut emptied = 0;
     for p in fds.iter_mut().filter(|p| p.revents & POLLHUP != 0) {
@@ -71,7 +71,7 @@ impl Poll<'_> {
             }
             self.fill(&mut scratch, parked.as_ref());
             let left = self.deadline.left();
-            // Where no parker is left nobody can wake this thread: it looks again soon.
+            // Without a parker no other thread can wake this one: it looks again soon.
             let (time, last) = match parked {
                 Some(_) => (left, true),
                 None => {
@@ -105,9 +105,9 @@ impl Poll<'_> {
         }
     }
 
-    /// Fills the program's result from what the kernel said. What is between the transports is looked at after that, and
-    /// may have become ready since: then everything is looked at once more, so that nothing is told that came after what is
-    /// left out.
+    /// Fills the program's result from what the kernel reported. Endpoints between the transports are looked at after that,
+    /// and may have become ready since: then everything is looked at once more, so that no event is reported that came later
+    /// than one that is left out.
     fn collect(&mut self, scratch: &mut Scratch) -> usize {
         let mut later = false;
         let reported = scratch.filled().get(1..).unwrap_or(&[]);
@@ -115,7 +115,7 @@ impl Poll<'_> {
             p.revents = match (between(p), kernel.fd == p.fd) {
                 (Some(now), _) => now,
                 (None, true) => kernel.revents,
-                // Watched by way of another socket, and settled since.
+                // The kernel watched another socket for this number, and the endpoint has settled since.
                 (None, false) => sys::poll_now(p.fd, p.events) | kernel.revents & (POLLHUP | libc::POLLERR),
             };
             later |= p.revents != 0 && p.revents != kernel.revents;
@@ -135,7 +135,7 @@ impl Poll<'_> {
     }
 }
 
-/// What holds now of an entry that is between the transports, or was a moment ago; `None` for every other one.
+/// Which events hold now of an entry that is between the transports, or was a moment ago; `None` for every other one.
 fn between(p: &pollfd) -> Option<i16> {
     let (id, _) = numbers::lookup(p.fd).filter(|(_, kind)| *kind == Kind::Active)?;
     if !matches!(id.endpoint().phase(), Phase::Dual | Phase::Final) {
@@ -144,9 +144,9 @@ fn between(p: &pollfd) -> Option<i16> {
     Some(drive::readiness(*id, p.events).unwrap_or_else(|| drive::settled_readiness(*id, p.fd, p.events)))
 }
 
-/// The thread was cancelled where it was about to wait.
+/// Called when the thread is cancelled where it was about to wait.
 extern "C" fn cancelled(scratch: *mut c_void) {
-    // SAFETY: the caller's, which does not go on.
+    // SAFETY: the scratch of the caller, which does not go on.
     unsafe { core::ptr::drop_in_place(scratch.cast::<Scratch>()) };
 }
 
@@ -157,11 +157,11 @@ fn watched(p: &pollfd) -> [pollfd; 2] {
     match numbers::lookup(p.fd) {
         Some((id, Kind::Active)) if id.endpoint().phase() == Phase::Dual => {
             let [tcp, unix] = drive::watch(*id, p.events);
-            // HUP and ERR of TCP are the stream's, whatever is waited for.
+            // HUP and ERR of TCP are those of the stream, whatever events are asked for.
             [pollfd { fd: id.local().tcp.load(core::sync::atomic::Ordering::Acquire), ..tcp }, unix]
         }
         Some((id, Kind::Final)) if p.events & READING == 0 && only_hangs_up(p, *id) => {
-            // TCP would not report what a Unix-domain socket does here: let TCP answer.
+            // The Unix-domain socket reports a HUP that TCP would not report: TCP is watched in its place.
             let tcp = id.local().tcp.load(core::sync::atomic::Ordering::Acquire);
             [pollfd { fd: tcp, revents: 0, ..*p }, none]
         }
@@ -194,7 +194,7 @@ fn poll_with(
     as_libc(Poll { fds, deadline, mask }.run()) as c_int
 }
 
-/// The program's array; `None` if it is one that the kernel would refuse.
+/// The program's array; `None` if the kernel would refuse it.
 unsafe fn array<'a>(fds: *mut pollfd, count: libc::nfds_t) -> Option<&'a mut [pollfd]> {
     if fds.is_null() || count as usize > fds::FD_SLOTS {
         return None;
@@ -203,7 +203,7 @@ unsafe fn array<'a>(fds: *mut pollfd, count: libc::nfds_t) -> Option<&'a mut [po
     Some(unsafe { core::slice::from_raw_parts_mut(fds, count as usize) })
 }
 
-/// Whether any of the descriptors is more to us than a number.
+/// Whether any of the descriptors is one that the shim has to look at.
 fn concerns_us(fds: &[pollfd]) -> bool {
     fds.iter().any(|p| fds::is_ours(p.fd))
 }

@@ -1,4 +1,4 @@
-//! What a call that moves bytes is to do, by what its number is: looked up once.
+//! What a call that moves bytes has to do, by what its number is: looked up once.
 
 use libc::c_int;
 
@@ -7,11 +7,11 @@ use crate::fds::{self, Kind};
 use crate::host::confine::is_confined;
 
 pub enum When {
-    /// The number is none of ours, or stays on TCP: the real call.
+    /// The number is no endpoint, or stays on TCP: the real call.
     Other,
     /// The process has forbidden itself system calls: the real call, and what it moved is counted.
     Confined,
-    /// The number is the new socket: the real call, and what it says of the end of the stream is looked at.
+    /// The number is the new socket: the real call, and what that reports of the end of the stream is looked at.
     Final,
     /// The call goes through the shim.
     Active(Pinned),
@@ -30,7 +30,7 @@ pub fn when(fd: c_int) -> When {
 #[cold]
 #[inline(never)]
 fn unsettled(fd: c_int) -> When {
-    // Where a number was closed unseen, the call goes to whatever it is by now.
+    // If the number was closed past the hooks, the call goes to whatever file it is by now.
     let known = if numbers::is_callable(fd) { numbers::lookup(fd) } else { None };
     match known {
         Some((id, Kind::Active)) => When::Active(id),

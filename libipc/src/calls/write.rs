@@ -41,7 +41,7 @@ fn writing(fd: c_int, pieces: &[iovec], flags: c_int, real: impl FnOnce() -> ssi
     through.unwrap_or_else(real)
 }
 
-/// A call on an endpoint that is not settled. `None` if its number is no socket any more (closed unseen).
+/// A call on an endpoint that is not settled. `None` if its number is no socket any more (closed past the hooks).
 #[cold]
 #[inline(never)]
 fn active(id: Pinned, fd: c_int, pieces: &[iovec], flags: c_int) -> Option<ssize_t> {
@@ -171,7 +171,7 @@ pub unsafe fn sendmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_in
         entry.msg_len = r as c_uint;
         // SAFETY: a header of the program's list.
         if (r as usize) < unsafe { Buffers::of(&entry.msg_hdr) }.len() {
-            // What comes after a message that did not fit whole must not overtake its rest.
+            // The messages after one that did not fit whole must not overtake its rest.
             return done as c_int + 1;
         }
     }

@@ -1,5 +1,5 @@
-//! ioctl: what is about the descriptor is its own, what is about bytes goes to the socket that has them, and everything
-//! else is TCP's to answer.
+//! ioctl: a request about the descriptor goes to the descriptor itself, a request about bytes to the socket that has them,
+//! and every other request to TCP.
 
 use libc::{c_int, c_ulong};
 
@@ -22,7 +22,7 @@ const FIOGETOWN: c_ulong = 0x8903;
 const SIOCGPGRP: c_ulong = 0x8904;
 const SIOCATMARK: c_ulong = 0x8905;
 
-/// Whether a request is about the descriptor, whatever it is.
+/// Whether a request is about the descriptor, whatever file that is.
 fn is_of_the_descriptor(request: c_ulong) -> bool {
     matches!(
         request,
