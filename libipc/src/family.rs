@@ -1,4 +1,4 @@
-//! What the processes of a family share: memory, and the knowledge who of them lives.
+//! What the processes of a family share: memory, and the knowledge which of them are alive.
 
 mod carried;
 mod flag;

@@ -1,4 +1,4 @@
-//! The process that the shim is in: what it is asked of the system and of the C library, whatever the endpoints are.
+//! The process that the shim is in: what the shim asks the system and the C library about it, whatever the endpoints are.
 
 pub mod confine;
 pub mod fdinfo;

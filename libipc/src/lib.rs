@@ -1,9 +1,9 @@
 //! libipc: preloaded into a program, it moves the program's TCP streams to other programs of the same host onto
 //! Unix-domain sockets, in mid-stream, at an exact byte.
 //!
-//! A call enters through [`symbols`], finds out in [`fds`] whether its descriptor is ours, does in [`calls`] what it is for,
-//! and on the way drives the [`switch`]. `docs/architecture.md` shows the floors that the modules are on,
-//! `docs/switch.md` explains the protocol, `docs/signal-safety.md` the rules of the house.
+//! A call enters through [`symbols`]; [`fds`] tells whether its descriptor is an endpoint's; [`calls`] does what the call is
+//! for, and on the way drives the [`switch`]. `docs/architecture.md` shows the floors that the modules are on,
+//! `docs/switch.md` explains the protocol, `docs/signal-safety.md` the rules for all code here.
 #![cfg_attr(not(test), no_std)]
 // Under test nothing is exported, so much of the table looks unused.
 #![cfg_attr(test, allow(dead_code))]
@@ -28,7 +28,7 @@ mod sync;
 mod sys;
 mod transport;
 
-/// There is no allocator: whatever would allocate fails to, and nothing here does.
+/// There is no allocator: an allocation would fail, and no code here makes one.
 #[cfg(not(test))]
 mod no_heap {
     struct NoHeap;
@@ -45,7 +45,7 @@ mod no_heap {
     static NO_HEAP: NoHeap = NoHeap;
 }
 
-/// Nothing here panics (docs/signal-safety.md says how that is kept); the language wants a handler all the same.
+/// No code here panics (docs/signal-safety.md says how that is kept); the language requires a handler all the same.
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
@@ -62,7 +62,7 @@ extern "C" fn constructor(
     environment: *mut *const core::ffi::c_char,
 ) {
     let _errno = host::guard::Errno::keep();
-    // Without this no ipcd is looked for, and everything stays on TCP.
+    // Without this, no ipcd is looked for, and every connection stays on TCP.
     if !family::fork::watch_forks() {
         return;
     }

@@ -31,7 +31,7 @@ pub unsafe fn copied(addr: *const sockaddr, len: socklen_t) -> Option<sockaddr_s
     (len >= whole).then_some(copy)
 }
 
-/// Whether it is an address that no packet of another host, or namespace, has.
+/// Whether the address is one that no packet of another host, or namespace, has.
 pub fn is_loopback(name: &sockaddr_storage) -> bool {
     addr(name).is_loopback()
 }

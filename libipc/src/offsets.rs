@@ -24,7 +24,7 @@ impl TcpInfo {
     }
 }
 
-/// Where the program is in both directions.
+/// How far the program is in both directions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Offsets {
     /// Bytes that were written to the socket.
@@ -45,7 +45,7 @@ fn tcp_info(tcp: c_int) -> Option<TcpInfo> {
     sys::getsockopt(tcp, libc::IPPROTO_TCP, libc::TCP_INFO).ok()
 }
 
-/// What came of asking.
+/// The answer to the question for the offsets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
     /// The exact offsets.
@@ -68,7 +68,7 @@ pub fn read(tcp: c_int, role: Role) -> Answer {
     Answer::Moving
 }
 
-/// The queues, and what the kernel has counted before and after.
+/// Asks for the lengths of the queues once, and for the kernel's counts before and after that.
 fn sample(tcp: c_int, role: Role) -> Answer {
     let before = tcp_info(tcp);
     let queues = (sys::ioctl_int(tcp, SIOCOUTQ), sys::ioctl_int(tcp, SIOCINQ));
@@ -100,7 +100,7 @@ pub fn is_closed(tcp: c_int) -> bool {
     tcp_info(tcp).is_some_and(|i| i.state == CLOSE)
 }
 
-/// Whether the socket has a connection (a non-blocking connect may have one without having said so).
+/// Whether the socket has a connection (a non-blocking connect may have made one without a report to the program).
 pub fn is_connected(tcp: c_int) -> bool {
     tcp_info(tcp).is_some_and(|i| matches!(i.state, ESTABLISHED | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT))
 }

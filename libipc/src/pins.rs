@@ -1,4 +1,4 @@
-//! How long an entry of a table lives: as long as anybody uses it.
+//! How long an entry of a table lives: as long as it has users.
 
 use core::sync::atomic::Ordering::*;
 
@@ -7,17 +7,17 @@ use crate::sync::AtomicU32;
 #[cfg(all(test, loom))]
 mod loom;
 
-/// Counts the users of an entry. At zero the entry is nobody's, and only [`Pins::hold`] makes it somebody's again.
+/// Counts the users of an entry. At zero the entry is unused, and only [`Pins::hold`] brings it into use again.
 #[repr(transparent)]
 pub struct Pins(AtomicU32);
 
 impl Pins {
-    /// The first use of an entry that nobody uses.
+    /// The first use of an unused entry.
     pub fn hold(&self) {
         self.0.store(1, SeqCst);
     }
 
-    /// One more user; false if the entry is nobody's.
+    /// One more user; false if the entry is unused.
     pub fn pin(&self) -> bool {
         self.0.fetch_update(SeqCst, SeqCst, |n| (n > 0).then_some(n + 1)).is_ok()
     }

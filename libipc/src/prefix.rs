@@ -1,5 +1,5 @@
 //! The hash of the first N bytes of one direction, in memory that forked processes share: plain words, each value of which
-//! means something, whoever has written it.
+//! is valid, whichever process has written it.
 
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::*};
 
@@ -9,7 +9,7 @@ mod sha256;
 
 use sha256::{Sha256, WRITTEN};
 
-/// Bytes that are kept until ipcd has said what N is.
+/// How many bytes are kept until ipcd has said what N is.
 const EARLY: usize = 192;
 
 /// Where a prefix is kept.
@@ -28,7 +28,7 @@ pub struct PrefixWords {
 enum State {
     /// N is not known; the first of the bytes that were seen are kept.
     Early = 0,
-    /// N is not known, and bytes went by unseen after those that were seen, which are kept: they may be enough.
+    /// N is not known, and bytes went by unseen after those that were seen and kept: the kept ones may be enough.
     Broken = 1,
     Hashing = 2,
     Done = 3,
@@ -36,7 +36,7 @@ enum State {
     Missed = 4,
 }
 
-/// One direction's prefix, in the hands of whoever has the direction locked.
+/// One direction's prefix, for the thread that has the direction locked.
 #[derive(Clone, Copy)]
 pub struct Prefix<'a>(&'a PrefixWords);
 
@@ -45,7 +45,7 @@ impl PrefixWords {
         Prefix(self)
     }
 
-    /// A new life of the memory: nothing was seen.
+    /// Turns the memory into a new prefix, of which no byte was seen.
     pub fn reset(&self) {
         self.seen.store(0, Relaxed);
         self.state.store(State::Early as u32, Relaxed);
@@ -103,7 +103,7 @@ impl Prefix<'_> {
         self.state() == State::Missed
     }
 
-    /// Whether bytes are kept that N will tell the use of.
+    /// Whether bytes are kept until N is known.
     pub fn keeps(&self) -> bool {
         matches!(self.state(), State::Early | State::Broken) && self.seen() > 0
     }
@@ -164,7 +164,7 @@ impl Prefix<'_> {
         self.0.seen.store(self.seen().saturating_add(bytes.len() as u32), Relaxed);
     }
 
-    /// Hashes what was kept; `None` if that is not all that was seen of the first N.
+    /// Hashes the kept bytes; `None` if they are not all that were seen of the first N.
     fn begin(&self, n: u32) -> Option<Sha256> {
         let kept: [u8; EARLY] = self.load();
         let mut sha = Sha256::new();
@@ -173,7 +173,7 @@ impl Prefix<'_> {
     }
 }
 
-/// The state of the hash function fits where early bytes are kept.
+/// The state of the hash function fits in the room for the early bytes.
 const _: () = assert!(WRITTEN <= EARLY);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The symbols that are interposed: one table, the functions behind them, and those in front.
+//! The symbols that are interposed: one table, the real functions, and the exported ones in front of them.
 
 pub mod export;
 pub mod real;

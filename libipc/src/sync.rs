@@ -1,5 +1,5 @@
-//! What threads meet on, for the modules whose meetings are explored: the machine's atomics and the kernel's futex, or
-//! in tests under `--cfg loom` a model of them (`RUSTFLAGS="--cfg loom" cargo test -p libipc --release loom`).
+//! What threads synchronize by, in the modules that loom explores: the machine's atomics and the kernel's futex, or in
+//! tests under `--cfg loom` a model of them (`RUSTFLAGS="--cfg loom" cargo test -p libipc --release loom`).
 
 #[cfg(all(test, loom))]
 pub mod loom;

@@ -1,4 +1,4 @@
-//! The shim's own system calls, made without libc: they neither come back into our hooks nor touch errno.
+//! The shim's own system calls, made without libc: they neither come back into the hooks nor touch errno.
 //!
 //! Every function returns what the kernel returns: a value of 0 or more, or a negated errno.
 

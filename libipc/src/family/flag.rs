@@ -11,7 +11,7 @@ impl Flag {
         self.0.load(Relaxed) != 0
     }
 
-    /// Not written where it is raised already: the memory is shared.
+    /// Raises the flag. One that is raised already is not written to, because the memory is shared.
     pub fn raise(&self) {
         self.raise_if(true);
     }
@@ -26,7 +26,7 @@ impl Flag {
         self.0.store(0, Relaxed);
     }
 
-    /// Lowers it; whether it was raised.
+    /// Lowers the flag; true if it was raised.
     pub fn take(&self) -> bool {
         self.0.swap(0, Relaxed) != 0
     }

@@ -1,7 +1,7 @@
 //! What happens around fork.
 //!
-//! Each page that the child writes to is copied. So what it has to write lies together (section `.data.fork`), and nothing
-//! is written that is so already.
+//! Each page that the child writes to is copied. So the variables that it has to write lie together (section
+//! `.data.fork`), and a value that is already right is not written.
 
 use core::sync::atomic::{AtomicUsize, Ordering::*};
 
@@ -18,14 +18,14 @@ use crate::{endpoint, family, fds};
 #[unsafe(link_section = ".data.fork")]
 static CHILD_SLOT: AtomicUsize = AtomicUsize::new(NONE);
 const NONE: usize = usize::MAX;
-/// Before fork: whatever this process holds, the child will hold too. From here on nobody may adopt it alone.
+/// Before fork: the child will hold every endpoint that this process holds. From here on no process may adopt one alone.
 pub extern "C" fn before_fork() {
     registrations::hold_over_fork();
     if family::family().is_none() {
         return;
     }
     if confine::is_confined() {
-        // The child cannot have a slot: nobody would know when it has ended.
+        // The child cannot have a slot: no other process would find out when it has ended.
         return endpoint::held().for_each(|id| id.endpoint().spoil());
     }
     let child = family::expect_child();
@@ -64,7 +64,7 @@ pub extern "C" fn after_fork_in_child() {
     }
 }
 
-/// fork returned in the parent: which process the child is, or that there is none.
+/// fork has returned in the parent: notes which process the child is, or that there is none.
 pub fn forked(pid: c_int) {
     let slot = CHILD_SLOT.swap(NONE, SeqCst);
     match slot {
@@ -76,8 +76,8 @@ pub fn forked(pid: c_int) {
 
 type RegisterAtfork = unsafe extern "C" fn(extern "C" fn(), extern "C" fn(), extern "C" fn(), *const c_void) -> c_int;
 
-/// Asks libc to call us around fork() and daemon(). False if this libc is not glibc: another one must find every symbol
-/// that the object names, or it ends the program, so this one is not named.
+/// Asks libc to call the handlers around fork() and daemon(). False if this libc is not glibc: another libc ends the
+/// program if it does not find a symbol that the object names, so the object looks this one up without naming it.
 pub fn watch_forks() -> bool {
     process::announce();
     let register = symbol(libc::RTLD_DEFAULT, c"__register_atfork");

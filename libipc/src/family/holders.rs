@@ -1,4 +1,4 @@
-//! Who of a family holds an endpoint.
+//! Which processes of a family hold an endpoint.
 
 use core::sync::atomic::{AtomicU64, Ordering::*};
 
@@ -53,7 +53,7 @@ impl Holders {
         word.fetch_or(bit, SeqCst);
     }
 
-    /// Ends a hold; true if it was the last.
+    /// Removes a holder; true if it was the last.
     pub fn remove(&self, slot: usize) -> bool {
         let (word, bit) = self.word(slot);
         word.fetch_and(!bit, SeqCst);

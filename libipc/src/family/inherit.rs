@@ -1,8 +1,8 @@
 //! What a program is given on its way through exec or spawn: which endpoints its descriptors are.
 //!
-//! The state of an endpoint lies in the family's memory (`family`), whose file goes along. What is missing is what the
-//! image before had in memory of its own. The hidden descriptors are written down ([`Carried`]); the program's
-//! numbers are found again by the cookie of the socket behind each, whatever was closed or duplicated on the way.
+//! The state of an endpoint lies in the family's memory (`family`), whose file goes along. The rest was in private memory
+//! of the program before. The hidden descriptors are written down ([`Carried`]); the program's numbers are found again
+//! by the cookie of the socket behind each, whatever was closed or duplicated on the way.
 
 use core::ffi::{CStr, c_char};
 use core::sync::atomic::Ordering::*;
@@ -19,16 +19,16 @@ use crate::switch::{Phase, drive, land};
 use crate::transport::ancillary;
 use crate::{family, sys};
 
-/// What becomes of the numbers between here and the next program.
+/// Whether the program's numbers may change on the way to the next program.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Numbers {
     Kept,
     Changed,
 }
 
-/// The variable that names the memory: layout, file, slot, nonce.
+/// The environment variable that names the memory: layout, file, slot, nonce.
 const VARIABLE: &[u8] = b"IPCD_STATE=";
-/// A shim of another build does not touch memory of this one.
+/// Identifies the layout of the memory: a shim of another build does not touch memory of this one.
 const LAYOUT: u32 = {
     let mut sum = size_of::<family::Family>() as u32;
     let mut version = env!("CARGO_PKG_VERSION").as_bytes();
@@ -43,18 +43,18 @@ fn carried(slot: usize) -> Option<&'static Carried> {
     family::family().and_then(|f| f.carried.get(slot))
 }
 
-/// Whether the endpoint has a number of the program that the next one will see.
+/// Whether the endpoint has a number of this program that the next program will have, too.
 pub fn is_inherited(id: Id) -> bool {
     numbers::numbers_of(id).any(|fd| sys::fcntl(fd, libc::F_GETFD, 0) & libc::FD_CLOEXEC as isize == 0)
 }
 
-/// The endpoints that a program executed now would be given. One that stays on TCP is nothing to be told of.
+/// The endpoints that a program executed now would inherit and has to know of: not those that stay on TCP.
 pub fn inherited() -> impl Iterator<Item = Id> + Clone {
     endpoint::held().filter(|id| id.endpoint().phase() != Phase::Stay && is_inherited(*id))
 }
 
-/// A program is about to be started that may write to what it is given, and nobody will see it. One that does not know of
-/// the shim may keep it, too.
+/// Called when a program is about to be started that may write to the endpoints that it inherits, where no hook sees it. A
+/// program without the shim may keep them, too.
 pub fn goes_to_a_program(concerned: impl Fn(Id) -> bool, knows: bool) {
     for id in endpoint::held().filter(|id| concerned(*id)) {
         let e = id.endpoint();
@@ -63,7 +63,8 @@ pub fn goes_to_a_program(concerned: impl Fn(Id) -> bool, knows: bool) {
     }
 }
 
-/// A program is about to be started. What stays on TCP it is not told of, and nobody knows then how long it has it.
+/// Called when a program is about to be started. It does not learn of the endpoints that stay on TCP, so no process can
+/// know how long it has them.
 pub fn stays_go_along(by_action: bool) {
     let lent = |id: &Id| id.endpoint().phase() == Phase::Stay && id.local().lent.load(Relaxed);
     for id in endpoint::held().filter(lent) {
@@ -72,15 +73,15 @@ pub fn stays_go_along(by_action: bool) {
     }
 }
 
-/// Endpoints made ready for the next program of a slot; the environment that tells it.
+/// Endpoints made ready for the next program of a slot, and the environment variable that tells the program of them.
 pub struct Packed {
     slot: usize,
     variable: [u8; 64],
 }
 
 impl Packed {
-    /// Writes down the hidden descriptors of `ids` and lets them through. Where there are more than can be written down,
-    /// the rest goes on over TCP; what other processes hold, too, waits until this program has ended.
+    /// Writes down the hidden descriptors of `ids` and lets them through. If there are more endpoints than can be written
+    /// down, the rest goes on over TCP; those that other processes hold, too, wait until this program has ended.
     pub fn new(slot: usize, mut ids: impl Iterator<Item = Id> + Clone, numbers: Numbers) -> Packed {
         if let Some(c) = carried(slot) {
             for entry in &c.entries {
@@ -120,7 +121,7 @@ impl Packed {
 }
 
 impl Drop for Packed {
-    /// The program goes on, or the child has its copies: nothing goes through any more.
+    /// exec has failed and this program goes on, or the child has its copies: no descriptor goes through any more.
     fn drop(&mut self) {
         for entry in carried(self.slot).iter().flat_map(|c| &c.entries) {
             for fd in [entry.tcp.load(Relaxed), entry.unix.load(Relaxed)] {
@@ -194,7 +195,7 @@ impl Text {
 /// In the constructor: takes up what the program before this one left, and takes the variable out of `environment`.
 ///
 /// # Safety
-/// `environment` is the program's list of strings, null or ended by a null, which nobody else looks at.
+/// `environment` is the program's list of strings, null or ended by a null, which no other thread looks at.
 pub unsafe fn take_up(environment: *mut *const c_char) {
     // SAFETY: as the caller promises.
     let Some(value) = (unsafe { remove(environment) }) else { return };
@@ -230,14 +231,15 @@ fn resume(slot: usize) {
         find(fd, kept.iter().flatten());
     };
     if !all_found && fdinfo::each_descriptor(search).is_none() {
-        // No /proc: the numbers that a program is likely to be given.
+        // Without /proc: the numbers that a program is likely to be given.
         (0..1024).for_each(search);
     }
     if carried.more.take() {
-        // This program holds what it does not know of until it ends.
+        // This program holds the endpoints that it does not know of until it ends.
         return;
     }
-    // What came along without a number is let go; of the rest the holder's bit stays.
+    // An endpoint that came along without a number is released at the end of this function. Of those that did not come
+    // along, only the holder's bit is left: it is removed.
     for id in endpoint::held() {
         if !kept.iter().flatten().any(|k| **k == id) {
             land::never_had(id);
@@ -259,7 +261,7 @@ fn find<'a>(fd: c_int, ids: impl Iterator<Item = &'a Pinned>) -> bool {
     false
 }
 
-/// Takes the variable out of the environment; its value.
+/// Takes the variable out of the environment and returns its value.
 unsafe fn remove(environment: *mut *const c_char) -> Option<&'static [u8]> {
     let mut at = environment;
     let mut found = None;

@@ -9,11 +9,11 @@ use crate::sync::{self, AtomicU64};
 mod loom;
 
 const FREE: u64 = 0;
-/// Somebody may sleep on the word. In the half that is the futex.
+/// A thread may sleep on the word. The bit is in the half that is the futex.
 const CONTENDED: u64 = 1 << 31;
 
-/// The owner in the half that is the futex: the slot of its process in the family above so many bits of its thread. The other
-/// half has the rest of its thread.
+/// The owner in the half that is the futex: the slot of its process in the family, above so many bits of its thread
+/// pointer. The other half has the rest of the thread pointer.
 const SLOT_SHIFT: u32 = 23;
 
 /// A futex mutex whose word is its owner, so that a signal handler which meets a lock of its own thread can step aside,
@@ -26,7 +26,7 @@ pub struct Lock {
 /// Releases the lock when dropped.
 pub struct Held<'a> {
     lock: &'a Lock,
-    /// Its last owner died with it: what it guards may be in the middle of a change.
+    /// The last owner died while it held the lock: what the lock guards may be in the middle of a change.
     pub from_dead: bool,
 }
 
@@ -48,7 +48,7 @@ impl Lock {
                 return None;
             }
             if word == FREE {
-                // Others may sleep: whoever comes by this path leaves the mark for its successor.
+                // Other threads may sleep: a thread that takes the lock on this path leaves the mark for its successor.
                 if take(FREE, me | CONTENDED) {
                     return Some(Held { lock: self, from_dead: false });
                 }
@@ -62,13 +62,13 @@ impl Lock {
         }
     }
 
-    /// Whether a thread of this process has it.
+    /// Whether a thread of this process has the lock.
     pub fn is_own(&self) -> bool {
         let owner = self.word.load(Relaxed) & !CONTENDED;
         owner != FREE && slot_of(owner) == family::slot()
     }
 
-    /// Keeps the lock beyond the scope (over a fork); `unlock` ends that.
+    /// Releases the lock without its [`Held`]: that was forgotten, to keep the lock over a fork, or its owner is gone.
     pub fn unlock(&self) {
         if self.word.swap(FREE, Release) & CONTENDED != 0 {
             sync::futex_wake(&self.word);
@@ -87,8 +87,8 @@ fn slot_of(owner: u64) -> usize {
     ((owner & !CONTENDED) as u32 >> SLOT_SHIFT) as usize
 }
 
-/// The calling thread: its process's slot in the family, and its thread pointer, which is free to ask for. Its lowest bits say
-/// nothing.
+/// The calling thread: its process's slot in the family, and its thread pointer, which is free to ask for. The lowest bits
+/// of the pointer carry no information.
 fn me() -> u64 {
     let thread = sync::thread() as u64 >> 6;
     let (low, rest) = (thread & ((1 << SLOT_SHIFT) - 1), thread >> SLOT_SHIFT);

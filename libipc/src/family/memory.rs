@@ -18,19 +18,20 @@ pub struct Room([u8; 576]);
 /// The shared memory. Zeroed, it is the memory of a family without processes.
 #[repr(C)]
 pub struct Family {
-    /// One more than the largest endpoint index ever used, where to look for a free one, and how far (0: as at first).
+    /// One more than the largest endpoint index ever used; where the search for a free one begins; and up to which index
+    /// it goes (0: the first limit).
     pub used: AtomicU32,
     pub next: AtomicU32,
     pub limit: AtomicU32,
     pub slots: [Slot; SLOTS],
     pub carried: [Carried; SLOTS],
-    /// Apart from the endpoints, so that who looks through all of them (fork does) touches little memory.
+    /// Apart from the endpoints, so that fork, which looks through all of them, touches little memory.
     pub holders: [Holders; MAX_ENDPOINTS],
     pub endpoints: [Room; MAX_ENDPOINTS],
 }
 
 static FAMILY: AtomicPtr<Family> = AtomicPtr::new(core::ptr::null_mut());
-/// The file of the memory, hidden; -1 where the system gave none: then nobody is ever taken for dead.
+/// The file of the memory, hidden; -1 if the system gave none: then no process is ever taken for dead.
 static FILE: AtomicI32 = AtomicI32::new(-1);
 /// This process's slot.
 #[unsafe(link_section = ".data.fork")]
@@ -60,7 +61,7 @@ pub fn enter(at: *mut Family, file: c_int, slot: usize) {
     SLOT.store(slot as u32, Relaxed);
 }
 
-/// The same of a new family, if there is none yet; otherwise the one that there is.
+/// The same for a new family, if this process has none yet; otherwise `Err` has the one that there is.
 pub fn found(at: *mut Family, file: c_int) -> Result<(), *mut Family> {
     FAMILY.compare_exchange(core::ptr::null_mut(), at, AcqRel, Acquire)?;
     FILE.store(file, Relaxed);
@@ -68,14 +69,14 @@ pub fn found(at: *mut Family, file: c_int) -> Result<(), *mut Family> {
     Ok(())
 }
 
-/// This process has no family any more; the file of the one that it had.
+/// Leaves the family; returns the file of its memory.
 pub fn leave() -> c_int {
     FAMILY.store(core::ptr::null_mut(), Release);
     SLOT.store(0, Relaxed);
     FILE.swap(-1, Relaxed)
 }
 
-/// This process's slot is another one now.
+/// Gives this process another slot.
 pub fn move_to(slot: usize) {
     SLOT.store(slot as u32, Relaxed);
 }

@@ -15,7 +15,7 @@ pub enum Kind {
 }
 
 /// A slot in one word: its kind (2 bits), the slot of the process that made it Pending or Reclaimed (8), and a count that
-/// tells each child that the slot was made for from the ones before.
+/// tells the child that the slot is for now from the children before.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Word(u32);
 
@@ -59,12 +59,12 @@ impl Slot {
         Word(self.word.load(Acquire))
     }
 
-    /// True if it was `old` still.
+    /// Changes the word from `old` to `new`; true if it was still `old`.
     pub fn step(&self, old: Word, new: Word) -> bool {
         self.word.compare_exchange(old.0, new.0, AcqRel, Relaxed).is_ok()
     }
 
-    /// Nobody but the process of `by` changes it now.
+    /// Changes the word, which no process but that of `by` changes now.
     pub fn set(&self, kind: Kind, by: usize) {
         self.word.store(self.get().becomes(kind, by).0, Release);
     }
@@ -92,7 +92,7 @@ mod tests {
         let pending = slot.get().counted().becomes(Kind::Pending, 1);
         assert!(slot.step(slot.get(), pending));
         let (seen, taken) = (slot.get(), pending.becomes(Kind::Taken, 2));
-        // Reclaimed, freed and made for another child by somebody quicker.
+        // Reclaimed, freed and made for another child by a quicker process.
         assert!(slot.step(seen, taken) && slot.step(taken, taken.becomes(Kind::Free, 3)));
         assert!(slot.step(slot.get(), slot.get().counted().becomes(Kind::Pending, 1)));
         assert!(!slot.step(seen, seen.becomes(Kind::Reclaimed, 4)));

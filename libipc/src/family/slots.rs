@@ -1,13 +1,13 @@
-//! Which processes of a family live.
+//! Which processes of a family are alive.
 //!
-//! A family is the process that made the memory, and whoever descends from it by fork, spawn or exec. Each process has a
-//! *slot*, and as long as it lives a record lock (fcntl(2), F_SETLK) on the byte of that number: the kernel lets go of
-//! it when the process ends, in whatever way, and no pid has to be believed (docs/kernel-notes/record-locks.md).
+//! A family is the process that made the memory, and all its descendants by fork, spawn or exec. Each process has a
+//! *slot*, and as long as it lives a record lock (fcntl(2), F_SETLK) on the byte of that number: the kernel releases the
+//! lock when the process ends, in whatever way, and no pid has to be believed (docs/kernel-notes/record-locks.md).
 //!
 //! ```text
 //!   Free ──fork, spawn──► Pending ──the child has its lock──► Taken
 //!    ▲                       │ its parent or it is gone          │ its lock is gone
-//!    └──── nobody holds ── Reclaimed ◄───────────────────────────┘
+//!    └──── no holder ───── Reclaimed ◄───────────────────────────┘
 //! ```
 //!
 //! Only one process at a time cleans up after a slot, and only if nothing became of the slot since it looked.
@@ -21,7 +21,7 @@ use super::memory::{self, Family, family, file, slot};
 use super::slot::{Kind, Slot, Word};
 use crate::{fds, sys};
 
-/// Makes the memory of a new family, with this process in its first slot. Null if there is none to be had.
+/// Makes the memory of a new family, with this process in its first slot. Null if there is no memory for it.
 pub fn found() -> *mut Family {
     if let Some(known) = family() {
         return core::ptr::from_ref(known).cast_mut();
@@ -62,7 +62,7 @@ pub fn join(file: c_int, slot: usize, nonce: u32) -> bool {
     false
 }
 
-/// This process has no family any more: it found no slot in it.
+/// Leaves the family: this process has found no slot in it.
 pub fn leave() {
     let file = memory::leave();
     if file >= 0 {
@@ -74,15 +74,15 @@ fn slots() -> Option<&'static [Slot; SLOTS]> {
     family().map(|f| &f.slots)
 }
 
-/// A slot that nobody but this process changes now.
+/// Changes a slot that no other process changes now.
 fn set(slot: usize, kind: Kind) {
     if let Some(s) = slots().and_then(|s| s.get(slot)) {
         s.set(kind, self::slot());
     }
 }
 
-/// The calling process takes `slot` for its own: first the lock, then the word. False if somebody has reclaimed it,
-/// because the process that made it was gone.
+/// The calling process takes `slot` for its own: first the lock, then the word. False if another process has reclaimed
+/// the slot, because the process that made it was gone.
 pub fn occupy(slot: usize) -> bool {
     memory::move_to(slot);
     if file() >= 0 && !sys::lock_byte(file(), slot) {
@@ -110,19 +110,19 @@ pub fn expect_child() -> Option<usize> {
     Some(slot)
 }
 
-/// What tells a child of this slot from an earlier one.
+/// The count that tells a child of this slot from an earlier one.
 pub fn nonce(slot: usize) -> u32 {
     slots().and_then(|s| s.get(slot)).map_or(0, |s| s.get().nonce())
 }
 
-/// The child that a slot waits for is this process.
+/// Notes that the child that a slot waits for is the process `pid`.
 pub fn child_is(slot: usize, pid: c_int) {
     if let Some(s) = slots().and_then(|s| s.get(slot)) {
         s.pid.store(pid, Relaxed);
     }
 }
 
-/// Frees a slot that this process has made, or reclaimed, and no process has.
+/// Frees a slot that this process has made, or reclaimed, and that no process has taken.
 pub fn free(slot: usize) {
     let used = family().map_or(0, |f| f.used.load(Relaxed)) as usize;
     family().iter().flat_map(|f| f.holders.iter().take(used)).for_each(|holders| {
@@ -138,7 +138,7 @@ pub fn is_dead(slot: usize) -> bool {
     match word.kind() {
         Kind::Free | Kind::Reclaimed => true,
         _ if slot == self::slot() => false,
-        // Whoever made the slot knows the pid, and nobody else can tell what it means.
+        // The process that made the slot knows the pid; no other process can tell what the pid means.
         Kind::Pending if word.by() == self::slot() => match s.pid.load(Relaxed) {
             0 => false,
             pid => sys::process_ended(pid),
@@ -148,7 +148,7 @@ pub fn is_dead(slot: usize) -> bool {
     }
 }
 
-/// Frees the slots of dead processes, and what only they held. False if nothing was found.
+/// Frees the slots of dead processes, and the endpoints that only they held. False if there was no such slot.
 pub fn reclaim_dead() -> bool {
     let Some(slots) = slots() else { return false };
     let mut found = false;
@@ -156,7 +156,7 @@ pub fn reclaim_dead() -> bool {
         let word = s.get();
         let over = match word.kind() {
             Kind::Free => false,
-            // Whoever began has not finished.
+            // The process that began to reclaim the slot has not finished.
             Kind::Reclaimed => word.by() != self::slot() && is_dead(word.by()),
             Kind::Pending | Kind::Taken => is_dead(slot),
         };

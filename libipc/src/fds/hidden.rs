@@ -1,4 +1,4 @@
-//! The numbers that the shim keeps for itself. They lie above the program's own limit, where it does not look.
+//! The numbers that the shim keeps for itself. They lie above the program's own limit, where the program does not look.
 
 use core::sync::atomic::{AtomicBool, Ordering::*};
 
@@ -16,7 +16,7 @@ pub fn hide(fd: c_int) -> Option<c_int> {
 }
 
 /// A hidden duplicate of a descriptor: at or above the program's own limit, which is lifted up to the hard one for just
-/// this call. Where there is nothing between the two, the upper quarter of the numbers is used.
+/// this call. If there is no number between the two limits, the upper quarter of the numbers is used.
 pub fn duplicate_hidden(fd: c_int) -> Option<c_int> {
     let turn = Turn::take();
     let (soft, hard) = sys::nofile(None).ok()?;
@@ -40,7 +40,8 @@ pub fn duplicate_hidden(fd: c_int) -> Option<c_int> {
     Some(hidden)
 }
 
-/// One thread at a time changes the limit, the program's own changes included; signals wait.
+/// The turn to change the limit, which one thread has at a time, also for the program's own changes. Signals are held back
+/// meanwhile.
 pub struct Turn {
     _no_signals: NoSignals,
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   31            16 15         3 2    0
 //!   ┌───────────────┬────────────┬──────┐
-//!   │ endpoint index│ generation │ kind │   0: not ours
+//!   │ endpoint index│ generation │ kind │   0: no entry
 //!   └───────────────┴────────────┴──────┘
 //! ```
 //!
@@ -15,14 +15,14 @@ use libc::c_int;
 
 use crate::sys;
 
-/// Descriptor numbers that the table knows; higher ones are never ours.
+/// How many descriptor numbers the table has; higher ones never have an entry.
 pub const FD_SLOTS: usize = 1 << 20;
 
 /// What a descriptor number is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u32)]
 pub enum Kind {
-    /// Not ours.
+    /// A number without an entry.
     Other = 0,
     /// An endpoint that stays on TCP.
     Stay = 1,
@@ -36,7 +36,7 @@ pub enum Kind {
     Active = 5,
     /// An endpoint whose descriptor is being replaced.
     Busy = 6,
-    /// An endpoint on TCP of a process that may make no other calls than the program's: what it moves is counted.
+    /// An endpoint on TCP of a confined process, in which only the program makes calls: the bytes they move are counted.
     Counted = 7,
 }
 
@@ -45,10 +45,10 @@ pub enum Kind {
 pub struct Word(u32);
 
 impl Word {
-    /// Of a number that is none of ours.
+    /// Of a number without an entry.
     pub const NONE: Word = Word(0);
 
-    /// The number is the endpoint at `index` of the endpoints' table, in the so many-th use of that place.
+    /// The number is the endpoint at `index` of the endpoints' table; `generation` counts the uses of that place.
     pub fn of_endpoint(index: u32, generation: u32, kind: Kind) -> Word {
         Word(index << 16 | (generation & 0x1fff) << 3 | kind as u32)
     }
@@ -67,7 +67,7 @@ impl Word {
         }
     }
 
-    /// The endpoint's place, of a number that is one.
+    /// The endpoint's place in the endpoints' table, if the number is an endpoint.
     pub fn index(self) -> u32 {
         self.0 >> 16
     }
@@ -104,7 +104,7 @@ pub fn change(fd: c_int, from: Word, to: Word) -> bool {
     slot(fd).is_some_and(|s| s.compare_exchange(from.0, to.0, SeqCst, SeqCst).is_ok())
 }
 
-/// Takes an entry out. One that is being replaced is waited for.
+/// Takes an entry out. If the number is being replaced, this waits until it has been.
 pub fn take(fd: c_int) -> Word {
     loop {
         let word = word(fd);
@@ -149,7 +149,7 @@ pub fn mark(fd: c_int, kind: Kind) {
     put(fd, Word(kind as u32));
 }
 
-/// Beside [`Kind::Epoll`]: the program was seen to wait for its events, and to register endpoints with it.
+/// Bits beside [`Kind::Epoll`]: the program was seen to wait for the instance's events; to register endpoints with it.
 const WAITED_FOR: u32 = 1 << 3;
 const REGISTERED: u32 = 1 << 4;
 

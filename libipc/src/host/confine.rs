@@ -57,7 +57,7 @@ const fn is_same(mut a: &[u8], mut b: &[u8]) -> bool {
     a.is_empty() && b.is_empty()
 }
 
-/// The process confines itself, or after all does not.
+/// Notes that the process confines itself, or does not after all.
 pub fn set_confined(is: bool) {
     CONFINED.store(is, SeqCst);
 }

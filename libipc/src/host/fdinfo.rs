@@ -4,7 +4,7 @@ use libc::c_int;
 
 use crate::sys;
 
-/// A registration as the kernel has it (proc_pid_fdinfo(5)). A one-shot one that has fired has only mode bits left.
+/// A registration as the kernel has it (proc_pid_fdinfo(5)). A one-shot registration that has fired has only mode bits left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Entry {
     pub mask: u32,
@@ -17,7 +17,7 @@ pub fn registration(epfd: c_int, fd: c_int) -> Option<Entry> {
     find(epfd, |line| parse(line, fd, inode))
 }
 
-/// How many requests an io_uring has room for. `None` where it is not told.
+/// How many requests an io_uring has room for. `None` if /proc does not tell.
 pub fn slots(ring: c_int) -> Option<usize> {
     find(ring, |line| {
         let mask = core::str::from_utf8(line.strip_prefix(b"SqMask:\t0x")?).ok()?;
@@ -40,15 +40,15 @@ fn find<T>(fd: c_int, parse: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
     found
 }
 
-/// What can watch a descriptor and was made past the hooks.
+/// A descriptor that can watch others past the hooks.
 #[derive(Clone, Copy)]
 pub enum Watcher {
     Epoll(c_int),
     Ring(c_int),
 }
 
-/// Calls `visit` with each epoll instance and io_uring of this process, of the numbers that `may_be` one: looking costs a system
-/// call. `None` where /proc does not list them.
+/// Calls `visit` with each epoll instance and io_uring of this process, of the numbers that `may_be` one: looking costs a
+/// system call. `None` if /proc does not list them.
 pub fn each_watcher(may_be: impl Fn(c_int) -> bool, mut visit: impl FnMut(Watcher)) -> Option<()> {
     each_entry(|list, number| {
         if may_be(number)
@@ -114,7 +114,7 @@ fn watcher(list: c_int, number: c_int) -> Option<Watcher> {
     }
 }
 
-/// Read in pieces, parsed line by line: nothing to allocate.
+/// Reads the file in pieces and parses it line by line, without an allocation.
 fn scan<T>(file: c_int, parse: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
     let mut buf = [0u8; 256];
     let mut line = [0u8; 96];

@@ -1,4 +1,4 @@
-//! What a hook owes its host: errno as it was, and no signal handler in the middle of a step of the switch.
+//! What a hook must keep for the program: errno as it was, and no signal handler in the middle of a step of the switch.
 
 use libc::c_int;
 
@@ -15,7 +15,7 @@ impl Errno {
 
 impl Drop for Errno {
     fn drop(&mut self) {
-        // Not written where it is so already: fork would have to copy the page.
+        // Not written if the value is already right: after a fork the page would have to be copied.
         if errno() != self.0 {
             set_errno(self.0);
         }
@@ -33,7 +33,7 @@ pub fn set_errno(value: c_int) {
     unsafe { *libc::__errno_location() = value };
 }
 
-/// What a libc function returns for what the kernel returned.
+/// The result of a libc function for the kernel's result `r`; sets errno.
 pub fn as_libc(r: sys::Ret) -> isize {
     if r >= 0 {
         return r;

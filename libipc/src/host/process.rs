@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicI32, Ordering::*};
 use super::confine;
 use crate::sys;
 
-/// The process that the statics describe: another one is a child that no hook announced.
+/// The process that the statics describe; a calling process with another id is a child that no hook announced.
 #[unsafe(link_section = ".data.fork")]
 static OWNER: AtomicI32 = AtomicI32::new(0);
 

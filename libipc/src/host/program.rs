@@ -1,5 +1,5 @@
 //! Whether a program that is about to be executed will load this shim, as far as that can be told beforehand. In doubt
-//! it will not: then what it inherits stays on TCP.
+//! the answer is no: then the connections that the program inherits stay on TCP.
 
 use core::ffi::{CStr, c_char};
 
@@ -8,7 +8,7 @@ use libc::c_int;
 use crate::sys;
 
 const PATH_MAX: usize = 4096;
-/// So much of a file is looked at.
+/// How many bytes of a file are looked at.
 const HEAD: usize = 1024;
 /// The longest first line of a script that the kernel reads (execve(2)).
 const LINE: usize = 256;
@@ -117,7 +117,7 @@ fn try_path(parts: &[&[u8]], found: &mut [u8; PATH_MAX]) -> Option<()> {
     sys::is_executable(found.as_ptr()).then_some(())
 }
 
-/// A path, terminated, and cut off where it does not fit.
+/// Writes a path, terminated, and cut off where it does not fit.
 fn put(path: impl Iterator<Item = u8>, to: &mut [u8]) {
     let room = to.len() - 1;
     for (to, from) in to.iter_mut().zip(path.take(room).chain(core::iter::once(0))) {

@@ -1,5 +1,6 @@
-//! What the program uses an io_uring for, as its requests tell: one that was served stays in its slot until the slot is used
-//! again (docs/kernel-notes/io-uring-slots.md). Databases read and write files by it, and wait for connections as ever.
+//! What the program uses an io_uring for, as its requests tell: a request that was served stays in its slot until the slot
+//! is used again (docs/kernel-notes/io-uring-slots.md). Databases read and write files by an io_uring, and wait for
+//! connections by other calls.
 
 use core::sync::atomic::{AtomicU64, Ordering::*};
 
@@ -43,7 +44,7 @@ impl Request {
         Request { opcode, flags, number: c_int::from_ne_bytes(number), offset: offset.load(Relaxed) }
     }
 
-    /// Whether it reads or writes at a place: a stream has none.
+    /// Whether the request reads or writes at an offset: a stream has none.
     fn has_place(self) -> bool {
         self.moves() && self.offset != 0 && self.offset != u64::MAX
     }
@@ -58,8 +59,8 @@ impl Request {
     }
 }
 
-/// Whether the ring has served requests, and all that can still be seen were for files; `is_socket` tells which numbers may be
-/// none. False where that cannot be found out.
+/// Whether the ring has served requests, and all that can still be seen were for files; `is_socket` tells which numbers may
+/// be sockets. False if that cannot be found out.
 pub fn is_for_files(ring: c_int, is_socket: impl Fn(c_int) -> bool) -> bool {
     let Some(slots) = fdinfo::slots(ring) else { return false };
     let len = slots * WORDS * size_of::<u64>();
@@ -67,7 +68,7 @@ pub fn is_for_files(ring: c_int, is_socket: impl Fn(c_int) -> bool) -> bool {
     if at.is_null() {
         return false;
     }
-    // A ring may be made smaller (io_uring_register(2)): of what was mapped, only what has pages is looked at.
+    // A ring may be made smaller (io_uring_register(2)), and then a part of the mapping has no pages: none is looked at.
     let slots = if fdinfo::slots(ring) == Some(slots) { slots } else { 0 };
     // SAFETY: mapped for so many requests, page-aligned; the program may write each at any time.
     let words = unsafe { core::slice::from_raw_parts(at.cast::<[AtomicU64; WORDS]>(), slots) };

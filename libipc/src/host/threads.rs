@@ -1,5 +1,5 @@
-//! What this process knows of its threads: how many there are, whether they share their descriptors, and which of them are being
-//! cancelled.
+//! What the shim knows of the threads of the process: how many there are, whether they share their descriptors, and
+//! whether any of them is being cancelled.
 
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::*};
 
@@ -8,14 +8,14 @@ use libc::{c_int, c_void};
 use crate::symbols::real::symbol;
 use crate::sys;
 
-/// Threads of the process have tables of descriptor numbers of their own.
+/// Threads of the process have descriptor tables of their own.
 static APART: AtomicBool = AtomicBool::new(false);
 
 pub fn set_apart() {
     APART.store(true, SeqCst);
 }
 
-/// Whether what is put over a number is not put there for all threads.
+/// Whether a number that is replaced is not replaced for all threads.
 pub fn is_apart() -> bool {
     APART.load(Relaxed)
 }
@@ -23,7 +23,7 @@ pub fn is_apart() -> bool {
 /// libc's `__libc_single_threaded` (glibc 2.32): not 0 while the process has one thread.
 static SINGLE_THREADED: AtomicPtr<libc::c_char> = AtomicPtr::new(core::ptr::null_mut());
 
-/// Looks for what says whether the process has threads.
+/// Looks up libc's variable that says whether the process has threads, and its functions for cancellation.
 pub fn remember_threads() {
     let at = symbol(libc::RTLD_DEFAULT, c"__libc_single_threaded");
     SINGLE_THREADED.store(at.cast(), Relaxed);
@@ -36,10 +36,10 @@ pub fn remember_threads() {
     }
 }
 
-/// How often the program was about to cancel a thread, and had: 0 where it never does.
+/// Counts each cancellation of a thread twice, before and after it: 0 if the program never cancels one.
 static CANCELLATIONS: AtomicUsize = AtomicUsize::new(0);
 
-/// The program cancels a thread, or has just done so.
+/// Called when the program is about to cancel a thread, and when it has just done so.
 pub fn count_cancellation() {
     CANCELLATIONS.fetch_add(1, SeqCst);
 }
@@ -84,7 +84,7 @@ pub fn cancellable<R>(undo: extern "C" fn(*mut c_void), argument: *mut c_void, c
     r
 }
 
-/// The cancellations that a thread knows of which is about to wait.
+/// How many cancellations a thread that is about to wait knows of.
 #[derive(PartialEq, Eq)]
 pub struct Cancellations(usize);
 
@@ -102,7 +102,7 @@ impl Cancellations {
         Cancellations(known)
     }
 
-    /// Whether there was none since. Asked once the thread is announced: later ones wake it.
+    /// Whether there was no cancellation since. Asked once the thread is announced: later cancellations wake it.
     pub fn are_all(&self) -> bool {
         CANCELLATIONS.load(SeqCst) == self.0
     }
@@ -122,7 +122,7 @@ pub fn has_one_thread() -> bool {
     is_single_threaded() || links() == Some(ONE)
 }
 
-/// Whether nobody but the calling thread can act on an endpoint. False where that is not known.
+/// Whether no thread but the calling one can act on an endpoint. False if that is not known.
 pub fn is_single_threaded() -> bool {
     // SAFETY: null, or a variable of libc that is always readable.
     unsafe { SINGLE_THREADED.load(Relaxed).as_ref() }.is_some_and(|single| *single != 0)

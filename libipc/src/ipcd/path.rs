@@ -1,6 +1,6 @@
-//! Where ipcd's socket is, and whose word is taken there. A squatter at the path would be handed the program's
-//! sockets, so the directory must be one that only its owner can write to, and the server its owner. The owner is root or
-//! this user, or anybody in the place that IPCD_SOCKET names: whoever set that could have set LD_PRELOAD as well.
+//! Where ipcd's socket is, and which server is trusted there. A stranger's server at the path would get the program's
+//! sockets. So the directory must be one that only its owner can write to, and the server must be that owner's: root's or
+//! this user's, or any user's at the path in IPCD_SOCKET, because a user who sets that could set LD_PRELOAD as well.
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
@@ -61,7 +61,7 @@ impl Path {
     }
 }
 
-/// What the environment said when the program started.
+/// The variables of the environment as they were when the program started.
 struct Config {
     named: Path,
     runtime_dir: Path,
@@ -75,7 +75,7 @@ unsafe impl Sync for Once {}
 static CONFIG: Once = Once(UnsafeCell::new(Config { named: Path::EMPTY, runtime_dir: Path::EMPTY }));
 static READY: AtomicBool = AtomicBool::new(false);
 
-/// Reads the environment, in the constructor: later the program may change it under our hands.
+/// Reads the environment, in the constructor: later the program may change it while the shim reads it.
 pub fn remember_environment() {
     let config = Config { named: variable(c"IPCD_SOCKET"), runtime_dir: variable(c"XDG_RUNTIME_DIR") };
     // SAFETY: the constructor runs once, before any reader (they look at READY first).
@@ -84,7 +84,7 @@ pub fn remember_environment() {
 }
 
 fn variable(name: &core::ffi::CStr) -> Path {
-    // SAFETY: getenv with a terminated name; the result is a terminated string that nobody changes in the constructor.
+    // SAFETY: getenv with a terminated name; the result is a terminated string, which does not change in the constructor.
     let value = unsafe {
         let at = libc::getenv(name.as_ptr());
         if at.is_null() {
@@ -101,7 +101,7 @@ pub fn each_candidate(mut visit: impl FnMut(&Path, u32) -> bool) {
     if !READY.load(Acquire) {
         return;
     }
-    // SAFETY: READY was seen set: nobody writes any more.
+    // SAFETY: READY was seen set: no thread writes any more.
     let config = unsafe { &*CONFIG.0.get() };
     let uid = sys::geteuid();
     let named = config.named.fits();
@@ -132,8 +132,8 @@ pub fn each_candidate(mut visit: impl FnMut(&Path, u32) -> bool) {
 /// File times are coarse, and an ipcd that starts changes its directory before it listens: a change counts as past
 /// only after this time.
 const SETTLED_NS: u64 = 1_000_000_000;
-/// When the directory of each candidate was last changed at the time nobody answered there: without a change, nobody
-/// will. Asking costs one system call.
+/// When the directory of each candidate was last changed, as of the time when no server answered there: without another
+/// change, none will answer. Asking costs one system call.
 static FAILED: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 
 /// Root, or the user that this process acts as.
@@ -141,7 +141,7 @@ pub fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == sys::geteuid()
 }
 
-/// The time of the last change of the directory, in nanoseconds, and its owner, if nobody else can write to it.
+/// The time of the last change of the directory, in nanoseconds, and its owner, if no other user can write to it.
 fn safe_directory(path: &Path) -> Option<(u64, u32)> {
     let st = sys::lstat(path.directory().bytes.as_ptr())?;
     let safe = st.st_mode & libc::S_IFMT == libc::S_IFDIR && st.st_mode & 0o022 == 0;

@@ -16,8 +16,8 @@ use crate::{names, sys};
 const DUAL: u8 = 1 << 4;
 const SWITCHED: u32 = 5;
 
-/// Tells ipcd of a new endpoint. Nothing is lost if it cannot be told now: the offer says it again. An ipcd that has
-/// died is found out here, and its successor told.
+/// Tells ipcd of a new endpoint. Nothing is lost if the message cannot be sent now: the offer says it again. If ipcd has
+/// died, that is found out here, and its successor is told.
 /// `fd` is the program's descriptor.
 pub fn opened(id: Id, fd: c_int) {
     if greet() == Link::Up && !tell_opened(id, fd) && greet() == Link::Up {
@@ -35,11 +35,11 @@ fn tell_opened(id: Id, fd: c_int) -> bool {
     tell(id, &ToDaemon::Opened(opened), None, 0)
 }
 
-/// Says what makes an endpoint known; `told` are the bits of the prefixes in it.
+/// Sends a message that makes an endpoint known; `told` has the bits of the prefixes in the message.
 fn tell(id: Id, message: &ToDaemon, tcp: Option<c_int>, told: u8) -> bool {
     flush_closed();
     let (e, connection) = (id.endpoint(), connection());
-    // Before it can be answered.
+    // Noted before ipcd can answer.
     id.local().lent.fetch_or(tcp.is_some(), Relaxed);
     let sent = send(message, tcp);
     if sent {
@@ -50,15 +50,16 @@ fn tell(id: Id, message: &ToDaemon, tcp: Option<c_int>, told: u8) -> bool {
     sent
 }
 
-/// Passes ipcd the socket, with what is known of its bytes.
+/// Passes ipcd the socket, with the hashes that are known.
 fn offer(id: Id, tcp: c_int, hashes: [Option<Hash>; 2]) -> bool {
     let Some(opened) = describe(id, tcp) else { return true };
     let told = (0..).zip(&hashes).fold(0, |bits, (i, hash)| bits | u8::from(hash.is_some()) << i);
     tell(id, &ToDaemon::Offer { opened, hashes }, Some(tcp), told)
 }
 
-/// Offers the endpoint with the prefixes that are complete, or says those that were not when it was offered. Called while
-/// this process is the only one that holds it. `fd` is the program's descriptor. False if there is no ipcd.
+/// Offers the endpoint with the prefixes that are complete; if it was offered before, reports those that were not complete
+/// then. Called while this process is the only one that holds the endpoint. `fd` is the program's descriptor. False if
+/// there is no ipcd.
 pub fn prefixes(id: Id, fd: c_int) -> bool {
     let e = id.endpoint();
     let hashes = [Direction::Sent, Direction::Received].map(|direction| e.hash(direction));
@@ -67,7 +68,7 @@ pub fn prefixes(id: Id, fd: c_int) -> bool {
     }
     // Before the answer can come.
     e.advance(Phase::Tracking, Phase::Waiting);
-    // Another ipcd by now, or a child that has a connection of its own, says all of it again.
+    // To another ipcd, or by a child that has a connection of its own, everything is said again.
     let is_offered = || e.told.load(Relaxed) != 0 && e.told_on.load(Relaxed) == connection();
     if is_offered() {
         later(id, hashes);
@@ -89,8 +90,8 @@ fn later(id: Id, hashes: [Option<Hash>; 2]) {
     }
 }
 
-/// What became of the new transport. A process that came to the endpoint by fork or exec between the transports has said
-/// nothing of it so far, and would not be heard.
+/// Reports how far the switch has come. A process that got the endpoint by fork or exec between the transports has not
+/// reported it yet, and ipcd would not listen to it: so the process offers the endpoint first.
 fn progress(id: Id, message: &ToDaemon) -> bool {
     let speaks = id.local().claimed.load(Relaxed) == connection() && connection() != 0;
     if !speaks && greet() == Link::Up {
@@ -117,7 +118,7 @@ pub fn switching(id: Id, tx: &Sender, rx: &Receiver) {
     }
 }
 
-/// Tells ipcd that both directions have. False if ipcd is there but has no room for it now.
+/// Tells ipcd that both directions have left TCP. False if ipcd is there but has no room for the report now.
 pub fn became_final(id: Id, sent: u64, received: u64) -> bool {
     let cookie = id.endpoint().birth().cookie;
     progress(id, &ToDaemon::Final { cookie, at: sys::now(), sent, received }) || link::is_gone()
@@ -130,8 +131,8 @@ pub fn stayed(id: Id, reason: Reason) {
     }
     let fd = id.local().fd.load(Relaxed);
     if id.local().claimed.load(Relaxed) != connection() && numbers::is_number_of(fd, id) {
-        // Nobody has spoken of it yet, or only the process that it came from. With proof the peer need not wait.
-        // One that other programs have ends when they end it, not when ipcd has looked at it.
+        // No process has reported the endpoint yet, or only the one that it came from. With proof the peer need not wait.
+        // A socket that other programs have is not passed: it must end when they end it, not when ipcd has looked at it.
         let others = id.endpoint().handed.is_raised() || reason == Reason::Passed;
         let _ =
             if reason == Reason::Closed || others { tell_opened(id, fd) } else { offer(id, tcp_fd(id, fd), [None; 2]) };
@@ -139,7 +140,7 @@ pub fn stayed(id: Id, reason: Reason) {
     send(&ToDaemon::Stayed { cookie: id.endpoint().birth().cookie, reason }, None);
 }
 
-/// Leaves the TCP socket with ipcd, for whoever receives the new one from the program.
+/// Leaves the TCP socket with ipcd, for the process that receives the new socket from the program.
 pub fn deposit(id: Id) {
     send(&ToDaemon::Deposit { cookie: id.endpoint().birth().cookie }, Some(id.local().tcp.load(Acquire)));
 }
@@ -149,12 +150,12 @@ pub fn received(id: Id, socket: c_int) -> bool {
     greet() == Link::Up && send(&ToDaemon::Received { token: id.token() }, Some(socket))
 }
 
-/// Gives back the end of a new transport that was granted for an endpoint which this process does not have any more.
+/// Gives back the end of a new transport that was granted for an endpoint that this process no longer has.
 pub fn returned(cookie: u64, end: c_int) {
     send(&ToDaemon::Returned { cookie }, Some(end));
 }
 
-/// Tells ipcd that this process has the endpoint no more; `last`: that nobody has.
+/// Tells ipcd that this process no longer has the endpoint; `last`: that no process has.
 pub fn closed(id: Id, last: bool) {
     if id.local().claimed.load(Relaxed) != connection() || connection() == 0 {
         return;
@@ -163,18 +164,18 @@ pub fn closed(id: Id, last: bool) {
     if !flush_closed() | !tell_closed(gone) {
         let free = |slot: &&AtomicU64| slot.compare_exchange(0, gone, Relaxed, Relaxed).is_ok();
         if CLOSED.iter().find(free).is_none() {
-            // ipcd would believe in dead endpoints for ever: better it forgets all of them.
+            // ipcd would take dead endpoints for living ones for ever: it is better if it forgets all of this process.
             link::hang_up();
         }
     }
 }
 
-/// Cookies of endpoints that are gone, which ipcd had no room to hear.
+/// Cookies of endpoints that are gone, and whose reports ipcd had no room for.
 static CLOSED: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
-/// Beside a cookie (the kernel counts them up): other processes have it.
+/// A bit beside a cookie (the kernel counts cookies up, so it is free): other processes have the endpoint.
 const KIN: u64 = 1 << 63;
 
-/// In the child of a fork: what waits to be said is the parent's to say.
+/// In the child of a fork: the parent sends the reports that still wait.
 pub fn forget() {
     CLOSED.iter().filter(|slot| slot.load(Relaxed) != 0).for_each(|slot| slot.store(0, Relaxed));
 }
@@ -184,7 +185,7 @@ fn tell_closed(gone: u64) -> bool {
     send(&if gone == cookie { ToDaemon::Closed { cookie } } else { ToDaemon::Left { cookie } }, None)
 }
 
-/// Says what could not be said before; false if there is no room still.
+/// Sends the reports that could not be sent before; false if there is still no room.
 fn flush_closed() -> bool {
     CLOSED.iter().all(|slot| match slot.swap(0, Relaxed) {
         0 => true,

@@ -1,4 +1,4 @@
-//! What ipcd asks of a connection before it is moved.
+//! What ipcd requires of a connection before the connection is moved.
 
 use core::sync::atomic::{AtomicU32, Ordering::*};
 
@@ -10,7 +10,7 @@ static PREFIX_BYTES: AtomicU32 = AtomicU32::new(0);
 static PATIENCE: AtomicU32 = AtomicU32::new(0);
 static SMALL_WRITES: AtomicU32 = AtomicU32::new(0);
 
-/// ipcd has said them.
+/// Takes over the terms that ipcd has sent.
 pub fn set(terms: Terms) {
     let Terms { prefix_bytes, patience, small_writes } = terms;
     PATIENCE.store(patience, Relaxed);
@@ -23,12 +23,12 @@ pub fn prefix_bytes() -> u32 {
     PREFIX_BYTES.load(Relaxed)
 }
 
-/// How many changes of direction make a connection worth moving, or times 16 KiB.
+/// How many changes of direction, or how many times 16 KiB, make a connection worth moving.
 pub fn patience() -> u32 {
     PATIENCE.load(Relaxed)
 }
 
-/// Which writes, in bytes, are too small to move a connection that has nothing else; 0: none are.
+/// Below how many bytes writes are too small to move a connection that has no others; 0: none are.
 pub fn small_writes() -> u32 {
     SMALL_WRITES.load(Relaxed)
 }

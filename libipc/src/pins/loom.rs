@@ -1,4 +1,4 @@
-//! The pins of an entry that is let go while others look it up.
+//! The pins of an entry that is released while other threads look it up.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ const RELEASED: u32 = 2;
 
 struct Entry {
     pins: Pins,
-    /// What users of the entry read and its releaser writes, with no other protection: loom reports a meeting.
+    /// What users of the entry read and its releaser writes, with no other protection: loom reports both at a time.
     content: UnsafeCell<u32>,
     released: AtomicU32,
 }
@@ -30,13 +30,13 @@ impl Entry {
     }
 
     fn look(&self) {
-        // SAFETY: the entry is pinned; loom checks that nobody writes.
+        // SAFETY: the entry is pinned; loom checks that no thread writes.
         assert_eq!(self.content.with(|content| unsafe { *content }), LIVES, "used after its release");
     }
 
     fn unpin(&self) {
         if self.pins.unpin() {
-            // SAFETY: nobody uses the entry any more; loom checks that.
+            // SAFETY: no thread uses the entry any more; loom checks that.
             self.content.with_mut(|content| unsafe { *content = RELEASED });
             self.released.fetch_add(1, Relaxed);
         }
@@ -74,7 +74,7 @@ fn an_entry_is_released_once_and_not_while_a_call_uses_it() {
     explore(Broken::Nothing, Some(4), || let_go_during(2, Pins::pin));
 }
 
-/// The releaser makes the entry anew, as the next socket's: a call meets one life or the other.
+/// The thread that releases the entry makes it anew, for the next socket: a call sees either the old entry or the new one.
 #[test]
 fn an_entry_that_is_used_again_is_whole() {
     explore(Broken::Nothing, None, || {
@@ -84,7 +84,7 @@ fn an_entry_that_is_used_again_is_whole() {
             thread::spawn(move || entry.call(Pins::pin))
         };
         if entry.pins.unpin() {
-            // SAFETY: nobody uses the entry any more; loom checks that.
+            // SAFETY: no thread uses the entry any more; loom checks that.
             entry.content.with_mut(|content| unsafe { *content = LIVES });
             entry.pins.hold();
             entry.look();

@@ -1,11 +1,11 @@
-//! SHA-256 (FIPS 180-4) whose state is plain words, every value of which is one: it lies in shared memory between two calls.
-//! The compression is sha2's.
+//! SHA-256 (FIPS 180-4) whose state is plain words, every value of which is a valid state: it lies in shared memory between
+//! two calls. The compression is sha2's.
 
 use matcher::wire::Hash;
 use sha2::block_api::compress256;
 
 const BLOCK: usize = 64;
-/// Bytes of a state that is written down.
+/// The length in bytes of a state that is written down.
 pub const WRITTEN: usize = 32 + BLOCK;
 /// FIPS 180-4, section 5.3.3.
 const INITIAL: [u32; 8] =

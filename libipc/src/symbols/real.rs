@@ -1,4 +1,4 @@
-//! The next definition of every symbol in the table: what the program would have called without us.
+//! The next definition of every symbol in the table: what the program would have called without the shim.
 
 use core::ffi::{CStr, c_char, c_void};
 use core::sync::atomic::{AtomicPtr, Ordering::*};
@@ -6,8 +6,8 @@ use core::sync::atomic::{AtomicPtr, Ordering::*};
 use super::table::*;
 
 unsafe extern "C" {
-    /// By its first version, so that the object loads on every glibc since: the default one came with 2.34, when the
-    /// function moved from libdl to libc.
+    /// Linked by its first version, so that the object loads on every glibc since: the default version came with 2.34,
+    /// when the function moved from libdl to libc.
     #[cfg_attr(target_arch = "x86_64", link_name = "dlsym@GLIBC_2.2.5")]
     #[cfg_attr(target_arch = "aarch64", link_name = "dlsym@GLIBC_2.17")]
     fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
@@ -19,7 +19,7 @@ pub fn symbol(handle: *mut c_void, name: &'static CStr) -> *mut c_void {
     unsafe { dlsym(handle, name.as_ptr()) }
 }
 
-/// The next definition of a symbol after ours, found at its first use.
+/// The next definition of a symbol after the shim's, found at its first use.
 struct Next(AtomicPtr<c_void>);
 
 impl Next {
@@ -61,7 +61,7 @@ macro_rules! define {
             $(pub(super) static $name: super::Next = super::Next::new();)+
         }
 
-        /// The functions behind the hooks, where they have been found already: what the shortest paths ask for.
+        /// The functions behind the hooks, if they have been found already: for the shortest paths.
         pub mod known {
             use super::*;
             $(

@@ -1,5 +1,5 @@
-//! THE table: one row for each symbol that is interposed, with its C signature and its handler. It is expanded twice: for the
-//! functions that the program would have called without us (`real`), and for those that it calls (`export`).
+//! THE table: one row for each symbol that is interposed, with its C signature and its handler. It is expanded twice: for
+//! the functions that the program would have called without the shim (`real`), and for those that it calls (`export`).
 
 use core::ffi::c_char;
 

@@ -5,7 +5,7 @@
 use crate::calls::{exec, stdio};
 use crate::symbols::real;
 
-/// How a call of a function with arguments one by one (`path`, then the list) comes to have them in memory: the ones in
+/// A function with arguments one by one (`path`, then the list). To have them in memory one after the other, those in
 /// registers are pushed below those that the caller pushed, and the return address is put below all of them.
 macro_rules! listed {
     ($name:ident => $handler:path) => {
@@ -31,7 +31,7 @@ macro_rules! listed {
     };
 }
 
-/// A function whose first argument is a descriptor, and whose others nobody knows (dprintf): [`takes`], then the real
+/// A function whose first argument is a descriptor, and whose others are unknown (dprintf): [`takes`], then the real
 /// one with everything as it was. In `al` is how many vector registers carry arguments (System V ABI, 3.5.7).
 macro_rules! forwarded {
     ($name:ident, $find:ident) => {

@@ -1,8 +1,8 @@
 //! loom's atomics behind const constructors, a futex made of its park and unpark, and rules that a test can break to
 //! see that its check would notice.
 //!
-//! loom takes an access that is SeqCst for one that is acquire and release; only fences are SeqCst to it. So what holds
-//! here holds without the total order of accesses, too.
+//! To loom a SeqCst access is one that is acquire and release; only fences are SeqCst. So what holds here holds without
+//! the total order of accesses, too.
 
 use core::cell::Cell;
 use core::hash::{Hash, Hasher};
@@ -25,7 +25,7 @@ pub enum Broken {
     Fence,
     /// A futex does not look at its word before it sleeps.
     Compare,
-    /// Nobody is woken.
+    /// No thread is woken.
     Wake,
     /// The top bit is lost where a word that was zero is exchanged.
     Mark,
@@ -55,7 +55,7 @@ fn order(order: Ordering) -> Ordering {
 
 macro_rules! atomic {
     ($name:ident, $int:ty) => {
-        /// Belongs to the model in which it is first used: by the thread that made it, before others know of it.
+        /// Belongs to the model in which it is first used. The thread that made it uses it before other threads know of it.
         pub struct $name {
             initial: $int,
             model: OnceLock<atomic::$name>,
@@ -81,7 +81,7 @@ macro_rules! atomic {
             }
 
             pub fn compare_exchange(&self, old: $int, new: $int, o: Ordering, failed: Ordering) -> Result<$int, $int> {
-                // Of a word that a futex has half of, that half's.
+                // The top bit; of a word of which one half is a futex, the top bit of that half.
                 let top: $int = 1 << (if <$int>::BITS == 64 { 31 } else { <$int>::BITS - 1 });
                 let new = if old == 0 && is_broken(Broken::Mark) { new & !top } else { new };
                 self.atomic().compare_exchange(old, new, order(o), order(failed))
@@ -156,10 +156,10 @@ pub fn fence(order: Ordering) {
     }
 }
 
-/// futex(2): the comparison and the falling asleep are one step to whoever wakes, as loom changes threads only where
-/// one of its own things is touched. The kernel reads the word itself, not what a thread may still take it for.
+/// futex(2): to the thread that wakes, the comparison and the falling asleep are one step, as loom changes threads only
+/// where one of its own objects is used. The kernel reads the word itself, not an older value that a thread may still see.
 ///
-/// Never in vain: it has no timeout.
+/// Always false: there is no timeout.
 pub fn futex_wait(word: &AtomicU64, expected: u32) -> bool {
     if word.atomic().fetch_or(0, Ordering::AcqRel) as u32 == expected || is_broken(Broken::Compare) {
         word.sleepers.lock().unwrap().push_back(threads::current());
@@ -168,7 +168,7 @@ pub fn futex_wait(word: &AtomicU64, expected: u32) -> bool {
     false
 }
 
-/// Wakes one.
+/// Wakes one thread.
 pub fn futex_wake(word: &AtomicU64) {
     let sleeper = word.sleepers.lock().unwrap().pop_front();
     if let Some(sleeper) = sleeper

@@ -97,17 +97,18 @@ pub fn ioctl_int(fd: c_int, request: u32) -> Result<c_int, Ret> {
     if r < 0 { Err(r) } else { Ok(value) }
 }
 
-/// How many bytes lie in a socket; 0 where that cannot be asked.
+/// How many bytes are there to read from a socket; 0 if that cannot be asked.
 pub fn unread(socket: c_int) -> usize {
     ioctl_int(socket, libc::FIONREAD as u32).map_or(0, |n| n.max(0) as usize)
 }
 
-/// Whether the next thing to read from a socket is its end, or an error. Not read: an error would be taken from the program.
+/// Whether the next thing to read from a socket is its end, or an error. It is not read: that would take an error from the
+/// program.
 pub fn has_ended(socket: c_int) -> bool {
     poll_now(socket, libc::POLLRDHUP) != 0 && unread(socket) == 0
 }
 
-/// The error that waits at a socket, taken from it; 0: none.
+/// Takes the pending error off a socket; 0: none.
 pub fn take_error(socket: c_int) -> c_int {
     getsockopt(socket, libc::SOL_SOCKET, libc::SO_ERROR).unwrap_or(0)
 }

@@ -19,7 +19,7 @@ pub fn read_from<T: Copy>(place: *const T) -> Result<T, Ret> {
         r if r == -(libc::EFAULT as Ret) => Err(r),
         // SAFETY: read whole, and every T used here (structs of integers) is valid for any bit pattern.
         r if r >= 0 => Ok(unsafe { value.assume_init() }),
-        // A filter refuses the call.
+        // A seccomp filter refuses the call.
         // SAFETY: the program's own pointer, which the kernel would have looked at.
         _ => Ok(unsafe { place.read_unaligned() }),
     }
@@ -45,8 +45,8 @@ pub fn map_memory(len: usize, shared: bool) -> *mut c_void {
     mapped(call!(libc::SYS_mmap, 0, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1isize, 0))
 }
 
-/// A file of `len` zeroed bytes that is nothing but memory and keeps its length, with CLOEXEC; negative where there is
-/// none to be had. A limit on the size of files would end the program (SIGXFSZ, setrlimit(2)), so it is asked before.
+/// A file of `len` zeroed bytes that is nothing but memory and keeps its length, with CLOEXEC; negative if it cannot be
+/// made. A limit on the size of files would end the program (SIGXFSZ, setrlimit(2)), so the limit is asked before.
 pub fn memory_file(name: &core::ffi::CStr, len: usize) -> c_int {
     let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     call!(libc::SYS_prlimit64, 0, libc::RLIMIT_FSIZE, null::<u8>(), &raw mut limit);

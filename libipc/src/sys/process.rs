@@ -1,4 +1,4 @@
-//! Processes and threads: who they are, time and sleep, limits.
+//! Processes and threads: which ones they are, sleep, limits.
 
 use core::mem::MaybeUninit;
 use core::ptr::null;
@@ -36,8 +36,8 @@ pub fn thread() -> usize {
     thread
 }
 
-/// A number that changes whenever the calling thread has gone to sleep (getrusage(2), voluntary context switches), and from
-/// thread to thread.
+/// A number that changes whenever the calling thread has gone to sleep (getrusage(2), voluntary context switches), and
+/// from thread to thread.
 pub fn sleeps_of_thread() -> u32 {
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
     call!(libc::SYS_getrusage, libc::RUSAGE_THREAD, usage.as_mut_ptr());
@@ -46,7 +46,7 @@ pub fn sleeps_of_thread() -> u32 {
     slept ^ (thread() >> 6) as u32
 }
 
-/// Sleeps while the word is `expected`; true if nobody woke it for 20 ms.
+/// Sleeps while the word is `expected`; true if no thread woke this one for 20 ms.
 pub fn futex_wait(word: &core::sync::atomic::AtomicU64, expected: u32) -> bool {
     let t = timespec { tv_sec: 0, tv_nsec: 20_000_000 };
     call!(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, &raw const t) == -(libc::ETIMEDOUT as Ret)

@@ -1,4 +1,4 @@
-//! Signals: masks, handlers, those that wait.
+//! Signals: masks, handlers, pending signals.
 
 use core::mem::MaybeUninit;
 use core::ptr::null;

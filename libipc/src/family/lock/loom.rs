@@ -1,4 +1,4 @@
-//! The lock, over every interleaving of few threads. The word's sleepers are the model's (see `sync`): a wake-up that
+//! The lock, over every interleaving of few threads. Threads sleep on the word in the model (see `sync`): a wake-up that
 //! is lost is a deadlock, which loom reports.
 
 use std::sync::Arc;
@@ -27,7 +27,7 @@ impl Guarded {
 
     fn increment(&self) {
         let _held = self.lock.lock().expect("no other thread looks like this one");
-        // SAFETY: the lock is held; loom checks that nobody else is here.
+        // SAFETY: the lock is held; loom checks that no other thread is here.
         self.count.with_mut(|count| unsafe { *count += 1 });
     }
 }
@@ -94,7 +94,7 @@ fn without_comparing_before_the_sleep_the_check_fails() {
     explore(Broken::Compare, None, || contend(2));
 }
 
-/// Whoever was woken does not know whether more sleep: it must leave the mark for them.
+/// A thread that was woken does not know whether others still sleep: it must leave the mark for them.
 #[test]
 #[should_panic(expected = "deadlock")]
 fn without_the_mark_for_the_successor_the_check_fails() {
