@@ -168,7 +168,7 @@ impl Call {
             let settled = stay(id, Reason::Reentered) || e.phase() > Phase::Dual;
             return if settled { Next::Settled } else { Next::Return(EINTR) };
         };
-        // The phase may have changed before this thread got the lock. It is not Adopting: then another thread has the lock.
+        // The phase may have changed before this thread got the lock. Adopting is not seen: the adopter holds this lock.
         let now = e.phase();
         match now {
             Phase::Connecting => {}
