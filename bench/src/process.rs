@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// The time limit for a program's answer, or its end.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time limit for a program's answer, or its end: only one that hangs takes so long, on whatever machine.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Has the kernel end the program when this process ends, for whatever reason.
 pub fn die_with_us(command: &mut Command) {
@@ -22,12 +22,12 @@ pub fn die_with_us(command: &mut Command) {
     }
 }
 
-/// Has the kernel end the program after a minute, so that one that hangs does not stop the measurements for ever.
+/// Has the kernel end the program when its time is over, so that one that hangs does not stop the measurements for ever.
 pub fn die_in_time(command: &mut Command) {
     // SAFETY: alarm cannot fail, and is async-signal-safe.
     unsafe {
         command.pre_exec(|| {
-            libc::alarm(60);
+            libc::alarm(PATIENCE.as_secs() as u32);
             Ok(())
         });
     }
