@@ -1,12 +1,16 @@
-//! The questions to a socket that rustix has no function for. Nothing here waits.
+//! Questions to the kernel about sockets, where nix has no function for them.
 
 pub mod closing;
 pub mod diag;
 pub mod proof;
+pub mod records;
 pub mod verify;
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use nix::sys::socket::SockFlag;
 
 /// `SO_NETNS_COOKIE` (Linux 5.14).
 pub const SO_NETNS_COOKIE: i32 = 71;
@@ -63,6 +67,14 @@ pub fn unacknowledged(fd: BorrowedFd<'_>) -> io::Result<u64> {
 
 /// CLOCK_MONOTONIC in nanoseconds, the clock that every process of the host shares.
 pub fn now() -> u64 {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+    let since = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map(Duration::from);
+    since.map_or(0, |since| since.as_nanos() as u64)
+}
+
+/// The next connection that waits at a listening socket.
+pub fn accept(listener: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = nix::sys::socket::accept4(listener.as_raw_fd(), flags)?;
+    // SAFETY: the kernel has made this descriptor for us; nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(socket) })
 }

@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use matcher::policy::{Policy, Rule};
-use rustix::net::{AddressFamily, SocketType};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use toml::{Table, Value};
 
 use crate::kernel;
@@ -76,7 +76,7 @@ fn add_values(rule: &mut Rule, key: &str, value: &Value, own: u64) -> Result<(),
 
 /// The cookie of the network namespace that ipcd is in, which rules call `own`.
 fn own_namespace() -> u64 {
-    let Ok(socket) = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None) else { return 0 };
+    let Ok(socket) = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None) else { return 0 };
     kernel::u64_option(socket.as_fd(), libc::SOL_SOCKET, kernel::SO_NETNS_COOKIE).unwrap_or(0)
 }
 

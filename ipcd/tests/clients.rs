@@ -132,7 +132,7 @@ fn a_socket_that_takes_long_to_close_holds_nobody_up() {
     let daemon = Daemon::start(&[]);
     let shim = Shim::new(&daemon, "linger");
     let (mut c, s) = stream();
-    rustix::net::sockopt::set_socket_linger(&c.tcp, Some(std::time::Duration::from_secs(30))).unwrap();
+    shim::linger(&c.tcp, 30);
     c.tcp.set_nonblocking(true).unwrap();
     while c.tcp.write(&[0; 65536]).is_ok() {}
     // ipcd holds the last reference when it closes its copy.

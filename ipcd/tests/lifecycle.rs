@@ -7,12 +7,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
 use matcher::wire::ToShim;
-use rustix::process::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getsid, read, write};
 use shim::{Daemon, Shim, ipcd, stream};
 
 #[test]
 fn sigterm_ends_it_and_removes_the_socket() {
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut daemon = Daemon::start(&[]);
         assert!(daemon.socket.exists());
         assert_eq!(daemon.signal(signal), Some(0));
@@ -28,7 +29,7 @@ fn a_new_one_takes_over_from_a_dead_one() {
     let shim = Shim::new(&first, "survivor");
     let (c, s) = stream();
     shim.prove(&c);
-    first.signal(Signal::KILL);
+    first.signal(Signal::SIGKILL);
     assert!(socket.exists());
     assert!(shim.is_dropped());
     let second = Daemon::start_at(&socket, &[], &[]);
@@ -77,7 +78,7 @@ fn it_dies_where_it_is_told_to() {
     assert_eq!(daemon.wait(), Some(86));
     let transport = a.granted(&c);
     assert!(b.is_dropped());
-    assert_eq!(rustix::io::read(&transport, &mut [0; 1]), Ok(0), "the new transport has ended");
+    assert_eq!(read(&transport, &mut [0; 1]), Ok(0), "the new transport has ended");
 
     let (a, b, mut daemon) = die("after-grants");
     let (c, s) = stream();
@@ -85,8 +86,8 @@ fn it_dies_where_it_is_told_to() {
     b.prove(&s);
     assert_eq!(daemon.wait(), Some(86));
     let (x, y) = (a.granted(&c), b.granted(&s));
-    rustix::io::write(&x, b"!").unwrap();
-    assert_eq!(rustix::io::read(&y, &mut [0; 1]), Ok(1), "a transport lives without ipcd");
+    write(&x, b"!").unwrap();
+    assert_eq!(read(&y, &mut [0; 1]), Ok(1), "a transport lives without ipcd");
 }
 
 /// A library that can be preloaded and does nothing: the C library's own.
@@ -117,9 +118,9 @@ fn run_starts_a_daemon_and_becomes_the_program() {
     assert_eq!(output.status.signal(), Some(9));
     let stats = ipcd().args(["stats", "--json", "--socket"]).arg(dir.path().join("run/ipcd.sock")).output().unwrap();
     let stats: serde_json::Value = serde_json::from_slice(&stats.stdout).unwrap();
-    let pid = rustix::process::Pid::from_raw(stats["pid"].as_i64().unwrap() as i32).unwrap();
-    assert_eq!(rustix::process::getsid(Some(pid)).unwrap(), pid, "it has a session of its own");
-    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    let pid = Pid::from_raw(stats["pid"].as_i64().unwrap() as i32);
+    assert_eq!(getsid(Some(pid)).unwrap(), pid, "it has a session of its own");
+    kill(pid, Signal::SIGTERM).unwrap();
 }
 
 #[test]

@@ -4,14 +4,14 @@ mod shim;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use matcher::reason::Reason;
 use matcher::wire::{Role, ToShim};
-use rustix::net::{AddressFamily, SocketType, sockopt};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt};
 use shim::{Daemon, End, Shim, end, now};
 use tests::{needs, skipped};
 
@@ -37,7 +37,7 @@ impl Namespace {
             // SAFETY: unshare takes flags only, and changes this thread alone.
             let own = unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
             let up = own && ip("link set lo up");
-            let _ = tell.send(up.then(|| rustix::thread::gettid().as_raw_nonzero().to_string()));
+            let _ = tell.send(up.then(|| nix::unistd::gettid().to_string()));
             todo.into_iter().for_each(|job| job());
         });
         let Some(tid) = told.recv().unwrap() else {
@@ -62,13 +62,17 @@ fn listen(address: SocketAddr) -> TcpListener {
     TcpListener::bind(address).unwrap()
 }
 
+fn new_socket() -> OwnedFd {
+    socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap()
+}
+
 /// Connects from a port of one's choice.
 fn connect(from: SocketAddr, to: SocketAddr) -> End {
     let began = now();
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    sockopt::set_socket_reuseaddr(&socket, true).unwrap();
-    rustix::net::bind(&socket, &from).unwrap();
-    rustix::net::connect(&socket, &to).unwrap();
+    let socket = new_socket();
+    setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(from)).unwrap();
+    nix::sys::socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(to)).unwrap();
     end(TcpStream::from(socket), Role::Connected, began, 1000)
 }
 
@@ -230,10 +234,10 @@ fn with_proof_equal_tuples_on_two_networks_pair_rightly() {
     }
     let [x, _y, y, _x] = [(0, &c), (1, &d), (2, &t), (3, &s)].map(|(i, e)| shims[i].granted(e));
     // Nothing but the transport tells who was paired with whom.
-    rustix::io::write(&x, b"x").unwrap();
-    assert_eq!(rustix::io::read(&_x, &mut [0; 2]), Ok(1));
-    rustix::io::write(&y, b"y").unwrap();
-    assert_eq!(rustix::io::read(&_y, &mut [0; 2]), Ok(1));
+    nix::unistd::write(&x, b"x").unwrap();
+    assert_eq!(nix::unistd::read(&_x, &mut [0; 2]), Ok(1));
+    nix::unistd::write(&y, b"y").unwrap();
+    assert_eq!(nix::unistd::read(&_y, &mut [0; 2]), Ok(1));
 }
 
 /// Only the client of one network and the server of the other take part, and all that they see is alike.
@@ -311,14 +315,14 @@ fn with_proof_forged_sequence_numbers_are_not_enough() {
     let c = one.run(move || connect(here, there));
     let (sent, received) = numbers(&c.tcp);
     let forged = three.run(move || {
-        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        let socket = new_socket();
         tcp_option(&socket, TCP_REPAIR, Some(1));
         for (queue, number) in [(SENT, received), (RECEIVED, sent)] {
             tcp_option(&socket, TCP_REPAIR_QUEUE, Some(queue));
             tcp_option(&socket, TCP_QUEUE_SEQ, Some(number));
         }
-        rustix::net::bind(&socket, &there).unwrap();
-        rustix::net::connect(&socket, &here).unwrap();
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(there)).unwrap();
+        nix::sys::socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(here)).unwrap();
         tcp_option(&socket, TCP_REPAIR, Some(QUIETLY));
         end(TcpStream::from(socket), Role::Accepted, now(), 2000)
     });

@@ -9,7 +9,9 @@ use std::os::unix::net::UnixStream;
 
 use matcher::reason::Reason;
 use matcher::wire::{Direction, ToDaemon, ToShim};
-use rustix::fs::SealFlags;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
 use shim::{Daemon, Shim, ipcd, now, quiet, stream, stream_to};
 
 #[test]
@@ -95,14 +97,14 @@ fn an_end_that_was_sent_is_the_clients_alone_even_if_ipcd_is_stopped() {
         while a.counted() == 0 {
             std::hint::spin_loop();
         }
-        daemon.kill(rustix::process::Signal::STOP);
+        daemon.kill(Signal::SIGSTOP);
         drop(a.granted(&c));
-        daemon.kill(rustix::process::Signal::CONT);
+        daemon.kill(Signal::SIGCONT);
         let mut y = UnixStream::from(b.granted(&s));
-        daemon.kill(rustix::process::Signal::STOP);
+        daemon.kill(Signal::SIGSTOP);
         y.set_nonblocking(false).unwrap();
         assert_eq!(y.read(&mut [0]).unwrap(), 0);
-        daemon.kill(rustix::process::Signal::CONT);
+        daemon.kill(Signal::SIGCONT);
     }
 }
 
@@ -192,10 +194,12 @@ fn the_page_is_sealed() {
     let daemon = Daemon::start(&[]);
     let a = Shim::new(&daemon, "a");
     let page = a.page.as_ref().unwrap();
-    let seals = rustix::fs::fcntl_get_seals(page).unwrap();
-    assert!(seals.contains(SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL | SealFlags::FUTURE_WRITE));
-    assert!(rustix::fs::ftruncate(page, 0).is_err());
-    assert!(rustix::io::pwrite(page, &[1], 0).is_err());
+    let seals = SealFlag::from_bits_retain(fcntl(page, FcntlArg::F_GET_SEALS).unwrap());
+    assert!(seals.contains(
+        SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_FUTURE_WRITE
+    ));
+    assert!(nix::unistd::ftruncate(page, 0).is_err());
+    assert!(nix::sys::uio::pwrite(page, &[1], 0).is_err());
 }
 
 #[test]
@@ -322,9 +326,8 @@ fn a_stranger_who_names_a_cookie_disturbs_nobody() {
 #[test]
 fn five_thousand_endpoints_at_once() {
     // Without /proc/sys/net/ipv4/ip_local_port_range in the way: 2,500 streams to each of two listeners.
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let all = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, all).unwrap();
+    let (_, all) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, all, all).unwrap();
     let daemon = Daemon::start(&[]);
     let (a, b) = (Shim::new(&daemon, "a"), Shim::new(&daemon, "b"));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

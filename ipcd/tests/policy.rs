@@ -81,7 +81,7 @@ fn mistakes_keep_it_from_starting() {
 fn everybody_may_come_only_if_asked_or_root() {
     let dir = tempfile::tempdir().unwrap();
     let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
-    let root = rustix::process::geteuid().is_root();
+    let root = nix::unistd::geteuid().is_root();
     for (arguments, all) in [(&[][..], root), (&["--everybody"][..], true)] {
         let socket = dir.path().join(format!("{}/ipcd.sock", arguments.len()));
         let daemon = Daemon::start_at(&socket, arguments, &[]);

@@ -2,14 +2,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::kernel;
 
 /// Makes the pair: for the side that connected, and for the side that accepted.
-pub fn transport(buffer: u32) -> rustix::io::Result<(OwnedFd, OwnedFd)> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let (connected, accepted) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+pub fn transport(buffer: u32) -> nix::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let (connected, accepted) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?;
     for end in [&connected, &accepted] {
         // A TCP peer cannot pass descriptors, so this one must not either. Kernels before 6.16 do not know the
         // option; there the shim drops what comes.

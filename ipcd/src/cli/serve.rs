@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use matcher::wire::{MAX_PREFIX, Terms};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::info;
 
 use super::SocketArg;
@@ -73,7 +73,7 @@ pub fn main(args: &Args) -> Result<(), String> {
     }
     if args.detached {
         // The process was made by one that has ended, so it leads no group and this cannot fail.
-        let _ = rustix::process::setsid();
+        let _ = nix::unistd::setsid();
     }
     tracing_subscriber::fmt().with_env_filter(filter()).with_writer(std::io::stderr).init();
     let wait_peer = Duration::try_from_secs_f64(args.wait_peer).map_err(|e| format!("--wait-peer: {e}"))?;
@@ -102,8 +102,9 @@ fn filter() -> tracing_subscriber::EnvFilter {
 
 /// Endpoints that are verified, and transports that are handed out, pass through here.
 fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 /// Puts libipc.so into a directory. The old file is replaced and not written to: programs are running in it.

@@ -2,12 +2,15 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::net::{ipproto, sockopt};
+use nix::sys::socket::{getsockopt, sockopt};
+
+use crate::kernel;
 
 /// Whether closing the descriptor cannot wait: a TCP socket that does not linger, which is all that honest clients pass.
-pub fn closes_at_once(fd: impl AsFd + Copy) -> bool {
-    let tcp = sockopt::socket_protocol(fd).is_ok_and(|p| p == Some(ipproto::TCP));
-    tcp && sockopt::socket_linger(fd).is_ok_and(|linger| linger.is_none())
+pub fn closes_at_once(fd: impl AsFd) -> bool {
+    let is_tcp =
+        kernel::int_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_PROTOCOL).is_ok_and(|p| p == libc::IPPROTO_TCP);
+    is_tcp && getsockopt(&fd, sockopt::Linger).is_ok_and(|linger| linger.l_onoff == 0)
 }
 
 /// Closes a descriptor, elsewhere if that may take its time.

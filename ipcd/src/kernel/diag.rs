@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use matcher::addr::Tuple;
 use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
@@ -11,7 +11,7 @@ use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
 use netlink_packet_sock_diag::constants::{TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
 use crate::kernel;
 
@@ -28,9 +28,8 @@ pub struct Diag {
 impl Diag {
     /// None if this kernel does not answer such questions.
     pub fn new() -> Option<Diag> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let protocol = Some(netlink::SOCK_DIAG);
-        let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol).ok()?;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkSockDiag).ok()?;
         let netns = kernel::u64_option(socket.as_fd(), libc::SOL_SOCKET, kernel::SO_NETNS_COOKIE).ok()?;
         Some(Diag { socket, netns, asked: Cell::new(0) })
     }
@@ -45,10 +44,10 @@ impl Diag {
     fn ask(&self, tuple: Tuple, cookie: u64) -> Option<u8> {
         let number = self.asked.get().wrapping_add(1);
         self.asked.set(number);
-        rustix::net::send(&self.socket, &question(number, tuple, cookie), SendFlags::empty()).ok()?;
+        send(self.socket.as_raw_fd(), &question(number, tuple, cookie), MsgFlags::empty()).ok()?;
         let mut answer = [0; ANSWER];
         loop {
-            let (len, _) = rustix::net::recv(&self.socket, &mut answer[..], RecvFlags::DONTWAIT).ok()?;
+            let len = recv(self.socket.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT).ok()?;
             let message = NetlinkMessage::<SockDiagMessage>::deserialize(answer.get(..len)?).ok()?;
             if message.header.sequence_number == number {
                 let NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found)) = message.payload else {

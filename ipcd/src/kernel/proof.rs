@@ -98,7 +98,7 @@ impl Proof {
         let iterator = bpf(ITER_CREATE, &[self.link.as_raw_fd() as u64])?;
         // Room for more: if another socket were in the map, nobody could say whose numbers these are.
         let mut bytes = [0; 2 * Numbers::LEN];
-        let len = rustix::io::read(&iterator, &mut bytes)?;
+        let len = nix::unistd::read(&iterator, &mut bytes)?;
         match bytes.split_first_chunk() {
             Some((numbers, _)) if len == Numbers::LEN => Ok(Numbers::decode(numbers)),
             _ => Err(io::ErrorKind::InvalidData.into()),

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use matcher::addr::{Addr, Tuple};
 use matcher::candidate::Offsets;
 use matcher::endpoint::Facts;
 use matcher::wire::{Opened, Role};
+use nix::errno::Errno;
+use nix::sys::socket::{SockaddrStorage, getpeername, getsockname};
 
 use crate::kernel;
 use crate::kernel::diag::Diag;
@@ -46,8 +48,8 @@ impl From<io::Error> for Doubt {
     }
 }
 
-impl From<rustix::io::Errno> for Doubt {
-    fn from(error: rustix::io::Errno) -> Doubt {
+impl From<Errno> for Doubt {
+    fn from(error: Errno) -> Doubt {
         Doubt::Kernel(error.into())
     }
 }
@@ -88,13 +90,20 @@ fn ask(fd: BorrowedFd<'_>, is_claimed: bool) -> Result<(Tuple, u32), Doubt> {
     if !is_claimed {
         return Err(Doubt::OtherCookie);
     }
-    let local = SocketAddr::try_from(rustix::net::getsockname(fd)?)?;
+    let local = address(getsockname(fd.as_raw_fd())?)?;
     // Refused before there is a connection, and once it is over.
-    let peer = rustix::net::getpeername(fd)?.ok_or(Doubt::NotConnected)?;
-    let peer = SocketAddr::try_from(peer)?;
+    let peer = getpeername(fd.as_raw_fd()).map_err(|_| Doubt::NotConnected)?;
+    let peer = address(peer)?;
     let device = kernel::int_option(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX)? as u32;
     let device = if device == LOOPBACK { 0 } else { device };
     Ok((Tuple { local: Addr::from(local), peer: Addr::from(peer) }, device))
+}
+
+/// An address of a kind that TCP has.
+fn address(named: SockaddrStorage) -> Result<SocketAddr, Doubt> {
+    let v4 = || named.as_sockaddr_in().map(|a| SocketAddr::from(*a));
+    let v6 = || named.as_sockaddr_in6().map(|a| SocketAddr::from(*a));
+    v4().or_else(v6).ok_or(Doubt::NotTcp)
 }
 
 /// One reading: the state, and `bytes_acked` and `bytes_received`.

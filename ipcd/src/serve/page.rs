@@ -7,14 +7,17 @@
 //!   +--------+---------------------------------------------+   nor be mapped or opened for writing by the shim
 //! ```
 
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use matcher::wire::GRANT_PAGE_LEN;
-use rustix::fs::{MemfdFlags, SealFlags};
-use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::unistd::ftruncate;
 
 /// ipcd's writable mapping of the page.
 pub struct Page {
@@ -24,19 +27,19 @@ pub struct Page {
 
 impl Page {
     /// A new page with a count of zero.
-    pub fn new() -> rustix::io::Result<Page> {
-        let memfd = rustix::fs::memfd_create("ipcd-grants", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        rustix::fs::ftruncate(&memfd, GRANT_PAGE_LEN as u64)?;
-        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+    pub fn new() -> nix::Result<Page> {
+        let memfd = memfd_create("ipcd-grants", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+        ftruncate(&memfd, GRANT_PAGE_LEN as i64)?;
+        let len = NonZeroUsize::new(GRANT_PAGE_LEN).ok_or(Errno::EINVAL)?;
+        let (protection, flags) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED);
         // SAFETY: a new mapping at an address that the kernel chooses; nothing else refers to it.
-        let map = unsafe { rustix::mm::mmap(std::ptr::null_mut(), GRANT_PAGE_LEN, protection, flags, &memfd, 0)? };
-        let count = NonNull::new(map.cast()).ok_or(Errno::NOMEM)?;
-        let page = Page { memfd, count };
-        let fixed = SealFlags::SHRINK | SealFlags::GROW;
+        let map = unsafe { mmap(None, len, protection, flags, &memfd, 0)? };
+        let page = Page { memfd, count: map.cast() };
+        let seal = |seals| fcntl(&page.memfd, FcntlArg::F_ADD_SEALS(seals));
+        let fixed = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
         // Before Linux 5.1 a shim can write to its own page, and with that fool nobody but itself.
-        rustix::fs::fcntl_add_seals(&page.memfd, fixed | SealFlags::FUTURE_WRITE)
-            .or_else(|_| rustix::fs::fcntl_add_seals(&page.memfd, fixed))?;
-        rustix::fs::fcntl_add_seals(&page.memfd, SealFlags::SEAL)?;
+        seal(fixed | SealFlag::F_SEAL_FUTURE_WRITE).or_else(|_| seal(fixed))?;
+        seal(SealFlag::F_SEAL_SEAL)?;
         Ok(page)
     }
 
@@ -57,6 +60,6 @@ impl AsFd for Page {
 impl Drop for Page {
     fn drop(&mut self) {
         // SAFETY: this is the mapping that `new` made, and no reference into it outlives a call.
-        let _ = unsafe { rustix::mm::munmap(self.count.as_ptr().cast(), GRANT_PAGE_LEN) };
+        let _ = unsafe { munmap(self.count.cast(), GRANT_PAGE_LEN) };
     }
 }

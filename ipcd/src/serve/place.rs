@@ -3,13 +3,14 @@
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
+use nix::unistd::geteuid;
 
 /// Why ipcd cannot listen there. Each says what to do.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ impl std::error::Error for Problem {}
 pub fn socket_path(asked: Option<&Path>) -> PathBuf {
     let var = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let path = asked.map(Path::to_owned).or_else(|| var("IPCD_SOCKET")).unwrap_or_else(|| {
-        let uid = rustix::process::geteuid();
+        let uid = geteuid();
         let dir = match var("XDG_RUNTIME_DIR") {
             _ if uid.is_root() => PathBuf::from("/run/ipcd"),
             Some(dir) => dir.join("ipcd"),
@@ -60,7 +61,7 @@ pub fn socket_path(asked: Option<&Path>) -> PathBuf {
 
 /// Whether programs of all users may come: every program trusts an ipcd of root.
 fn is_for_all(everybody: bool) -> bool {
-    everybody || rustix::process::geteuid().is_root()
+    everybody || geteuid().is_root()
 }
 
 /// Makes sure that the directory is there and that nobody else can write to it.
@@ -72,7 +73,7 @@ pub fn prepare_directory(socket: &Path, everybody: bool) -> Result<PathBuf, Prob
         made.map_err(|e| Problem::Os("create", dir.clone(), e))?;
     }
     let meta = dir.metadata().map_err(|e| Problem::Os("look at", dir.clone(), e))?;
-    let ours = meta.uid() == 0 || meta.uid() == rustix::process::geteuid().as_raw();
+    let ours = meta.uid() == 0 || meta.uid() == geteuid().as_raw();
     if !ours || meta.mode() & 0o022 != 0 {
         return Err(Problem::OthersCanWrite(dir));
     }
@@ -84,7 +85,7 @@ pub struct Place {
     /// The listening socket.
     pub listener: OwnedFd,
     path: PathBuf,
-    _lock: File,
+    _lock: Flock<File>,
 }
 
 impl Place {
@@ -93,29 +94,29 @@ impl Place {
         prepare_directory(path, everybody)?;
         let os = |what| move |e: io::Error| Problem::Os(what, path.to_owned(), e);
         let lock = lock(path)?;
-        let address = SocketAddrUnix::new(path).map_err(|e| os("use")(e.into()))?;
-        let open = || rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, FLAGS, None);
+        let address = UnixAddr::new(path).map_err(|e| os("use")(e.into()))?;
+        let open = || socket(AddressFamily::Unix, SockType::SeqPacket, FLAGS, None);
         // A container may share the directory and not the lock, so ask the socket too.
         let probe = open().map_err(|e| os("make a socket for")(e.into()))?;
-        match rustix::net::connect(&probe, &address) {
-            Ok(()) | Err(Errno::AGAIN) => return Err(Problem::Served(path.to_owned(), "unknown".into())),
-            Err(Errno::NOENT) => {}
-            Err(Errno::CONNREFUSED) => std::fs::remove_file(path).map_err(os("replace"))?,
+        match connect(probe.as_raw_fd(), &address) {
+            Ok(()) | Err(Errno::EAGAIN) => return Err(Problem::Served(path.to_owned(), "unknown".into())),
+            Err(Errno::ENOENT) => {}
+            Err(Errno::ECONNREFUSED) => std::fs::remove_file(path).map_err(os("replace"))?,
             Err(e) => return Err(os("replace what is at")(e.into())),
         }
         let listener = open().map_err(|e| os("make a socket for")(e.into()))?;
-        rustix::net::bind(&listener, &address).map_err(|e| os("bind")(e.into()))?;
+        bind(listener.as_raw_fd(), &address).map_err(|e| os("bind")(e.into()))?;
         let mode = if is_for_all(everybody) { 0o666 } else { 0o600 };
         std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(os("set the mode of"))?;
-        rustix::net::listen(&listener, 4096).map_err(|e| os("listen on")(e.into()))?;
+        Backlog::new(4096).and_then(|backlog| listen(&listener, backlog)).map_err(|e| os("listen on")(e.into()))?;
         Ok(Place { listener, path: path.to_owned(), _lock: lock })
     }
 }
 
-const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+const FLAGS: SockFlag = SockFlag::SOCK_CLOEXEC.union(SockFlag::SOCK_NONBLOCK);
 
 /// Holds the lock file beside the socket: two that start at once must not both replace a stale socket.
-fn lock(path: &Path) -> Result<File, Problem> {
+fn lock(path: &Path) -> Result<Flock<File>, Problem> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
@@ -123,7 +124,7 @@ fn lock(path: &Path) -> Result<File, Problem> {
         let name = name.clone();
         move |e: io::Error| Problem::Os(what, name, e)
     };
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
@@ -132,11 +133,14 @@ fn lock(path: &Path) -> Result<File, Problem> {
         .custom_flags(libc::O_NOFOLLOW)
         .open(&name)
         .map_err(os("open"))?;
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let mut pid = String::new();
-        let _ = file.read_to_string(&mut pid);
-        return Err(Problem::Served(path.to_owned(), pid.trim().to_owned()));
-    }
+    let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(locked) => locked,
+        Err((mut file, _)) => {
+            let mut pid = String::new();
+            let _ = file.read_to_string(&mut pid);
+            return Err(Problem::Served(path.to_owned(), pid.trim().to_owned()));
+        }
+    };
     file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(os("write"))?;
     Ok(file)
 }

@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use matcher::wire::{ErrorCode, MAX_MESSAGE, Query, ToDaemon, ToShim};
-use rustix::io::Errno;
-use rustix::net::SocketFlags;
+use matcher::wire::{ErrorCode, Query, ToDaemon, ToShim};
+use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
@@ -70,13 +70,13 @@ pub async fn serve(place: Place, config: Config, proof: Option<Proof>) -> io::Re
 async fn accept(server: &Rc<Server>, listener: &AsyncFd<Rc<Link>>) -> io::Result<()> {
     loop {
         let mut ready = listener.readable().await?;
-        match rustix::net::accept_with(&listener.get_ref().socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+        match kernel::accept(listener.get_ref().socket.as_fd()) {
             Ok(socket) => {
                 let id = server.next_id.replace(server.next_id.get() + 1);
                 tokio::task::spawn_local(converse(Rc::clone(server), id, socket));
             }
-            Err(Errno::AGAIN) => ready.clear_ready(),
-            Err(Errno::INTR | Errno::CONNABORTED) => {}
+            Err(Errno::EAGAIN) => ready.clear_ready(),
+            Err(Errno::EINTR | Errno::ECONNABORTED) => {}
             Err(error) => {
                 // Out of descriptors or memory: those who wait are served when somebody leaves.
                 warn!(%error, "cannot accept");
@@ -123,31 +123,37 @@ async fn converse(server: Rc<Server>, id: SessionId, socket: OwnedFd) {
 /// The first record. True if the client said Hello and was welcome; a Query is answered here.
 async fn greet(server: &Server, id: SessionId, ready: &AsyncFd<Rc<Link>>) -> bool {
     let link = ready.get_ref();
-    let mut buffer = [0; MAX_MESSAGE + 1];
     loop {
         let Ok(mut guard) = ready.readable().await else { return false };
-        let (fds, len) = match record::receive(&link.socket, &mut buffer) {
-            Ok(Received::Record(fds, len)) => (fds, Some(len)),
-            Ok(Received::Oversized(fds)) => (fds, None),
-            Ok(Received::End) => return false,
-            Err(Errno::AGAIN) => {
+        let mut first = None;
+        let result = record::receive(&link.socket, 1, |received| {
+            first = match received {
+                Received::Record(bytes, fd) => Some((Vec::from_iter(fd), ToDaemon::decode(bytes).ok())),
+                Received::Oversized(fds) => Some((fds, None)),
+                Received::End => None,
+            }
+        });
+        match result {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 guard.clear_ready();
                 continue;
             }
             Err(_) => return false,
-        };
+        }
+        let Some((fds, message)) = first else { return false };
         let unexpected = !fds.is_empty();
         closing::bury(fds, || {});
-        let code = match len.map(|len| ToDaemon::decode(&buffer[..len])) {
-            Some(Ok(ToDaemon::Hello { version, name, .. })) if !unexpected => {
+        let code = match message {
+            Some(ToDaemon::Hello { version, name, .. }) if !unexpected => {
                 let owner = owner(link, &name);
                 return server.broker.borrow_mut().hello(id, link, owner, version);
             }
-            Some(Ok(ToDaemon::Query(query))) if !unexpected => {
+            Some(ToDaemon::Query(query)) if !unexpected => {
                 answer(server, link, query).await;
                 continue;
             }
-            Some(Ok(_)) => ErrorCode::Unexpected,
+            Some(_) => ErrorCode::Unexpected,
             _ => ErrorCode::Malformed,
         };
         server.broker.borrow_mut().metrics.malformed += 1;
@@ -164,7 +170,6 @@ impl Server {
 
     /// Reads and handles what a client has sent, up to a number of records.
     fn pump(&self, id: SessionId, link: &Link, limit: usize) -> Pump {
-        let mut buffer = [0; MAX_MESSAGE + 1];
         let mut broker = self.broker.borrow_mut();
         let mut found = Pump::More;
         for _ in 0..limit {
@@ -172,24 +177,29 @@ impl Server {
                 found = Pump::Over;
                 break;
             }
-            match record::receive(&link.socket, &mut buffer) {
-                Ok(Received::Record(fds, len)) => match ToDaemon::decode(&buffer[..len]) {
-                    Ok(message) => broker.message(id, &message, fds),
+            let result = record::receive(&link.socket, 1, |received| match received {
+                Received::Record(bytes, fd) => match ToDaemon::decode(bytes) {
+                    Ok(message) => broker.message(id, &message, Vec::from_iter(fd)),
                     Err(_) => {
-                        closing::bury(fds, || {});
+                        closing::bury(Vec::from_iter(fd), || {});
                         broker.malformed(id, ErrorCode::Malformed);
                     }
                 },
-                Ok(Received::Oversized(fds)) => {
+                Received::Oversized(fds) => {
                     closing::bury(fds, || {});
                     broker.malformed(id, ErrorCode::Malformed);
                 }
-                Err(Errno::AGAIN) => {
+                Received::End => found = Pump::Over,
+            });
+            match result {
+                Ok(_) if found == Pump::Over => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     found = Pump::Empty;
                     break;
                 }
-                Err(Errno::INTR) => {}
-                Ok(Received::End) | Err(_) => {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
                     found = Pump::Over;
                     break;
                 }
@@ -254,7 +264,7 @@ async fn answer(server: &Server, link: &Link, query: Query) {
     };
     let Ok(Ok(json)) = json else { return };
     let sent = tokio::task::spawn_blocking(move || -> io::Result<(u64, OwnedFd)> {
-        let memfd = rustix::fs::memfd_create("ipcd-answer", rustix::fs::MemfdFlags::CLOEXEC)?;
+        let memfd = memfd_create("ipcd-answer", MFdFlags::MFD_CLOEXEC)?;
         let mut file = std::fs::File::from(memfd);
         io::Write::write_all(&mut file, &json)?;
         Ok((json.len() as u64, file.into()))

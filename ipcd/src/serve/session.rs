@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use matcher::wire::{Terms, ToShim};
-use rustix::io::Errno;
+use nix::errno::Errno;
+use nix::sys::socket::{Shutdown, shutdown};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
@@ -45,7 +46,7 @@ impl Link {
 
     /// Ends the conversation: the task that waits for the socket wakes up and finds the session gone.
     pub fn hang_up(&self) {
-        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
     }
 }
 
@@ -153,11 +154,11 @@ impl Session {
     }
 }
 
-fn outcome(result: rustix::io::Result<()>) -> Sent {
+fn outcome(result: nix::Result<()>) -> Sent {
     match result {
         Ok(()) => Sent::Yes,
-        Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => Sent::Slow,
-        Err(Errno::TOOMANYREFS) => Sent::TooManyFds,
+        Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM) => Sent::Slow,
+        Err(Errno::ETOOMANYREFS) => Sent::TooManyFds,
         Err(_) => Sent::Gone,
     }
 }

@@ -3,19 +3,23 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use matcher::addr::{Addr, Tuple};
 use matcher::wire::{Direction, Hash, NAME_LEN, Opened, Role, ToDaemon, ToShim, Transports, VERSION};
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, recvmsg,
+    sendmsg, setsockopt, socket, sockopt,
 };
+use nix::sys::time::TimeVal;
+use nix::unistd::Pid;
 
 /// Only what never comes takes so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -73,13 +77,13 @@ impl Daemon {
         self.child.id()
     }
 
-    pub fn signal(&mut self, signal: rustix::process::Signal) -> Option<i32> {
+    pub fn signal(&mut self, signal: Signal) -> Option<i32> {
         self.kill(signal);
         self.wait()
     }
 
-    pub fn kill(&self, signal: rustix::process::Signal) {
-        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+    pub fn kill(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
     pub fn wait(&mut self) -> Option<i32> {
@@ -115,12 +119,27 @@ impl End {
 }
 
 pub fn now() -> u64 {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+    let since = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
+    Duration::from(since).as_nanos() as u64
+}
+
+/// The number that names a socket (SO_COOKIE).
+pub fn cookie(socket: &impl AsRawFd) -> u64 {
+    let (mut cookie, mut len) = (0u64, size_of::<u64>() as libc::socklen_t);
+    let at = (&raw mut cookie).cast();
+    // SAFETY: the value is as long as is said, and outlives the call.
+    let done = unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_COOKIE, at, &raw mut len) };
+    assert_eq!(done, 0);
+    cookie
+}
+
+/// Lets the closing of a socket wait until what was written has arrived.
+pub fn linger(socket: &impl AsFd, seconds: i32) {
+    setsockopt(socket, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: seconds }).unwrap();
 }
 
 pub fn end(tcp: TcpStream, role: Role, began: u64, token: u64) -> End {
-    let cookie = rustix::net::sockopt::socket_cookie(&tcp).unwrap();
+    let cookie = cookie(&tcp);
     let tuple = Tuple { local: Addr::from(tcp.local_addr().unwrap()), peer: Addr::from(tcp.peer_addr().unwrap()) };
     End { tcp, opened: Opened { cookie, token, role, tuple, began, opened: now() } }
 }
@@ -147,11 +166,10 @@ pub struct Shim {
 impl Shim {
     /// A connection on which nothing was said.
     pub fn silent(path: &Path) -> Shim {
-        let kind = SocketType::SEQPACKET;
-        let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap();
-        rustix::net::connect(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
-        let timeout = Some(PATIENCE);
-        rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, timeout).unwrap();
+        let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        connect(socket.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
+        let timeout = TimeVal::new(PATIENCE.as_secs() as i64, 0);
+        setsockopt(&socket, sockopt::ReceiveTimeout, &timeout).unwrap();
         Shim { socket, page: None, prefix_bytes: 0 }
     }
 
@@ -170,13 +188,11 @@ impl Shim {
         self.record(message.encode().as_bytes(), &[]).unwrap();
     }
 
-    pub fn record(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> rustix::io::Result<usize> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(100))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() {
-            assert!(ancillary.push(SendAncillaryMessage::ScmRights(fds)));
-        }
-        rustix::net::sendmsg(&self.socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)
+    pub fn record(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> nix::Result<usize> {
+        let fds: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&fds)];
+        let rights = if fds.is_empty() { &[][..] } else { &rights[..] };
+        sendmsg::<()>(self.socket.as_raw_fd(), &[IoSlice::new(bytes)], rights, MsgFlags::MSG_NOSIGNAL, None)
     }
 
     pub fn open(&self, end: &End) {
@@ -202,19 +218,21 @@ impl Shim {
     /// The next message, or nothing at the end of the conversation.
     pub fn hear_with_fd(&self) -> (Option<ToShim>, Option<OwnedFd>) {
         let mut buffer = [0; 256];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::CMSG_CLOEXEC;
-        let received = rustix::net::recvmsg(&self.socket, &mut [IoSliceMut::new(&mut buffer)], &mut ancillary, flags);
+        let mut space = nix::cmsg_space!([i32; 1]);
+        let (mut parts, flags) = ([IoSliceMut::new(&mut buffer)], MsgFlags::MSG_CMSG_CLOEXEC);
+        let received = recvmsg::<()>(self.socket.as_raw_fd(), &mut parts, Some(&mut space), flags);
         let received = match received {
-            Err(rustix::io::Errno::CONNRESET) => return (None, None),
+            Err(Errno::ECONNRESET) => return (None, None),
             received => received.expect("a message in time"),
         };
-        let fd = ancillary.drain().find_map(|m| match m {
-            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        let fd = received.cmsgs().unwrap().find_map(|m| match m {
+            ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
             _ => None,
         });
-        if received.bytes == 0 { (None, fd) } else { (Some(ToShim::decode(&buffer[..received.bytes]).unwrap()), fd) }
+        // SAFETY: the kernel has made this descriptor for us; nobody else has it.
+        let fd = fd.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+        let len = received.bytes;
+        if len == 0 { (None, fd) } else { (Some(ToShim::decode(&buffer[..len]).unwrap()), fd) }
     }
 
     pub fn hear(&self) -> Option<ToShim> {
@@ -237,14 +255,12 @@ impl Shim {
     /// How many records the page says were sent.
     pub fn counted(&self) -> u32 {
         let mut count = [0; 4];
-        rustix::io::pread(self.page.as_ref().unwrap(), &mut count, 0).unwrap();
+        nix::sys::uio::pread(self.page.as_ref().unwrap(), &mut count, 0).unwrap();
         u32::from_le_bytes(count)
     }
 }
 
 /// Whether nothing is there to be read.
 pub fn quiet(fd: &impl AsFd) -> bool {
-    let mut fds = [rustix::event::PollFd::new(fd, rustix::event::PollFlags::IN)];
-    let timeout = rustix::event::Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
-    rustix::event::poll(&mut fds, Some(&timeout)).unwrap() == 0
+    poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], 200u8).unwrap() == 0
 }

@@ -98,19 +98,19 @@ type Ends = [(Sequence, Flow); 2];
 /// Streams from these ports to one, in a network namespace of the calling thread's own. Whoever else does it has the
 /// same four-tuples, and with `meet` at the same time.
 fn streams_in_a_namespace(proof: &Proof, ports: std::ops::Range<u16>, meet: impl Fn()) -> Vec<Ends> {
-    use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt};
     // SAFETY: unshare takes flags only, and changes this thread alone.
     assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0);
     let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
     assert!(up.is_ok_and(|status| status.success()), "this takes ip(8)");
-    let at = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    let listener = TcpListener::bind(at(80)).unwrap();
+    let at = |port: u16| SockaddrIn::new(127, 0, 0, 1, port);
+    let listener = TcpListener::bind(("127.0.0.1", 80)).unwrap();
     let ends = |port: u16| {
-        let connected = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-        sockopt::set_socket_reuseaddr(&connected, true).unwrap();
-        bind(&connected, &at(port)).unwrap();
+        let connected = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        setsockopt(&connected, sockopt::ReuseAddr, &true).unwrap();
+        bind(connected.as_raw_fd(), &at(port)).unwrap();
         meet();
-        connect(&connected, &at(80)).unwrap();
+        connect(connected.as_raw_fd(), &at(80)).unwrap();
         let (mut accepted, mut connected) = (listener.accept().unwrap().0, TcpStream::from(connected));
         connected.write_all(b"question").unwrap();
         accepted.read_exact(&mut [0; 8]).unwrap();

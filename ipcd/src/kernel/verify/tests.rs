@@ -122,7 +122,7 @@ impl Sending {
         let (fd, at) = (socket.as_raw_fd(), page as usize);
         // SAFETY: one byte of the page, which stays mapped.
         let sender = std::thread::spawn(move || unsafe { libc::send(fd, at as *const _, 1, 0) });
-        rustix::io::read(&missing, &mut [0; 64]).unwrap();
+        nix::unistd::read(&missing, &mut [0; 64]).unwrap();
         Some(Sending { missing, sender })
     }
 
