@@ -143,3 +143,28 @@ fn a_socket_that_takes_long_to_close_holds_nobody_up() {
     }
     drop(s);
 }
+
+#[test]
+fn shims_of_two_versions_meet_on_the_best_transport_that_both_know() {
+    let daemon = Daemon::start(&[]);
+    let later = Transports(Transports::UNIX.0 | 1 << 6);
+    for (one, other) in [(Transports::UNIX, later), (later, Transports::UNIX), (later, later)] {
+        let (clients, servers) = (Shim::knowing(&daemon, "a", one), Shim::knowing(&daemon, "b", other));
+        let (c, s) = stream();
+        clients.prove(&c);
+        servers.prove(&s);
+        let (_x, _y) = (clients.granted(&c), servers.granted(&s));
+    }
+    // One that knows others only.
+    let (clients, servers) = (Shim::knowing(&daemon, "a", later), Shim::knowing(&daemon, "b", Transports(1 << 6)));
+    let (c, s) = stream();
+    clients.prove(&c);
+    servers.prove(&s);
+    for (shim, end) in [(&clients, &c), (&servers, &s)] {
+        let reason = match shim.hear() {
+            Some(ToShim::Refuse { cookie, reason, .. }) if cookie == end.cookie() => reason,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(reason, Reason::NoTransport);
+    }
+}

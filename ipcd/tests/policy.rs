@@ -35,7 +35,7 @@ fn assert_first_stays(arguments: impl Fn(u16, u16) -> Vec<String>) {
     servers.prove(&s);
     let (_x, _y) = (clients.granted(&c), servers.granted(&s));
     let table = String::from_utf8(daemon.cli(&["ls"]).stdout).unwrap();
-    assert!(table.contains("policy: ipcd was told"), "{table}");
+    assert!(table.contains(&format!("policy: {}", Reason::Policy.explain())), "{table}");
 }
 
 #[test]

@@ -91,6 +91,8 @@ reasons! {
     Translated = 72, "translated";
     /// An endpoint has the peer's sequence numbers, but the network does not carry the flow hashes that would prove it.
     Unproven = 73, "unproven";
+    /// The two ends know no transport in common: one of them has another version of libipc.
+    NoTransport = 74, "no-transport";
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use matcher::policy::{Pair, Party};
 use matcher::reason::Reason;
-use matcher::wire::ToShim;
+use matcher::wire::{ToShim, Transports};
 use tracing::{info, warn};
 
 use super::Broker;
@@ -24,6 +24,10 @@ impl Broker {
     }
 
     fn objection(&self, connected: u64, accepted: u64, proven: bool) -> Option<Reason> {
+        let known = |cookie| Some(self.endpoints.get(&cookie)?.owner.transports);
+        if !known(connected)?.common(known(accepted)?).contains(Transports::UNIX) {
+            return Some(Reason::NoTransport);
+        }
         let party = |cookie| {
             let e = self.endpoints.get(&cookie)?;
             let (uid, program) = (e.owner.uid, e.owner.program.as_str());

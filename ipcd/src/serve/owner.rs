@@ -1,5 +1,7 @@
 //! Who is connected.
 
+use matcher::wire::Transports;
+
 /// Names a session; never used twice.
 pub type SessionId = u64;
 
@@ -12,4 +14,6 @@ pub struct Owner {
     pub pid: i32,
     /// Its user.
     pub uid: u32,
+    /// What its shim can move a connection to.
+    pub transports: Transports,
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use matcher::wire::{ErrorCode, Query, ToDaemon, ToShim};
+use matcher::wire::{ErrorCode, Query, ToDaemon, ToShim, Transports};
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::io::Interest;
@@ -145,8 +145,8 @@ async fn greet(server: &Server, id: SessionId, ready: &AsyncFd<Rc<Link>>) -> boo
         let unexpected = !fds.is_empty();
         closing::bury(fds, || {});
         let code = match message {
-            Some(ToDaemon::Hello { version, name, .. }) if !unexpected => {
-                let owner = owner(link, &name);
+            Some(ToDaemon::Hello { version, name, transports }) if !unexpected => {
+                let owner = owner(link, &name, transports);
                 return server.broker.borrow_mut().hello(id, link, owner, version);
             }
             Some(ToDaemon::Query(query)) if !unexpected => {
@@ -275,7 +275,7 @@ async fn answer(server: &Server, link: &Link, query: Query) {
 }
 
 /// Who a client is: the kernel names process and user, the client its program.
-fn owner(link: &Link, name: &[u8]) -> Owner {
+fn owner(link: &Link, name: &[u8], transports: Transports) -> Owner {
     let mut credentials = [0; 12];
     let _ = kernel::option(link.socket.as_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, &mut credentials);
     let at = |i: usize| i32::from_ne_bytes([0, 1, 2, 3].map(|j| credentials[i + j]));
@@ -286,5 +286,5 @@ fn owner(link: &Link, name: &[u8]) -> Owner {
         name if !name.is_empty() => clean(&name),
         _ => clean(std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim()),
     };
-    Owner { program, pid, uid }
+    Owner { program, pid, uid, transports }
 }

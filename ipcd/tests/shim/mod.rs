@@ -174,10 +174,15 @@ impl Shim {
     }
 
     pub fn new(daemon: &Daemon, program: &str) -> Shim {
+        Shim::knowing(daemon, program, Transports::UNIX)
+    }
+
+    /// The same of another version, that can move connections to these transports.
+    pub fn knowing(daemon: &Daemon, program: &str, transports: Transports) -> Shim {
         let mut shim = Shim::silent(&daemon.socket);
         let mut name = [0; NAME_LEN];
         name[..program.len()].copy_from_slice(program.as_bytes());
-        shim.say(ToDaemon::Hello { version: VERSION, name, transports: Transports::UNIX });
+        shim.say(ToDaemon::Hello { version: VERSION, name, transports });
         let (Some(ToShim::Welcome(terms)), Some(page)) = shim.hear_with_fd() else { panic!("no welcome") };
         shim.prefix_bytes = terms.prefix_bytes;
         shim.page = Some(page);
