@@ -48,7 +48,7 @@ pub fn receive(socket: BorrowedFd<'_>, limit: usize, mut take: impl FnMut(Record
     let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
     for ((head, bytes), control) in heads.iter().zip(&bytes).zip(&control).take(count) {
         let len = (head.msg_len as usize).min(ROOM);
-        let fds = descriptors(control, head.msg_hdr.msg_controllen as usize);
+        let fds = descriptors(control, head.msg_hdr.msg_controllen);
         let cut = head.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 || len == ROOM;
         take(Record { bytes: bytes.get(..len).unwrap_or_default(), fds, cut });
     }
