@@ -203,20 +203,27 @@ fn no_file_and_no_function_is_too_long_to_read() {
     }
 }
 
-/// The walks through libipc in docs/architecture.md: which call, and each file with the functions that it names.
-fn walks() -> Vec<(String, Vec<(String, Vec<String>)>)> {
+/// A walk through libipc in docs/architecture.md.
+struct Walk {
+    call: String,
+    /// Each file, with the functions that are named.
+    files: Vec<(String, Vec<String>)>,
+}
+
+fn walks() -> Vec<Walk> {
     let text = fs::read_to_string(root().join("docs/architecture.md")).expect("docs/architecture.md");
     let (_, chapter) = text.split_once("## The way of a call").expect("the chapter");
     let (chapter, _) = chapter.split_once("\n## ").expect("a chapter after it");
     let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
-    let mut walks: Vec<(String, Vec<(String, Vec<String>)>)> = Vec::new();
+    let mut walks = Vec::new();
     for line in chapter.lines() {
         if let Some(call) = line.strip_prefix("**") {
-            walks.push((call.split("()").next().unwrap_or_default().to_owned(), Vec::new()));
+            let call = call.split("()").next().unwrap_or_default().to_owned();
+            walks.push(Walk { call, files: Vec::new() });
         } else if line.starts_with("| `") {
             let cells: Vec<&str> = line.split('|').collect();
-            let (_, files) = walks.last_mut().expect("a call before the table");
-            files.push((quoted(cells[1]).remove(0), quoted(cells[2])));
+            let walk = walks.last_mut().expect("a call before the table");
+            walk.files.push((quoted(cells[1]).remove(0), quoted(cells[2])));
         }
     }
     walks
@@ -225,9 +232,9 @@ fn walks() -> Vec<(String, Vec<(String, Vec<String>)>)> {
 #[test]
 fn a_call_is_followed_from_its_handler_to_the_kernel_in_five_files() {
     let walks = walks();
-    let calls: Vec<&str> = walks.iter().map(|(call, _)| call.as_str()).collect();
+    let calls: Vec<&str> = walks.iter().map(|walk| walk.call.as_str()).collect();
     assert_eq!(calls, ["send", "recv", "epoll_wait", "connect", "fork"]);
-    for (call, files) in &walks {
+    for Walk { call, files } in &walks {
         assert!((4..=5).contains(&files.len()), "{call}: {} files", files.len());
         let distinct: BTreeSet<&String> = files.iter().map(|(file, _)| file).collect();
         assert_eq!(distinct.len(), files.len(), "{call}: a file is entered twice");
