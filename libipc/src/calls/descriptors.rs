@@ -10,6 +10,7 @@ use crate::fds::{self, Kind};
 use crate::host::guard::{Errno, NoSignals, set_errno};
 use crate::host::{confine, process, threads};
 use crate::readiness::{moves, park};
+use crate::switch::stay::stay;
 use crate::switch::{Phase, drive, land};
 use crate::symbols::real;
 use crate::sys;
@@ -229,16 +230,23 @@ pub unsafe fn fcntl(fd: c_int, cmd: c_int, arg: usize) -> c_int {
     }
     // SAFETY: the program's own call.
     let r = unsafe { real::fcntl()(fd, cmd, arg) };
-    if r == 0 && cmd == libc::F_SETFL && arg as c_int & libc::O_ASYNC != 0 {
-        is_signal_driven(fd);
+    if r == 0 && cmd == libc::F_SETFL && fds::needs_us(fd) {
+        heed_signals(fd);
     }
     r
 }
 
-/// From now on the program waits for signals, which only one socket can send with the number that the program knows.
-pub fn is_signal_driven(fd: c_int) {
+/// The program may have asked for signals just now. Only one socket can send them with the number that the program knows; and
+/// TCP sends none for bytes on which a thread waits in a reading call, but does if the shim waits for them in a poll
+/// (docs/kernel-notes/signal-driven.md). So the endpoint stays on TCP, or if it has left it is the new socket first.
+pub fn heed_signals(fd: c_int) {
     let _errno = Errno::keep();
-    if let Some((id, Kind::Active)) = numbers::lookup(fd).filter(|(id, _)| id.endpoint().phase() == Phase::Dual) {
+    if sys::status_flags(fd) & libc::O_ASYNC == 0 {
+        return;
+    }
+    if let Some((id, Kind::Active)) = numbers::lookup(fd)
+        && !stay(*id, Reason::SignalDriven)
+    {
         drive::land(*id, Reason::SignalDriven);
     }
 }

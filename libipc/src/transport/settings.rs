@@ -98,7 +98,7 @@ fn copy_file(tcp: c_int, unix: c_int) {
     sys::fcntl(unix, libc::F_SETFL, (sys::status_flags(tcp) & !libc::O_ASYNC) as usize);
     let (mut owner, signal) = ([0 as c_int; 2], sys::fcntl(tcp, F_GETSIG, 0));
     let place = owner.as_mut_ptr() as usize;
-    if sys::fcntl(tcp, F_GETOWN_EX, place) == 0 && owner[1] != 0 {
+    if sys::fcntl(tcp, F_GETOWN_EX, place) == 0 && owner != [0; 2] {
         sys::fcntl(unix, F_SETOWN_EX, place);
     }
     if signal > 0 {

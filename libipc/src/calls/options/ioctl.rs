@@ -4,7 +4,7 @@
 use libc::{c_int, c_ulong};
 
 use crate::calls::connect::asked;
-use crate::calls::descriptors::is_signal_driven;
+use crate::calls::descriptors::heed_signals;
 use crate::endpoint::{numbers, tcp_fd};
 use crate::fds::{self, Kind};
 use crate::host::guard::Errno;
@@ -36,7 +36,7 @@ pub unsafe fn ioctl(fd: c_int, request: c_ulong, arg: usize) -> c_int {
     if !fds::is_ours(fd) || is_of_the_descriptor(request) {
         let r = ask(fd);
         if r == 0 && request == FIOASYNC && fds::needs_us(fd) {
-            is_signal_driven(fd);
+            heed_signals(fd);
         }
         return r;
     }
