@@ -1,21 +1,21 @@
 //! What the hooks do when the descriptor is an endpoint's, a module per group of calls. Those that move bytes only bring
 //! their arguments into one form here; [`stream`](crate::stream) has the rest.
 
-pub mod arguments;
-pub mod connect;
-pub mod control;
-pub mod descriptors;
-pub mod epoll;
-pub mod exec;
-pub mod options;
-pub mod process;
-pub mod read;
-pub mod rights;
-pub mod seccomp;
-pub mod select;
-pub mod spawn;
-pub mod stdio;
-pub mod syscall;
-pub mod wait;
+pub(crate) mod arguments;
+pub(crate) mod connect;
+pub(crate) mod control;
+pub(crate) mod descriptors;
+pub(crate) mod epoll;
+pub(crate) mod exec;
+pub(crate) mod options;
+pub(crate) mod process;
+pub(crate) mod read;
+pub(crate) mod rights;
+pub(crate) mod seccomp;
+pub(crate) mod select;
+pub(crate) mod spawn;
+pub(crate) mod stdio;
+pub(crate) mod syscall;
+pub(crate) mod wait;
 mod when;
-pub mod write;
+pub(crate) mod write;

@@ -10,11 +10,11 @@
 //! ```
 
 mod half;
-pub mod numbers;
-pub mod phase;
+pub(crate) mod numbers;
+pub(crate) mod phase;
 mod state;
 mod table;
 
-pub use half::{Guard, Half, Stored};
-pub use state::{Birth, Endpoint, sides};
-pub use table::{Id, Pinned, abandon, adopt_in_child, allocate, close_tcp, held, prepare, resume, tcp_fd};
+pub(crate) use half::{Guard, Half, Stored};
+pub(crate) use state::{Birth, Endpoint, sides};
+pub(crate) use table::{Id, Pinned, abandon, adopt_in_child, allocate, close_tcp, held, prepare, resume, tcp_fd};

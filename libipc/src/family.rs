@@ -2,16 +2,16 @@
 
 mod carried;
 mod flag;
-pub mod fork;
+pub(crate) mod fork;
 mod holders;
-pub mod inherit;
-pub mod lock;
+pub(crate) mod inherit;
+pub(crate) mod lock;
 mod memory;
 mod slot;
 mod slots;
 
-pub use carried::{Carried, Entry, MOST, was_just_executed};
-pub use flag::Flag;
-pub use holders::{Holders, SLOTS};
-pub use memory::{Family, MAX_ENDPOINTS, Room, family, file, slot};
-pub use slots::{child_is, expect_child, found, free, is_dead, join, leave, nonce, occupy, reclaim_dead};
+pub(crate) use carried::{Carried, Entry, MOST, was_just_executed};
+pub(crate) use flag::Flag;
+pub(crate) use holders::{Holders, SLOTS};
+pub(crate) use memory::{Family, MAX_ENDPOINTS, Room, family, file, slot};
+pub(crate) use slots::{child_is, expect_child, found, free, is_dead, join, leave, nonce, occupy, reclaim_dead};

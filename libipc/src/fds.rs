@@ -3,8 +3,8 @@
 mod hidden;
 mod table;
 
-pub use hidden::{Turn, close_hidden, duplicate_hidden, hide};
-pub use table::{
+pub(crate) use hidden::{Turn, close_hidden, duplicate_hidden, hide};
+pub(crate) use table::{
     FD_SLOTS, Kind, Word, change, clear, is_endpoint, is_ours, is_registered_with, is_waited_for, kind, mark, marked,
     needs_us, note_registration, note_wait, put, take, used, word,
 };

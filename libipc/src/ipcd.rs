@@ -1,7 +1,7 @@
 //! The connection to ipcd: where it is, what is said, and what is heard.
 
-pub mod inbox;
-pub mod link;
-pub mod path;
-pub mod report;
-pub mod terms;
+pub(crate) mod inbox;
+pub(crate) mod link;
+pub(crate) mod path;
+pub(crate) mod report;
+pub(crate) mod terms;

@@ -9,7 +9,7 @@ use matcher::wire::NAME_LEN;
 use crate::sys;
 
 /// The four-tuple of a connected socket.
-pub fn tuple(tcp: c_int) -> Option<Tuple> {
+pub(crate) fn tuple(tcp: c_int) -> Option<Tuple> {
     Some(Tuple { local: addr(&sys::name(tcp, false).ok()?), peer: addr(&sys::name(tcp, true).ok()?) })
 }
 
@@ -17,7 +17,7 @@ pub fn tuple(tcp: c_int) -> Option<Tuple> {
 ///
 /// # Safety
 /// `addr` points to `len` readable bytes.
-pub unsafe fn copied(addr: *const sockaddr, len: socklen_t) -> Option<sockaddr_storage> {
+pub(crate) unsafe fn copied(addr: *const sockaddr, len: socklen_t) -> Option<sockaddr_storage> {
     // SAFETY: sockaddr_storage is plain data, valid when zeroed.
     let mut copy: sockaddr_storage = unsafe { core::mem::zeroed() };
     let len = (len as usize).min(size_of::<sockaddr_storage>());
@@ -32,7 +32,7 @@ pub unsafe fn copied(addr: *const sockaddr, len: socklen_t) -> Option<sockaddr_s
 }
 
 /// Whether the address is one that no packet of another host, or namespace, has.
-pub fn is_loopback(name: &sockaddr_storage) -> bool {
+pub(crate) fn is_loopback(name: &sockaddr_storage) -> bool {
     addr(name).is_loopback()
 }
 
@@ -55,7 +55,7 @@ fn addr(from: &sockaddr_storage) -> Addr {
 }
 
 /// The name of the program as ps(1) shows it: that of its main thread (proc_pid_comm(5)).
-pub fn program() -> [u8; NAME_LEN] {
+pub(crate) fn program() -> [u8; NAME_LEN] {
     let mut name = [0u8; NAME_LEN];
     let flags = libc::O_RDONLY | libc::O_CLOEXEC;
     let path = c"/proc/self/comm".as_ptr() as usize;

@@ -26,7 +26,7 @@ impl TcpInfo {
 
 /// How far the program is in both directions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Offsets {
+pub(crate) struct Offsets {
     /// Bytes that were written to the socket.
     pub written: u64,
     /// Bytes that were read from it.
@@ -47,7 +47,7 @@ fn tcp_info(tcp: c_int) -> Option<TcpInfo> {
 
 /// The answer to the question for the offsets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// The exact offsets.
     Exact(Offsets),
     /// Too much moves at the moment: ask again later.
@@ -58,7 +58,7 @@ pub enum Answer {
 
 /// The exact offsets of a connected socket. The counters are read one after the other while bytes may arrive or be
 /// acknowledged, so they are read until nothing has happened meanwhile.
-pub fn read(tcp: c_int, role: Role) -> Answer {
+pub(crate) fn read(tcp: c_int, role: Role) -> Answer {
     for _ in 0..16 {
         match sample(tcp, role) {
             Answer::Moving => {}
@@ -96,12 +96,12 @@ fn sample(tcp: c_int, role: Role) -> Answer {
 }
 
 /// Whether the connection is over, for both sides.
-pub fn is_closed(tcp: c_int) -> bool {
+pub(crate) fn is_closed(tcp: c_int) -> bool {
     tcp_info(tcp).is_some_and(|i| i.state == CLOSE)
 }
 
 /// Whether the socket has a connection (a non-blocking connect may have made one without a report to the program).
-pub fn is_connected(tcp: c_int) -> bool {
+pub(crate) fn is_connected(tcp: c_int) -> bool {
     tcp_info(tcp).is_some_and(|i| matches!(i.state, ESTABLISHED | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT))
 }
 

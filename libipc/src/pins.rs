@@ -9,26 +9,26 @@ mod loom;
 
 /// Counts the users of an entry. At zero the entry is unused, and only [`Pins::hold`] brings it into use again.
 #[repr(transparent)]
-pub struct Pins(AtomicU32);
+pub(crate) struct Pins(AtomicU32);
 
 impl Pins {
     /// The first use of an unused entry.
-    pub fn hold(&self) {
+    pub(crate) fn hold(&self) {
         self.0.store(1, SeqCst);
     }
 
     /// One more user; false if the entry is unused.
-    pub fn pin(&self) -> bool {
+    pub(crate) fn pin(&self) -> bool {
         self.0.fetch_update(SeqCst, SeqCst, |n| (n > 0).then_some(n + 1)).is_ok()
     }
 
     /// How many users there are.
-    pub fn users(&self) -> u32 {
+    pub(crate) fn users(&self) -> u32 {
         self.0.load(SeqCst)
     }
 
     /// One user less; true for the last one, which releases the entry.
-    pub fn unpin(&self) -> bool {
+    pub(crate) fn unpin(&self) -> bool {
         self.0.fetch_sub(1, SeqCst) == 1
     }
 }

@@ -14,7 +14,7 @@ const EARLY: usize = 192;
 
 /// Where a prefix is kept.
 #[repr(C)]
-pub struct PrefixWords {
+pub(crate) struct PrefixWords {
     /// A [`State`].
     state: AtomicU32,
     /// Bytes seen so far; stops at N.
@@ -38,15 +38,15 @@ enum State {
 
 /// One direction's prefix, for the thread that has the direction locked.
 #[derive(Clone, Copy)]
-pub struct Prefix<'a>(&'a PrefixWords);
+pub(crate) struct Prefix<'a>(&'a PrefixWords);
 
 impl PrefixWords {
-    pub fn get(&self) -> Prefix<'_> {
+    pub(crate) fn get(&self) -> Prefix<'_> {
         Prefix(self)
     }
 
     /// Turns the memory into a new prefix, of which no byte was seen.
-    pub fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.seen.store(0, Relaxed);
         self.state.store(State::Early as u32, Relaxed);
     }
@@ -86,12 +86,12 @@ impl Prefix<'_> {
     }
 
     /// Whether the bytes that come next matter.
-    pub fn wants(&self) -> bool {
+    pub(crate) fn wants(&self) -> bool {
         matches!(self.state(), State::Early | State::Hashing)
     }
 
     /// How many of the next bytes matter, as far as that is known. `n` as in [`Prefix::feed`].
-    pub fn missing(&self, n: u32) -> usize {
+    pub(crate) fn missing(&self, n: u32) -> usize {
         match self.state() {
             State::Early if n == 0 => EARLY.saturating_sub(self.seen() as usize),
             State::Early | State::Hashing => n.saturating_sub(self.seen()) as usize,
@@ -99,21 +99,21 @@ impl Prefix<'_> {
         }
     }
 
-    pub fn missed(&self) -> bool {
+    pub(crate) fn missed(&self) -> bool {
         self.state() == State::Missed
     }
 
     /// Whether bytes are kept until N is known.
-    pub fn keeps(&self) -> bool {
+    pub(crate) fn keeps(&self) -> bool {
         matches!(self.state(), State::Early | State::Broken) && self.seen() > 0
     }
 
-    pub fn hash(&self) -> Option<Hash> {
+    pub(crate) fn hash(&self) -> Option<Hash> {
         (self.state() == State::Done).then(|| self.load())
     }
 
     /// Takes `count` bytes of the direction of which only the first could be looked at.
-    pub fn feed_glimpse(&mut self, glimpse: &[u8], count: usize, n: u32) {
+    pub(crate) fn feed_glimpse(&mut self, glimpse: &[u8], count: usize, n: u32) {
         self.feed(glimpse.get(..count).unwrap_or(glimpse), n);
         if count > glimpse.len() {
             self.skip();
@@ -121,7 +121,7 @@ impl Prefix<'_> {
     }
 
     /// Bytes went by unseen: if they belong to the prefix, it is lost.
-    pub fn skip(&mut self) {
+    pub(crate) fn skip(&mut self) {
         match self.state() {
             State::Early => self.become_state(State::Broken),
             State::Hashing => self.become_state(State::Missed),
@@ -130,7 +130,7 @@ impl Prefix<'_> {
     }
 
     /// Takes the next bytes of the direction. `n` is the prefix length in bytes, 0 while it is not known.
-    pub fn feed(&mut self, bytes: &[u8], n: u32) {
+    pub(crate) fn feed(&mut self, bytes: &[u8], n: u32) {
         let seen = self.seen();
         let sha = match self.state() {
             State::Early if n == 0 => return self.keep(bytes),

@@ -1,10 +1,10 @@
 //! Which threads, in calls, and which registrations with epoll wait for which endpoint.
 
-pub mod announce;
-pub mod judge;
-pub mod masks;
-pub mod moves;
-pub mod park;
-pub mod register;
-pub mod registrations;
-pub mod waits;
+pub(crate) mod announce;
+pub(crate) mod judge;
+pub(crate) mod masks;
+pub(crate) mod moves;
+pub(crate) mod park;
+pub(crate) mod register;
+pub(crate) mod registrations;
+pub(crate) mod waits;

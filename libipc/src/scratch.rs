@@ -7,7 +7,7 @@ use crate::sys;
 const INLINE: usize = 64;
 const NONE: pollfd = pollfd { fd: -1, events: 0, revents: 0 };
 
-pub struct Scratch {
+pub(crate) struct Scratch {
     inline: [pollfd; INLINE],
     mapped: *mut pollfd,
     capacity: usize,
@@ -16,7 +16,7 @@ pub struct Scratch {
 
 impl Scratch {
     /// Room for `capacity` entries; `None` if there is no memory.
-    pub fn new(capacity: usize) -> Option<Scratch> {
+    pub(crate) fn new(capacity: usize) -> Option<Scratch> {
         let mut scratch = Scratch { inline: [NONE; INLINE], mapped: core::ptr::null_mut(), capacity: INLINE, len: 0 };
         if capacity > INLINE {
             scratch.mapped = sys::map_memory(capacity * size_of::<pollfd>(), false).cast();
@@ -36,11 +36,11 @@ impl Scratch {
         }
     }
 
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.len = 0;
     }
 
-    pub fn push(&mut self, entry: pollfd) {
+    pub(crate) fn push(&mut self, entry: pollfd) {
         let at = self.len;
         if let Some(slot) = self.all().get_mut(at) {
             *slot = entry;
@@ -49,7 +49,7 @@ impl Scratch {
     }
 
     /// The entries pushed since the last `clear`.
-    pub fn filled(&mut self) -> &mut [pollfd] {
+    pub(crate) fn filled(&mut self) -> &mut [pollfd] {
         let len = self.len;
         self.all().get_mut(..len).unwrap_or(&mut [])
     }

@@ -10,17 +10,17 @@
 //!   ending   how the stream ended
 //! ```
 
-pub mod arrivals;
-pub mod buffers;
-pub mod call;
-pub mod ending;
+pub(crate) mod arrivals;
+pub(crate) mod buffers;
+pub(crate) mod call;
+pub(crate) mod ending;
 mod glimpse;
-pub mod native;
-pub mod read_final;
-pub mod receive;
-pub mod send;
+pub(crate) mod native;
+pub(crate) mod read_final;
+pub(crate) mod receive;
+pub(crate) mod send;
 mod side;
-pub mod splice;
-pub mod tally;
-pub mod unread;
+pub(crate) mod splice;
+pub(crate) mod tally;
+pub(crate) mod unread;
 mod wait;

@@ -1,10 +1,10 @@
 //! The switch: the rules (`state`, pure), and the modules that carry them out.
 
-pub mod adopt;
-pub mod drive;
-pub mod land;
-pub mod open;
+pub(crate) mod adopt;
+pub(crate) mod drive;
+pub(crate) mod land;
+pub(crate) mod open;
 mod state;
-pub mod stay;
+pub(crate) mod stay;
 
-pub use state::*;
+pub(crate) use state::*;

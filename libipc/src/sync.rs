@@ -7,7 +7,7 @@ pub mod loom;
 pub use self::loom::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, fence, futex_wait, futex_wake, thread};
 
 #[cfg(not(all(test, loom)))]
-pub use core::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, fence};
+pub(crate) use core::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, fence};
 
 #[cfg(not(all(test, loom)))]
-pub use crate::sys::{futex_wait, futex_wake, thread};
+pub(crate) use crate::sys::{futex_wait, futex_wake, thread};

@@ -9,9 +9,9 @@ mod process;
 mod signals;
 mod time;
 
-pub use self::call::{EAGAIN, ECONNRESET, EINTR, EPIPE, Ret, forward};
-pub use self::files::*;
-pub use self::memory::*;
-pub use self::process::*;
-pub use self::signals::*;
-pub use self::time::*;
+pub(crate) use self::call::{EAGAIN, ECONNRESET, EINTR, EPIPE, Ret, forward};
+pub(crate) use self::files::*;
+pub(crate) use self::memory::*;
+pub(crate) use self::process::*;
+pub(crate) use self::signals::*;
+pub(crate) use self::time::*;

@@ -63,6 +63,10 @@ impl Visit<'_> for Paths {
         }
     }
 
+    fn visit_vis_restricted(&mut self, _: &syn::VisRestricted) {
+        // Who may use an item is not what the item uses.
+    }
+
     fn visit_path(&mut self, path: &syn::Path) {
         self.0.push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
         visit::visit_path(self, path);

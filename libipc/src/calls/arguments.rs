@@ -5,10 +5,10 @@ use core::ptr::null_mut;
 use libc::{c_int, iovec, msghdr};
 
 /// MSG_CMSG_COMPAT: recv and send ignore it; recvmsg and sendmsg, which the shim makes in their place, refuse it.
-pub const COMPAT: c_int = c_int::MIN;
+pub(crate) const COMPAT: c_int = c_int::MIN;
 
 /// A header that asks for nothing but bytes.
-pub fn header(pieces: &[iovec]) -> msghdr {
+pub(crate) fn header(pieces: &[iovec]) -> msghdr {
     msghdr {
         msg_name: null_mut(),
         msg_namelen: 0,
@@ -21,25 +21,25 @@ pub fn header(pieces: &[iovec]) -> msghdr {
 }
 
 /// Whether a pointer may lead to memory. One that leads to where nothing is ever mapped is left to the kernel to refuse.
-pub fn is_place<T>(at: *const T) -> bool {
+pub(crate) fn is_place<T>(at: *const T) -> bool {
     const PAGE: usize = 4096;
     const END: usize = 1 << 47;
     (PAGE..END).contains(&(at as usize))
 }
 
 /// Whether the kernel may take the list. One that it would refuse is left to the kernel to refuse.
-pub fn is_list(iov: *const iovec, count: usize) -> bool {
+pub(crate) fn is_list(iov: *const iovec, count: usize) -> bool {
     is_place(iov) && count <= libc::UIO_MAXIOV as usize
 }
 
 /// The program's list; `None` if the kernel refuses it.
-pub unsafe fn list<'a>(iov: *const iovec, count: usize) -> Option<&'a [iovec]> {
+pub(crate) unsafe fn list<'a>(iov: *const iovec, count: usize) -> Option<&'a [iovec]> {
     // SAFETY: the program's list, which the kernel takes too.
     is_list(iov, count).then(|| unsafe { core::slice::from_raw_parts(iov, count) })
 }
 
 /// The buffers of the program's header; empty if the kernel refuses the header.
-pub unsafe fn list_of<'a>(msg: *const msghdr) -> &'a [iovec] {
+pub(crate) unsafe fn list_of<'a>(msg: *const msghdr) -> &'a [iovec] {
     // SAFETY: null, or the program's header and its list.
     unsafe { msg.as_ref().filter(|m| is_place(*m)).and_then(|m| list(m.msg_iov, m.msg_iovlen)).unwrap_or(&[]) }
 }
@@ -48,7 +48,7 @@ pub unsafe fn list_of<'a>(msg: *const msghdr) -> &'a [iovec] {
 /// of line, so that this stays a look-up (`bench instructions` counts).
 macro_rules! short {
     ($name:ident, $slow:ident($fd:ident $(, $arg:ident: $ty:ty)*)) => {
-        pub unsafe fn $name($fd: c_int $(, $arg: $ty)*) -> ssize_t {
+        pub(crate) unsafe fn $name($fd: c_int $(, $arg: $ty)*) -> ssize_t {
             if !is_ours($fd)
                 && let Some(real) = known::$name()
             {

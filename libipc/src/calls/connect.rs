@@ -17,7 +17,7 @@ use crate::{names, sys};
 
 const KIND_BITS: c_int = 0xf;
 
-pub unsafe fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
+pub(crate) unsafe fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
     // SAFETY: the program's own call.
     let fd = unsafe { real::socket()(domain, kind, protocol) };
     let stream = kind & KIND_BITS == libc::SOCK_STREAM && matches!(protocol, 0 | libc::IPPROTO_TCP);
@@ -39,7 +39,7 @@ fn begin(fd: c_int) -> Option<Pinned> {
     numbers::bind(fd, *id, Kind::Active).then_some(id)
 }
 
-pub unsafe fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
+pub(crate) unsafe fn connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
     // SAFETY: null or the program's address, which begins with its family.
     if fds::is_ours(fd) && unsafe { addr.as_ref() }.is_some_and(|a| i32::from(a.sa_family) == libc::AF_UNSPEC) {
         // SAFETY: the program's own call.
@@ -87,12 +87,12 @@ unsafe fn disconnect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int 
     r
 }
 
-pub unsafe fn accept(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
+pub(crate) unsafe fn accept(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
     // SAFETY: the program's own call.
     accepted(unsafe { real::accept()(fd, addr, len) })
 }
 
-pub unsafe fn accept4(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int {
+pub(crate) unsafe fn accept4(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int {
     // SAFETY: the program's own call.
     accepted(unsafe { real::accept4()(fd, addr, len, flags) })
 }
@@ -113,7 +113,7 @@ fn accepted(fd: c_int) -> c_int {
     fd
 }
 
-pub unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
+pub(crate) unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
     // SAFETY: the program's own call.
     let r = unsafe { real::listen()(fd, backlog) };
     if r == 0 {
@@ -136,7 +136,7 @@ fn shut_tcp(tcp: c_int, unix: c_int, how: c_int) -> sys::Ret {
     }
 }
 
-pub unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
+pub(crate) unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
     let Some((id, kind)) = numbers::lookup(fd).filter(|_| fds::is_ours(fd)) else {
         // SAFETY: the program's own call.
         return unsafe { real::shutdown()(fd, how) };
@@ -181,18 +181,18 @@ pub unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
 }
 
 /// TCP answers getsockname and getpeername of a descriptor that is the new socket.
-pub unsafe fn getsockname(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
+pub(crate) unsafe fn getsockname(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
     // SAFETY: the program's own call, on the socket that has the answer.
     unsafe { real::getsockname()(asked(fd), addr, len) }
 }
 
-pub unsafe fn getpeername(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
+pub(crate) unsafe fn getpeername(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int {
     // SAFETY: the program's own call, on the socket that has the answer.
     unsafe { real::getpeername()(asked(fd), addr, len) }
 }
 
 /// The descriptor that answers questions about the connection.
-pub fn asked(fd: c_int) -> c_int {
+pub(crate) fn asked(fd: c_int) -> c_int {
     match numbers::lookup(fd) {
         Some((id, Kind::Final)) if numbers::still_final(fd, *id) => match id.local().tcp.load(Acquire) {
             -1 => fd,

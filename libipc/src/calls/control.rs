@@ -13,7 +13,7 @@ use crate::transport::ancillary::{TCP_INQ, TIMES, is_set};
 const SECOND: u64 = 1_000_000_000;
 
 /// Adds the ancillary data for `n` bytes to the program's header, whose room for such data is unused so far.
-pub fn tell(fd: c_int, msg: &mut msghdr, n: isize) {
+pub(crate) fn tell(fd: c_int, msg: &mut msghdr, n: isize) {
     let mut out = Room { at: msg.msg_control.cast(), len: msg.msg_controllen, used: 0, cut: false };
     msg.msg_controllen = 0;
     let Some((id, _)) = numbers::lookup(fd).filter(|(id, _)| id.local().told_more.load(Relaxed)) else { return };

@@ -23,7 +23,7 @@ fn bad_descriptor() -> c_int {
     -1
 }
 
-pub unsafe fn close(fd: c_int) -> c_int {
+pub(crate) unsafe fn close(fd: c_int) -> c_int {
     if fds::kind(fd) != Kind::Other && process::is_announced() {
         if fds::kind(fd) == Kind::Hidden {
             return bad_descriptor();
@@ -93,7 +93,7 @@ fn keep_for_calls(id: Id, fd: c_int) -> bool {
     true
 }
 
-pub unsafe fn fclose(file: *mut FILE) -> c_int {
+pub(crate) unsafe fn fclose(file: *mut FILE) -> c_int {
     if !file.is_null() {
         let _errno = Errno::keep();
         // SAFETY: the program's stream.
@@ -109,7 +109,7 @@ pub unsafe fn fclose(file: *mut FILE) -> c_int {
     unsafe { real::fclose()(file) }
 }
 
-pub unsafe fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
+pub(crate) unsafe fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
     let unshares = flags & CLOSE_RANGE_UNSHARE != 0;
     if flags & !CLOSE_RANGE_UNSHARE != 0 || first > last || !process::is_announced() {
         // SAFETY: the program's own call; with CLOEXEC nothing is closed now, and the shim's own numbers have that flag; in
@@ -144,7 +144,7 @@ fn close_piece(from: c_uint, end: c_uint, flags: c_int) {
     }
 }
 
-pub unsafe fn closefrom(first: c_int) {
+pub(crate) unsafe fn closefrom(first: c_int) {
     let _errno = Errno::keep();
     // SAFETY: closefrom(3) is this call.
     if unsafe { close_range(first.max(0) as c_uint, c_uint::MAX, 0) } != 0 {
@@ -187,7 +187,7 @@ fn duplicate(fd: c_int, make: impl FnOnce() -> c_int) -> c_int {
     new
 }
 
-pub unsafe fn dup(fd: c_int) -> c_int {
+pub(crate) unsafe fn dup(fd: c_int) -> c_int {
     // SAFETY: the program's own call.
     duplicate(fd, || unsafe { real::dup()(fd) })
 }
@@ -207,7 +207,7 @@ fn replaces(old: c_int, new: c_int) -> bool {
     true
 }
 
-pub unsafe fn dup2(old: c_int, new: c_int) -> c_int {
+pub(crate) unsafe fn dup2(old: c_int, new: c_int) -> c_int {
     if !replaces(old, new) {
         return bad_descriptor();
     }
@@ -215,7 +215,7 @@ pub unsafe fn dup2(old: c_int, new: c_int) -> c_int {
     duplicate(old, || unsafe { real::dup2()(old, new) })
 }
 
-pub unsafe fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
+pub(crate) unsafe fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
     if !replaces(old, new) {
         return bad_descriptor();
     }
@@ -223,7 +223,7 @@ pub unsafe fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
     duplicate(old, || unsafe { real::dup3()(old, new, flags) })
 }
 
-pub unsafe fn fcntl(fd: c_int, cmd: c_int, arg: usize) -> c_int {
+pub(crate) unsafe fn fcntl(fd: c_int, cmd: c_int, arg: usize) -> c_int {
     if matches!(cmd, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) && fds::is_endpoint(fd) {
         // SAFETY: the program's own call.
         return duplicate(fd, || unsafe { real::fcntl()(fd, cmd, arg) });
@@ -239,7 +239,7 @@ pub unsafe fn fcntl(fd: c_int, cmd: c_int, arg: usize) -> c_int {
 /// The program may have asked for signals just now. Only one socket can send them with the number that the program knows; and
 /// TCP sends none for bytes on which a thread waits in a reading call, but does if the shim waits for them in a poll
 /// (docs/kernel-notes/signal-driven.md). So the endpoint stays on TCP, or if it has left it is the new socket first.
-pub fn heed_signals(fd: c_int) {
+pub(crate) fn heed_signals(fd: c_int) {
     let _errno = Errno::keep();
     if sys::status_flags(fd) & libc::O_ASYNC == 0 {
         return;
@@ -251,7 +251,7 @@ pub fn heed_signals(fd: c_int) {
     }
 }
 
-pub unsafe fn fcntl64(fd: c_int, cmd: c_int, arg: usize) -> c_int {
+pub(crate) unsafe fn fcntl64(fd: c_int, cmd: c_int, arg: usize) -> c_int {
     // SAFETY: fcntl and fcntl64 differ only where off_t is not 64 bits wide.
     unsafe { fcntl(fd, cmd, arg) }
 }

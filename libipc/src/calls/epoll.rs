@@ -191,7 +191,7 @@ impl Time {
     }
 }
 
-pub unsafe fn epoll_wait(epfd: c_int, events: *mut epoll_event, max: c_int, timeout: c_int) -> c_int {
+pub(crate) unsafe fn epoll_wait(epfd: c_int, events: *mut epoll_event, max: c_int, timeout: c_int) -> c_int {
     let ns = (timeout >= 0).then(|| timeout as u64 * 1_000_000);
     epoll_with(epfd, (events, max), ns, |left| {
         // SAFETY: the program's own call.
@@ -199,7 +199,7 @@ pub unsafe fn epoll_wait(epfd: c_int, events: *mut epoll_event, max: c_int, time
     })
 }
 
-pub unsafe fn epoll_pwait(
+pub(crate) unsafe fn epoll_pwait(
     epfd: c_int,
     events: *mut epoll_event,
     max: c_int,
@@ -213,7 +213,7 @@ pub unsafe fn epoll_pwait(
     })
 }
 
-pub unsafe fn epoll_pwait2(
+pub(crate) unsafe fn epoll_pwait2(
     epfd: c_int,
     events: *mut epoll_event,
     max: c_int,
@@ -237,11 +237,11 @@ pub unsafe fn epoll_pwait2(
     })
 }
 
-pub fn timespec_of(ns: u64) -> timespec {
+pub(crate) fn timespec_of(ns: u64) -> timespec {
     timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 }
 }
 
-pub unsafe fn epoll_ctl(epfd: c_int, op: c_int, fd: c_int, event: *mut epoll_event) -> c_int {
+pub(crate) unsafe fn epoll_ctl(epfd: c_int, op: c_int, fd: c_int, event: *mut epoll_event) -> c_int {
     if fds::is_ours(fd)
         && let Some((id, kind)) = numbers::lookup(fd)
     {

@@ -21,13 +21,13 @@ unsafe extern "C" {
 }
 
 /// The program's environment as it is now.
-pub fn environment() -> List {
+pub(crate) fn environment() -> List {
     // SAFETY: libc's variable; the program's own threads change it at their own risk.
     unsafe { environ }
 }
 
 /// Whether this process has endpoints that the next program would inherit.
-pub fn concerns_us() -> bool {
+pub(crate) fn concerns_us() -> bool {
     family::family().is_some() && process::is_announced() && inherit::inherited().next().is_some()
 }
 
@@ -40,7 +40,7 @@ fn keep_on_tcp() {
 }
 
 /// An environment with one string more.
-pub struct Longer {
+pub(crate) struct Longer {
     list: *mut *const c_char,
     bytes: usize,
 }
@@ -48,7 +48,7 @@ pub struct Longer {
 impl Longer {
     /// # Safety
     /// `list` is null or ends with a null.
-    pub unsafe fn new(list: List, string: *const c_char) -> Option<Longer> {
+    pub(crate) unsafe fn new(list: List, string: *const c_char) -> Option<Longer> {
         let mut count = 0;
         // SAFETY: the list ends with a null.
         while !list.is_null() && !unsafe { *list.add(count) }.is_null() {
@@ -67,7 +67,7 @@ impl Longer {
         Some(Longer { list: copy, bytes })
     }
 
-    pub fn list(&self) -> List {
+    pub(crate) fn list(&self) -> List {
         self.list
     }
 }
@@ -106,48 +106,48 @@ unsafe fn execute(program: Program, list: List, call: impl Fn(List) -> c_int) ->
     r
 }
 
-pub unsafe fn execve(path: *const c_char, argv: List, list: List) -> c_int {
+pub(crate) unsafe fn execve(path: *const c_char, argv: List, list: List) -> c_int {
     // SAFETY: the program's own call.
     unsafe { execute(Program::Path(path), list, |list| real::execve()(path, argv, list)) }
 }
 
-pub unsafe fn execv(path: *const c_char, argv: List) -> c_int {
+pub(crate) unsafe fn execv(path: *const c_char, argv: List) -> c_int {
     // SAFETY: execv is execve with the environment as it is (exec(3)).
     unsafe { execve(path, argv, environment()) }
 }
 
-pub unsafe fn execvpe(name: *const c_char, argv: List, list: List) -> c_int {
+pub(crate) unsafe fn execvpe(name: *const c_char, argv: List, list: List) -> c_int {
     // SAFETY: the program's own call.
     unsafe { execute(Program::Name(name), list, |list| real::execvpe()(name, argv, list)) }
 }
 
-pub unsafe fn execvp(name: *const c_char, argv: List) -> c_int {
+pub(crate) unsafe fn execvp(name: *const c_char, argv: List) -> c_int {
     // SAFETY: execvp is execvpe with the environment as it is (exec(3)).
     unsafe { execvpe(name, argv, environment()) }
 }
 
-pub unsafe fn fexecve(fd: c_int, argv: List, list: List) -> c_int {
+pub(crate) unsafe fn fexecve(fd: c_int, argv: List, list: List) -> c_int {
     // SAFETY: the program's own call.
     unsafe { execute(Program::Other, list, |list| real::fexecve()(fd, argv, list)) }
 }
 
-pub unsafe fn execveat(at: c_int, path: *const c_char, argv: List, list: List, flags: c_int) -> c_int {
+pub(crate) unsafe fn execveat(at: c_int, path: *const c_char, argv: List, list: List, flags: c_int) -> c_int {
     // SAFETY: the program's own call.
     unsafe { execute(Program::Other, list, |list| real::execveat()(at, path, argv, list, flags)) }
 }
 
 /// The three that take their arguments one by one: `arguments` is where they lie, one after the other.
-pub unsafe extern "C" fn execl(path: *const c_char, arguments: List) -> c_int {
+pub(crate) unsafe extern "C" fn execl(path: *const c_char, arguments: List) -> c_int {
     // SAFETY: the arguments end with a null, so they are a list.
     unsafe { execv(path, arguments) }
 }
 
-pub unsafe extern "C" fn execlp(name: *const c_char, arguments: List) -> c_int {
+pub(crate) unsafe extern "C" fn execlp(name: *const c_char, arguments: List) -> c_int {
     // SAFETY: as above.
     unsafe { execvp(name, arguments) }
 }
 
-pub unsafe extern "C" fn execle(path: *const c_char, arguments: List) -> c_int {
+pub(crate) unsafe extern "C" fn execle(path: *const c_char, arguments: List) -> c_int {
     let mut end = arguments;
     // SAFETY: the arguments end with a null; the environment comes after it (exec(3)).
     unsafe {

@@ -18,12 +18,12 @@ use crate::sys;
 use crate::transport::ancillary;
 use crate::transport::settings::{After, Before, Usual, Value, class, is_usual, make_room};
 
-pub mod ioctl;
+pub(crate) mod ioctl;
 
 /// getsockopt(2) with this option takes bytes from TCP's queue.
 const TCP_ZEROCOPY_RECEIVE: c_int = 35;
 const SO_PEEK_OFF: c_int = 42;
-pub unsafe fn setsockopt(fd: c_int, level: c_int, number: c_int, value: *const c_void, len: socklen_t) -> c_int {
+pub(crate) unsafe fn setsockopt(fd: c_int, level: c_int, number: c_int, value: *const c_void, len: socklen_t) -> c_int {
     // SAFETY: the program's own arguments.
     let set = |fd| unsafe { real::setsockopt()(fd, level, number, value, len) };
     let (id, tcp) = match numbers::lookup(fd) {
@@ -113,7 +113,13 @@ fn follow(id: Id, fd: c_int, tcp: c_int, after: After, set: impl Fn(c_int) -> c_
     }
 }
 
-pub unsafe fn getsockopt(fd: c_int, level: c_int, number: c_int, value: *mut c_void, len: *mut socklen_t) -> c_int {
+pub(crate) unsafe fn getsockopt(
+    fd: c_int,
+    level: c_int,
+    number: c_int,
+    value: *mut c_void,
+    len: *mut socklen_t,
+) -> c_int {
     // SAFETY: the program's own call.
     let get = |fd| unsafe { real::getsockopt()(fd, level, number, value, len) };
     let option = (level, number);

@@ -97,7 +97,7 @@ unsafe fn slow_read(fd: c_int, buf: *mut c_void, len: size_t) -> ssize_t {
     reading(fd, &[iovec { iov_base: buf, iov_len: len }], 0, move || unsafe { real::read()(fd, buf, len) })
 }
 
-pub unsafe fn read_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t) -> ssize_t {
+pub(crate) unsafe fn read_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t) -> ssize_t {
     if len <= room {
         // SAFETY: the program's own call, checked.
         return unsafe { read(fd, buf, len) };
@@ -126,7 +126,7 @@ unsafe fn slow_recv(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> s
     reading(fd, &pieces, flags, move || unsafe { real::recv()(fd, buf, len, flags) })
 }
 
-pub unsafe fn recv_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t, flags: c_int) -> ssize_t {
+pub(crate) unsafe fn recv_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t, flags: c_int) -> ssize_t {
     if len <= room {
         // SAFETY: the program's own call, checked.
         return unsafe { recv(fd, buf, len, flags) };
@@ -135,7 +135,7 @@ pub unsafe fn recv_chk(fd: c_int, buf: *mut c_void, len: size_t, room: size_t, f
     unsafe { real::__recv_chk()(fd, buf, len, room, flags) }
 }
 
-pub unsafe fn recvfrom(
+pub(crate) unsafe fn recvfrom(
     fd: c_int,
     buf: *mut c_void,
     len: size_t,
@@ -154,7 +154,7 @@ pub unsafe fn recvfrom(
     r
 }
 
-pub unsafe fn recvfrom_chk(
+pub(crate) unsafe fn recvfrom_chk(
     fd: c_int,
     buf: *mut c_void,
     len: size_t,
@@ -188,7 +188,7 @@ fn message(fd: c_int, msg: &mut msghdr, flags: c_int) -> ssize_t {
     as_libc(r)
 }
 
-pub unsafe fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
+pub(crate) unsafe fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
     // SAFETY: the program's own call.
     let real = move || unsafe { real::recvmsg()(fd, msg, flags) };
     if is_confined() {
@@ -210,7 +210,13 @@ pub unsafe fn recvmsg(fd: c_int, msg: *mut msghdr, flags: c_int) -> ssize_t {
     r
 }
 
-pub unsafe fn recvmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_int, timeout: *mut timespec) -> c_int {
+pub(crate) unsafe fn recvmmsg(
+    fd: c_int,
+    list: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+    timeout: *mut timespec,
+) -> c_int {
     if !is_ours(fd) || !is_place(list) {
         // SAFETY: the program's own call.
         let r = unsafe { real::recvmmsg()(fd, list, count, flags, timeout) };

@@ -22,7 +22,7 @@ const ANSWER_NS: u64 = 100_000_000;
 
 /// Called before a message is sent: the receiver gets the file behind the number, and knows nothing of the hidden socket.
 /// So an endpoint stays on TCP or, if it has left TCP, the number becomes the new socket first.
-pub fn passing(msg: &msghdr) {
+pub(crate) fn passing(msg: &msghdr) {
     if msg.msg_control.is_null() || msg.msg_controllen < size_of::<cmsghdr>() as _ {
         return;
     }
@@ -31,7 +31,7 @@ pub fn passing(msg: &msghdr) {
 }
 
 /// Called after a message was received: a connection that the libipc of another process has moved becomes an endpoint here.
-pub fn arrived(msg: &msghdr) {
+pub(crate) fn arrived(msg: &msghdr) {
     if msg.msg_control.is_null() || msg.msg_controllen < size_of::<cmsghdr>() as _ || confine::is_confined() {
         return;
     }

@@ -18,7 +18,7 @@ use crate::switch::stay::stay;
 use crate::switch::{Phase, drive};
 
 /// Called when the program is about to install a filter.
-pub fn begin() {
+pub(crate) fn begin() {
     if is_confined() {
         return;
     }
@@ -37,7 +37,7 @@ pub fn begin() {
 }
 
 /// Called when the filter could not be installed.
-pub fn failed() {
+pub(crate) fn failed() {
     set_confined(false);
     for id in endpoint::held() {
         numbers::turn(id, Kind::Counted, Kind::Active);
@@ -45,7 +45,7 @@ pub fn failed() {
 }
 
 /// Counts the `n` bytes that a reading call of the program has read, if its number is a counted one.
-pub fn took(fd: c_int, pieces: &[iovec], n: isize, flags: c_int) {
+pub(crate) fn took(fd: c_int, pieces: &[iovec], n: isize, flags: c_int) {
     let Some(id) = numbers::counted(fd).filter(|_| n > 0 && flags & libc::MSG_PEEK == 0) else { return };
     match id.endpoint().lock_rx() {
         Some(mut rx) => counted(id, &mut rx, pieces, n as usize),
@@ -54,7 +54,7 @@ pub fn took(fd: c_int, pieces: &[iovec], n: isize, flags: c_int) {
 }
 
 /// Counts the `n` bytes that a writing call of the program has written, if its number is a counted one.
-pub fn gave(fd: c_int, pieces: &[iovec], n: isize) {
+pub(crate) fn gave(fd: c_int, pieces: &[iovec], n: isize) {
     let Some(id) = numbers::counted(fd).filter(|_| n > 0) else { return };
     match id.endpoint().lock_tx() {
         Some(mut tx) => counted(id, &mut tx, pieces, n as usize),

@@ -91,7 +91,7 @@ fn select_with(count: c_int, sets: &Sets, timeout: Option<u64>, mask: Option<&u6
     Some(sets.store(fds) as sys::Ret)
 }
 
-pub unsafe fn select(
+pub(crate) unsafe fn select(
     count: c_int,
     read: *mut fd_set,
     write: *mut fd_set,
@@ -119,7 +119,7 @@ pub unsafe fn select(
     }
 }
 
-pub unsafe fn pselect(
+pub(crate) unsafe fn pselect(
     count: c_int,
     read: *mut fd_set,
     write: *mut fd_set,

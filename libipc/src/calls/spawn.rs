@@ -55,7 +55,7 @@ fn expect_shell() -> Option<usize> {
 }
 
 /// The child of a later spawn may be given the descriptor under another number.
-pub unsafe fn adddup2(actions: *mut posix_spawn_file_actions_t, fd: c_int, new: c_int) -> c_int {
+pub(crate) unsafe fn adddup2(actions: *mut posix_spawn_file_actions_t, fd: c_int, new: c_int) -> c_int {
     if let Some((id, _)) = numbers::lookup(fd) {
         id.local().named.store(true, Relaxed);
     }
@@ -100,7 +100,7 @@ unsafe fn spawn(
     r
 }
 
-pub unsafe fn posix_spawn(
+pub(crate) unsafe fn posix_spawn(
     pid: *mut pid_t,
     path: *const c_char,
     actions: *const posix_spawn_file_actions_t,
@@ -116,7 +116,7 @@ pub unsafe fn posix_spawn(
     }
 }
 
-pub unsafe fn posix_spawnp(
+pub(crate) unsafe fn posix_spawnp(
     pid: *mut pid_t,
     name: *const c_char,
     actions: *const posix_spawn_file_actions_t,
@@ -132,7 +132,7 @@ pub unsafe fn posix_spawnp(
     }
 }
 
-pub unsafe fn system(command: *const c_char) -> c_int {
+pub(crate) unsafe fn system(command: *const c_char) -> c_int {
     let slot = expect_shell();
     // SAFETY: the program's own call.
     let r = unsafe { real::system()(command) };
@@ -142,7 +142,7 @@ pub unsafe fn system(command: *const c_char) -> c_int {
     r
 }
 
-pub unsafe fn popen(command: *const c_char, mode: *const c_char) -> *mut FILE {
+pub(crate) unsafe fn popen(command: *const c_char, mode: *const c_char) -> *mut FILE {
     let slot = expect_shell();
     // SAFETY: the program's own call.
     let pipe = unsafe { real::popen()(command, mode) };
@@ -155,7 +155,7 @@ pub unsafe fn popen(command: *const c_char, mode: *const c_char) -> *mut FILE {
     pipe
 }
 
-pub unsafe fn pclose(pipe: *mut FILE) -> c_int {
+pub(crate) unsafe fn pclose(pipe: *mut FILE) -> c_int {
     let slot = PIPES
         .iter()
         .position(|place| place.compare_exchange(pipe as usize, 0, AcqRel, Relaxed).is_ok() && !pipe.is_null());

@@ -18,7 +18,7 @@ use crate::symbols::real;
 use crate::symbols::table::Arguments;
 
 /// From here on the C library may act on the descriptor by itself.
-pub extern "C" fn takes(fd: c_int) {
+pub(crate) extern "C" fn takes(fd: c_int) {
     numbers::note_written(fd);
     if !fds::needs_us(fd) || !process::is_announced() {
         return;
@@ -31,19 +31,19 @@ pub extern "C" fn takes(fd: c_int) {
     }
 }
 
-pub unsafe fn fdopen(fd: c_int, mode: *const c_char) -> *mut FILE {
+pub(crate) unsafe fn fdopen(fd: c_int, mode: *const c_char) -> *mut FILE {
     takes(fd);
     // SAFETY: the program's own call.
     unsafe { real::fdopen()(fd, mode) }
 }
 
-pub unsafe fn vdprintf(fd: c_int, format: *const c_char, arguments: Arguments) -> c_int {
+pub(crate) unsafe fn vdprintf(fd: c_int, format: *const c_char, arguments: Arguments) -> c_int {
     takes(fd);
     // SAFETY: the program's own call.
     unsafe { real::vdprintf()(fd, format, arguments) }
 }
 
-pub unsafe fn vdprintf_chk(fd: c_int, flag: c_int, format: *const c_char, arguments: Arguments) -> c_int {
+pub(crate) unsafe fn vdprintf_chk(fd: c_int, flag: c_int, format: *const c_char, arguments: Arguments) -> c_int {
     takes(fd);
     // SAFETY: the program's own call.
     unsafe { real::__vdprintf_chk()(fd, flag, format, arguments) }

@@ -9,7 +9,7 @@ use crate::host::guard::as_libc;
 use crate::sys;
 
 /// syscall(2): the calls that matter to the shim go to the hooks of their libc functions; all others pass unchanged.
-pub unsafe fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long {
+pub(crate) unsafe fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long {
     // SAFETY: the program's own arguments, of the types that the system call takes.
     unsafe {
         match number {

@@ -17,12 +17,12 @@ use crate::sys::{self, Deadline};
 const POLLHUP: i16 = libc::POLLHUP;
 
 /// A timeout in nanoseconds.
-pub fn nanoseconds(t: &timespec) -> u64 {
+pub(crate) fn nanoseconds(t: &timespec) -> u64 {
     (t.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(t.tv_nsec as u64)
 }
 
 /// A poll as the program asks for it.
-pub struct Poll<'a> {
+pub(crate) struct Poll<'a> {
     pub fds: &'a mut [pollfd],
     pub deadline: Deadline,
     pub mask: Option<&'a u64>,
@@ -30,7 +30,7 @@ pub struct Poll<'a> {
 
 /// Whether the set has a descriptor that the kernel's poll would get wrong: one with two sockets, or one that another
 /// thread may give a second one while this one sleeps.
-pub fn needs_care(fds: &[pollfd]) -> bool {
+pub(crate) fn needs_care(fds: &[pollfd]) -> bool {
     let mut care = false;
     for p in fds.iter().filter(|p| fds::needs_us(p.fd)) {
         if numbers::hint(p.fd).is_some_and(adopt::has_nothing_due) {
@@ -61,7 +61,7 @@ fn strip_hangups(fds: &mut [pollfd]) -> usize {
 
 impl Poll<'_> {
     /// poll(2) over sets that need care; the kernel's convention for the result.
-    pub fn run(&mut self) -> sys::Ret {
+    pub(crate) fn run(&mut self) -> sys::Ret {
         let Some(mut scratch) = Scratch::new(self.fds.len() * 2 + 1) else { return -(libc::ENOMEM as sys::Ret) };
         loop {
             let known = Cancellations::heed(cancelled, (&raw mut scratch).cast());
@@ -208,7 +208,7 @@ fn concerns_us(fds: &[pollfd]) -> bool {
     fds.iter().any(|p| fds::is_ours(p.fd))
 }
 
-pub unsafe fn poll(fds: *mut pollfd, count: libc::nfds_t, timeout: c_int) -> c_int {
+pub(crate) unsafe fn poll(fds: *mut pollfd, count: libc::nfds_t, timeout: c_int) -> c_int {
     // SAFETY: the program's array.
     match unsafe { array(fds, count) }.filter(|a| concerns_us(a)) {
         Some(all) => {
@@ -221,7 +221,7 @@ pub unsafe fn poll(fds: *mut pollfd, count: libc::nfds_t, timeout: c_int) -> c_i
     }
 }
 
-pub unsafe fn poll_chk(fds: *mut pollfd, count: libc::nfds_t, timeout: c_int, room: usize) -> c_int {
+pub(crate) unsafe fn poll_chk(fds: *mut pollfd, count: libc::nfds_t, timeout: c_int, room: usize) -> c_int {
     if room / size_of::<pollfd>() >= count as usize {
         // SAFETY: the program's own call, checked.
         return unsafe { poll(fds, count, timeout) };
@@ -231,12 +231,17 @@ pub unsafe fn poll_chk(fds: *mut pollfd, count: libc::nfds_t, timeout: c_int, ro
 }
 
 /// The kernel's signal set is the first word of libc's.
-pub unsafe fn kernel_mask<'a>(mask: *const sigset_t) -> Option<&'a u64> {
+pub(crate) unsafe fn kernel_mask<'a>(mask: *const sigset_t) -> Option<&'a u64> {
     // SAFETY: null or the program's set.
     unsafe { mask.cast::<u64>().as_ref() }
 }
 
-pub unsafe fn ppoll(fds: *mut pollfd, count: libc::nfds_t, timeout: *const timespec, mask: *const sigset_t) -> c_int {
+pub(crate) unsafe fn ppoll(
+    fds: *mut pollfd,
+    count: libc::nfds_t,
+    timeout: *const timespec,
+    mask: *const sigset_t,
+) -> c_int {
     // SAFETY: the program's array, timeout and mask.
     match unsafe { array(fds, count) }.filter(|a| concerns_us(a)) {
         Some(all) => {
@@ -250,7 +255,7 @@ pub unsafe fn ppoll(fds: *mut pollfd, count: libc::nfds_t, timeout: *const times
     }
 }
 
-pub unsafe fn ppoll_chk(
+pub(crate) unsafe fn ppoll_chk(
     fds: *mut pollfd,
     count: libc::nfds_t,
     timeout: *const timespec,

@@ -6,7 +6,7 @@ use crate::endpoint::{Pinned, numbers};
 use crate::fds::{self, Kind};
 use crate::host::confine::is_confined;
 
-pub enum When {
+pub(super) enum When {
     /// The number is no endpoint, or stays on TCP: the real call.
     Other,
     /// The process has forbidden itself system calls: the real call, and what it moved is counted.
@@ -18,7 +18,7 @@ pub enum When {
 }
 
 #[inline(always)]
-pub fn when(fd: c_int) -> When {
+pub(super) fn when(fd: c_int) -> When {
     match fds::kind(fd) {
         _ if is_confined() => When::Confined,
         Kind::Final => When::Final,

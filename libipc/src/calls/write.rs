@@ -113,7 +113,7 @@ unsafe fn slow_send(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) ->
     writing(fd, &[piece(buf, len)], flags, move || unsafe { real::send()(fd, buf, len, flags) })
 }
 
-pub unsafe fn sendto(
+pub(crate) unsafe fn sendto(
     fd: c_int,
     buf: *const c_void,
     len: size_t,
@@ -132,7 +132,7 @@ pub unsafe fn sendto(
     message(fd, &msg, flags & !COMPAT)
 }
 
-pub unsafe fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
+pub(crate) unsafe fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
     // SAFETY: the program's own call.
     let real = move || unsafe { real::sendmsg()(fd, msg, flags) };
     if is_confined() {
@@ -151,7 +151,7 @@ pub unsafe fn sendmsg(fd: c_int, msg: *const msghdr, flags: c_int) -> ssize_t {
     real()
 }
 
-pub unsafe fn sendmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int {
+pub(crate) unsafe fn sendmmsg(fd: c_int, list: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int {
     if !is_ours(fd) || !is_place(list) {
         for i in 0..if !is_place(list) { 0 } else { count.min(libc::UIO_MAXIOV as c_uint) } {
             // SAFETY: the program's list has `count` entries.

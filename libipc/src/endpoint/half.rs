@@ -10,7 +10,7 @@ use crate::switch::{Receiver, Sender, Transport};
 
 /// A direction in shared memory, with the lock that guards it.
 #[repr(C)]
-pub struct Words {
+pub(super) struct Words {
     lock: Lock,
     /// Bytes over TCP, and the peer's offset.
     count: AtomicU64,
@@ -21,18 +21,18 @@ pub struct Words {
 }
 
 mod flag {
-    pub const ON_UNIX: u32 = 1;
-    pub const USED: u32 = 2;
+    pub(super) const ON_UNIX: u32 = 1;
+    pub(super) const USED: u32 = 2;
     // Of a sender.
-    pub const SHUT: u32 = 4;
-    pub const BARRED: u32 = 8;
+    pub(super) const SHUT: u32 = 4;
+    pub(super) const BARRED: u32 = 8;
     // Of a receiver.
-    pub const PROMISED: u32 = 16;
-    pub const LEAVES: u32 = 32;
-    pub const ENDED: u32 = 64;
-    pub const CLOSED: u32 = 128;
+    pub(super) const PROMISED: u32 = 16;
+    pub(super) const LEAVES: u32 = 32;
+    pub(super) const ENDED: u32 = 64;
+    pub(super) const CLOSED: u32 = 128;
     /// A process of the family died in the middle of a call: bytes may have moved that were not counted.
-    pub const DAMAGED: u32 = 256;
+    pub(super) const DAMAGED: u32 = 256;
 }
 
 fn transport(flags: u32) -> Transport {
@@ -45,7 +45,7 @@ fn bit(holds: bool, bit: u32) -> u32 {
 }
 
 /// A direction's state that can be written down in words: bytes over TCP, the peer's offset, flags.
-pub trait Stored: Copy + PartialEq {
+pub(crate) trait Stored: Copy + PartialEq {
     fn from_words(count: u64, leaves_at: u64, flags: u32) -> Self;
     fn to_words(self) -> (u64, u64, u32);
 }
@@ -83,7 +83,7 @@ impl Stored for Receiver {
 impl Words {
     /// Locks the direction; `None` in a signal handler that interrupted a call in it.
     #[inline]
-    pub fn lock<S: Stored>(&self) -> Option<Guard<'_, S>> {
+    pub(super) fn lock<S: Stored>(&self) -> Option<Guard<'_, S>> {
         let held = self.lock.lock()?;
         let flags = self.flags.load(Relaxed);
         let state = S::from_words(self.count.load(Relaxed), self.leaves_at.load(Relaxed), flags);
@@ -94,7 +94,7 @@ impl Words {
 
     /// Turns the memory into a new direction. No other thread knows it yet, but a process that was killed may have left the
     /// lock held.
-    pub fn reset(&self, state: impl Stored) {
+    pub(super) fn reset(&self, state: impl Stored) {
         self.lock.unlock();
         self.prefix.reset();
         self.store(state, false);
@@ -102,7 +102,7 @@ impl Words {
 
     /// Frees the lock if a thread of this process held it before exec. Those threads are gone, and the bytes that they were
     /// moving are not counted.
-    pub fn free_own_lock(&self) {
+    pub(super) fn free_own_lock(&self) {
         if self.lock.is_own() {
             self.flags.fetch_or(flag::DAMAGED, Relaxed);
             self.lock.unlock();
@@ -118,7 +118,7 @@ impl Words {
 }
 
 /// A direction's state and prefix, as the holder of the lock works with them.
-pub struct Half<'a, S> {
+pub(crate) struct Half<'a, S> {
     pub state: S,
     pub prefix: Prefix<'a>,
     /// A process of the family died in the middle of a call: bytes may have moved that were not counted.
@@ -126,7 +126,7 @@ pub struct Half<'a, S> {
 }
 
 /// A locked direction. Changes are written back when the lock is released.
-pub struct Guard<'a, S: Stored> {
+pub(crate) struct Guard<'a, S: Stored> {
     half: Half<'a, S>,
     words: &'a Words,
     changed: bool,

@@ -21,17 +21,17 @@ fn word(id: Id, kind: Kind) -> Word {
 }
 
 /// The endpoint of a number that is only counted.
-pub fn counted(fd: c_int) -> Option<Id> {
+pub(crate) fn counted(fd: c_int) -> Option<Id> {
     Some(fds::word(fd)).filter(|word| word.kind() == Kind::Counted).map(at)
 }
 
 /// The endpoint of an active number, not pinned: the entry may be another endpoint by the time that the caller uses it.
-pub fn hint(fd: c_int) -> Option<Id> {
+pub(crate) fn hint(fd: c_int) -> Option<Id> {
     Some(fds::word(fd)).filter(|word| word.kind() == Kind::Active).map(at)
 }
 
 /// The endpoint behind a descriptor, pinned, and what the descriptor is at the moment.
-pub fn lookup(fd: c_int) -> Option<(Pinned, Kind)> {
+pub(crate) fn lookup(fd: c_int) -> Option<(Pinned, Kind)> {
     loop {
         let found = fds::word(fd);
         let kind = found.kind();
@@ -64,7 +64,7 @@ pub fn lookup(fd: c_int) -> Option<(Pinned, Kind)> {
 
 /// Puts a new descriptor number of the endpoint into the table. The number has a pin of its own, so that the endpoint
 /// lasts as long as any number does; the caller has another pin.
-pub fn bind(fd: c_int, id: Id, kind: Kind) -> bool {
+pub(crate) fn bind(fd: c_int, id: Id, kind: Kind) -> bool {
     if !(0..FD_SLOTS as c_int).contains(&fd) {
         return false;
     }
@@ -76,20 +76,20 @@ pub fn bind(fd: c_int, id: Id, kind: Kind) -> bool {
 }
 
 /// Puts a number into the table that no call may use before [`publish`] says what it is.
-pub fn bind_reserved(fd: c_int, id: Id) -> bool {
+pub(crate) fn bind_reserved(fd: c_int, id: Id) -> bool {
     bind(fd, id, Kind::Busy)
 }
 
 /// Takes a number out of the table, because the program closes it or the kernel has handed it out anew. If it was the
 /// endpoint's last in this process, the endpoint is released.
-pub fn forget(fd: c_int) {
+pub(crate) fn forget(fd: c_int) {
     if fds::word(fd) != Word::NONE && process::is_announced() {
         forget_ours(fd);
     }
 }
 
 /// The same where it is known that the tables are this process's own.
-pub fn forget_ours(fd: c_int) {
+pub(crate) fn forget_ours(fd: c_int) {
     let gone = fds::take(fd);
     match gone.kind() {
         Kind::Stay | Kind::Final | Kind::Active | Kind::Counted => drop_number(at(gone)),
@@ -104,7 +104,7 @@ fn drop_number(id: Id) {
 }
 
 /// Every number of the program that is this endpoint.
-pub fn numbers_of(id: Id) -> impl Iterator<Item = c_int> {
+pub(crate) fn numbers_of(id: Id) -> impl Iterator<Item = c_int> {
     let l = id.local();
     let single = l.fds.load(SeqCst) == 1;
     let first = l.fd.load(SeqCst);
@@ -113,17 +113,17 @@ pub fn numbers_of(id: Id) -> impl Iterator<Item = c_int> {
     range.filter(move |fd| is_number_of(*fd, id))
 }
 
-pub fn is_number_of(fd: c_int, id: Id) -> bool {
+pub(crate) fn is_number_of(fd: c_int, id: Id) -> bool {
     fds::word(fd).is_same_endpoint(word(id, Kind::Other)) && fds::is_endpoint(fd)
 }
 
 /// Whether the endpoint has one of the three numbers that the program uses as `stdin`, `stdout` and `stderr`.
-pub fn is_standard(id: Id) -> bool {
+pub(crate) fn is_standard(id: Id) -> bool {
     numbers_of(id).any(|fd| fd <= libc::STDERR_FILENO)
 }
 
 /// Turns every number of the endpoint that is of the kind `from` into one of the kind `to`.
-pub fn turn(id: Id, from: Kind, to: Kind) {
+pub(crate) fn turn(id: Id, from: Kind, to: Kind) {
     for fd in numbers_of(id) {
         fds::change(fd, word(id, from), word(id, to));
     }
@@ -131,26 +131,26 @@ pub fn turn(id: Id, from: Kind, to: Kind) {
 
 /// Reserves a number of the endpoint for replacement, so that no close of it can come between; false if it is not an
 /// active number of the endpoint any more.
-pub fn reserve(fd: c_int, id: Id) -> bool {
+pub(crate) fn reserve(fd: c_int, id: Id) -> bool {
     fds::change(fd, word(id, Kind::Active), word(id, Kind::Busy))
 }
 
 /// Ends a reservation.
-pub fn publish(fd: c_int, id: Id, kind: Kind) {
+pub(crate) fn publish(fd: c_int, id: Id, kind: Kind) {
     fds::put(fd, word(id, kind));
 }
 
 /// Whether a call on the number may go to the endpoint. If the endpoint has a hidden TCP socket, only if the number is
 /// still the endpoint's socket. If it has none, the call goes to the number itself, whatever file that is by now.
 #[cold]
-pub fn is_callable(fd: c_int) -> bool {
+pub(crate) fn is_callable(fd: c_int) -> bool {
     hint(fd).is_some_and(|id| id.local().tcp.load(Acquire) < 0) || still_socket(fd)
 }
 
 /// Notes that the program writes to a number that is the new socket, or gives it to a program that may. The endpoint is not
 /// pinned: at worst this notes it for a new endpoint in the same memory, and a reset of that one is believed.
 #[inline]
-pub fn note_written(fd: c_int) {
+pub(crate) fn note_written(fd: c_int) {
     let found = fds::word(fd);
     if found.kind() == Kind::Final {
         at(found).endpoint().wrote.raise();
@@ -160,7 +160,7 @@ pub fn note_written(fd: c_int) {
 /// Whether an active number is still the endpoint's socket. If the number was closed past the hooks (fclose, a raw system
 /// call) and is another file by now, the entry is forgotten.
 #[cold]
-pub fn still_socket(fd: c_int) -> bool {
+pub(crate) fn still_socket(fd: c_int) -> bool {
     let Some((id, kind)) = lookup(fd) else { return false };
     if kind != Kind::Active {
         return true;
@@ -178,12 +178,12 @@ pub fn still_socket(fd: c_int) -> bool {
 }
 
 /// Whether a call on an endpoint failed because its number is no socket any more (closed past the hooks).
-pub fn is_no_socket(fd: c_int, r: isize) -> bool {
+pub(crate) fn is_no_socket(fd: c_int, r: isize) -> bool {
     r == -1 && errno() == libc::ENOTSOCK && !still_socket(fd)
 }
 
 /// Whether a final number is still the endpoint's new socket. If not, its entry is forgotten.
-pub fn still_final(fd: c_int, id: Id) -> bool {
+pub(crate) fn still_final(fd: c_int, id: Id) -> bool {
     let is = is_final_now(fd, id);
     if !is {
         forget_exact(fd, word(id, Kind::Final));
@@ -192,7 +192,7 @@ pub fn still_final(fd: c_int, id: Id) -> bool {
 }
 
 /// The same, without forgetting.
-pub fn is_final_now(fd: c_int, id: Id) -> bool {
+pub(crate) fn is_final_now(fd: c_int, id: Id) -> bool {
     let cookie = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE);
     cookie == Ok(id.local().unix_cookie.load(Relaxed))
 }

@@ -7,7 +7,7 @@ use crate::sync::AtomicU8;
 
 /// The phase of an endpoint.
 #[repr(transparent)]
-pub struct PhaseCell(AtomicU8);
+pub(crate) struct PhaseCell(AtomicU8);
 
 impl PhaseCell {
     #[cfg(all(test, loom))]
@@ -15,22 +15,22 @@ impl PhaseCell {
         PhaseCell(AtomicU8::new(phase as u8))
     }
 
-    pub fn get(&self) -> Phase {
+    pub(crate) fn get(&self) -> Phase {
         Phase::from_code(self.0.load(SeqCst))
     }
 
     /// Moves from `from` to `to`; false if the phase is not `from` any more or the step does not exist.
-    pub fn advance(&self, from: Phase, to: Phase) -> bool {
+    pub(crate) fn advance(&self, from: Phase, to: Phase) -> bool {
         from.may_become(to) && self.0.compare_exchange(from as u8, to as u8, SeqCst, SeqCst).is_ok()
     }
 
     /// Moves from Connecting to Final: another process has moved the endpoint.
-    pub fn receive(&self) -> bool {
+    pub(crate) fn receive(&self) -> bool {
         self.0.compare_exchange(Phase::Connecting as u8, Phase::Final as u8, SeqCst, SeqCst).is_ok()
     }
 
     /// Sets the first phase, of an endpoint that no other thread knows yet.
-    pub fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.0.store(Phase::Connecting as u8, SeqCst);
     }
 }

@@ -23,7 +23,7 @@ const CALLS: u32 = 40;
 
 /// What never changes after the endpoint was opened.
 #[derive(Clone, Copy)]
-pub struct Birth {
+pub(crate) struct Birth {
     pub cookie: u64,
     pub role: Role,
     /// CLOCK_MONOTONIC nanoseconds when connect was first called, or when accept returned.
@@ -32,7 +32,7 @@ pub struct Birth {
 
 /// One kernel TCP socket.
 #[repr(C, align(64))]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     phase: PhaseCell,
     reason: AtomicU8,
     /// Prefixes that are complete, and that were sent to ipcd: a bit per [`Direction`].
@@ -66,46 +66,46 @@ pub struct Endpoint {
 }
 
 /// Where the directions are, as bits.
-pub mod sides {
+pub(crate) mod sides {
     /// The program reads from the new transport.
-    pub const RX_UNIX: u8 = 1;
+    pub(crate) const RX_UNIX: u8 = 1;
     /// The program writes to the new transport.
-    pub const TX_UNIX: u8 = 2;
+    pub(crate) const TX_UNIX: u8 = 2;
     /// Control messages are expected on the new transport.
-    pub const CONTROL: u8 = 4;
+    pub(crate) const CONTROL: u8 = 4;
     /// The program shut its writing half.
-    pub const TX_SHUT: u8 = 8;
+    pub(crate) const TX_SHUT: u8 = 8;
     /// The new transport ended.
-    pub const ENDED: u8 = 16;
+    pub(crate) const ENDED: u8 = 16;
 }
 
 impl Endpoint {
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         self.phase.get()
     }
 
     /// Moves from `from` to `to`; false if the phase is not `from` any more or the step does not exist.
-    pub fn advance(&self, from: Phase, to: Phase) -> bool {
+    pub(crate) fn advance(&self, from: Phase, to: Phase) -> bool {
         self.phase.advance(from, to)
     }
 
     /// Locks the receiving half; `None` in a signal handler that interrupted a call on it.
-    pub fn lock_rx(&self) -> Option<Guard<'_, Receiver>> {
+    pub(crate) fn lock_rx(&self) -> Option<Guard<'_, Receiver>> {
         self.rx.lock()
     }
 
     /// Locks the sending half; after the receiving one if both are needed.
-    pub fn lock_tx(&self) -> Option<Guard<'_, Sender>> {
+    pub(crate) fn lock_tx(&self) -> Option<Guard<'_, Sender>> {
         self.tx.lock()
     }
 
     /// The bits of [`sides`].
-    pub fn sides(&self) -> u8 {
+    pub(crate) fn sides(&self) -> u8 {
         self.sides.load(SeqCst)
     }
 
     /// Publishes the state of the locked receiving half in [`sides`]; true if something changed.
-    pub fn note_rx(&self, rx: &Receiver) -> bool {
+    pub(crate) fn note_rx(&self, rx: &Receiver) -> bool {
         let on = if rx.on == Transport::Unix { sides::RX_UNIX } else { 0 };
         let control = if rx.expects_control() { sides::CONTROL } else { 0 };
         let ended = if rx.ended { sides::ENDED } else { 0 };
@@ -113,14 +113,14 @@ impl Endpoint {
     }
 
     /// Publishes the state of the locked sending half in [`sides`]; true if something changed.
-    pub fn note_tx(&self, tx: &Sender) -> bool {
+    pub(crate) fn note_tx(&self, tx: &Sender) -> bool {
         let on = if tx.on == Transport::Unix { sides::TX_UNIX } else { 0 };
         let shut = if tx.shut { sides::TX_SHUT } else { 0 };
         self.note(sides::TX_UNIX | sides::TX_SHUT, on | shut)
     }
 
     /// Publishes that a locked half's prefix is complete, or lost.
-    pub fn prefix_moved(&self, direction: Direction, prefix: &Prefix) {
+    pub(crate) fn prefix_moved(&self, direction: Direction, prefix: &Prefix) {
         let bit = 1u8 << direction as u8;
         if prefix.hash().is_some() {
             self.prefix_complete.fetch_or(bit, Relaxed);
@@ -132,7 +132,7 @@ impl Endpoint {
     }
 
     /// Called when N is known: the bytes that were kept until now may be a whole prefix.
-    pub fn settle_prefixes(&self, n: u32) {
+    pub(crate) fn settle_prefixes(&self, n: u32) {
         if self.prefix_complete.load(Relaxed) & KEPT == 0 {
             return;
         }
@@ -149,13 +149,13 @@ impl Endpoint {
     }
 
     /// Whether a prefix is complete that was not yet reported to ipcd on this connection.
-    pub fn has_news(&self, connection: u32) -> bool {
+    pub(crate) fn has_news(&self, connection: u32) -> bool {
         let complete = self.prefix_complete.load(Relaxed) & 0b11;
         complete & !self.told.load(Relaxed) != 0 || complete != 0 && self.told_on.load(Relaxed) != connection
     }
 
     /// Counts `n` bytes that one call has moved.
-    pub fn moved(&self, direction: Direction, n: u64) {
+    pub(crate) fn moved(&self, direction: Direction, n: u64) {
         if self.phase() > Phase::Waiting {
             return;
         }
@@ -168,14 +168,14 @@ impl Endpoint {
 
     /// Whether the connection has been in use for so long that it is worth moving. Both ends count the same: the bytes are
     /// the same, and so are the changes of direction, if the programs answer each other.
-    pub fn is_worth_moving(&self, patience: u32) -> bool {
+    pub(crate) fn is_worth_moving(&self, patience: u32) -> bool {
         let (_, bytes) = self.calls_and_bytes();
         self.turns.load(Relaxed) / 4 >= patience || bytes / BYTES_OF_A_TURN >= u64::from(patience)
     }
 
     /// Whether the connection is worth moving for its bytes alone, and the program wrote fewer than `small` at a time. Only
     /// the end that writes can tell: the other one does not see the sizes of the writes.
-    pub fn writes_little(&self, patience: u32, small: u32) -> bool {
+    pub(crate) fn writes_little(&self, patience: u32, small: u32) -> bool {
         let turns = self.turns.load(Relaxed);
         let (calls, bytes) = self.calls_and_bytes();
         let one_way = turns / 4 < patience && turns & 3 == 1 + Direction::Sent as u32;
@@ -183,7 +183,7 @@ impl Endpoint {
     }
 
     /// Whether the program has written at least so many bytes, and read none.
-    pub fn has_only_written(&self, least: u64) -> bool {
+    pub(crate) fn has_only_written(&self, least: u64) -> bool {
         let turns = self.turns.load(Relaxed);
         turns / 4 <= 1 && turns & 3 == 1 + Direction::Sent as u32 && self.calls_and_bytes().1 >= least
     }
@@ -194,12 +194,12 @@ impl Endpoint {
     }
 
     /// Notes why the endpoint stays on TCP.
-    pub fn note_reason(&self, reason: Reason) {
+    pub(crate) fn note_reason(&self, reason: Reason) {
         self.reason.store(reason as u8, Relaxed);
     }
 
     /// Keeps an endpoint on TCP because its counts are wrong, without a report to ipcd.
-    pub fn spoil(&self) {
+    pub(crate) fn spoil(&self) {
         self.note_reason(Reason::Reentered);
         for phase in [Phase::Connecting, Phase::Tracking, Phase::Waiting] {
             if self.advance(phase, Phase::Stay) {
@@ -209,7 +209,7 @@ impl Endpoint {
     }
 
     /// Whether there will never be anything to report to ipcd: the prefixes of both directions are lost.
-    pub fn is_unknowable(&self) -> bool {
+    pub(crate) fn is_unknowable(&self) -> bool {
         self.prefix_complete.load(Relaxed) & !KEPT == 0b11 << MISSED
     }
 
@@ -221,7 +221,7 @@ impl Endpoint {
         true
     }
 
-    pub fn birth(&self) -> Birth {
+    pub(crate) fn birth(&self) -> Birth {
         let role = if self.role.load(Relaxed) == Role::Connected as u8 { Role::Connected } else { Role::Accepted };
         Birth { cookie: self.cookie.load(Relaxed), role, at: self.born.load(Relaxed) }
     }
@@ -235,7 +235,7 @@ impl Endpoint {
     }
 
     /// The hash of a direction, if it is complete.
-    pub fn hash(&self, direction: Direction) -> Option<matcher::wire::Hash> {
+    pub(crate) fn hash(&self, direction: Direction) -> Option<matcher::wire::Hash> {
         match direction {
             Direction::Sent => self.lock_tx()?.prefix.hash(),
             Direction::Received => self.lock_rx()?.prefix.hash(),
@@ -243,7 +243,7 @@ impl Endpoint {
     }
 
     /// Records the endpoint's cookie, role and time, once, and starts tracking.
-    pub fn open(&self, birth: Birth) -> bool {
+    pub(crate) fn open(&self, birth: Birth) -> bool {
         if self.phase() != Phase::Connecting {
             return false;
         }
@@ -253,7 +253,7 @@ impl Endpoint {
 
     /// Makes the endpoint final from the beginning: another process has moved it to the new socket, and passed that to this
     /// process. False if the endpoint is not Connecting any more.
-    pub fn receive(&self, birth: Birth, known: impl FnOnce()) -> bool {
+    pub(crate) fn receive(&self, birth: Birth, known: impl FnOnce()) -> bool {
         let (Some(mut rx), Some(mut tx)) = (self.lock_rx(), self.lock_tx()) else { return false };
         if self.phase() != Phase::Connecting {
             return false;
@@ -270,7 +270,7 @@ impl Endpoint {
     }
 
     /// Turns the memory into a new endpoint, which no other thread knows yet.
-    pub fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.generation.fetch_add(1, Relaxed);
         self.prefix_complete.store(0, Relaxed);
         self.told.store(0, Relaxed);
@@ -288,18 +288,18 @@ impl Endpoint {
     }
 
     /// From now on other threads may know the endpoint.
-    pub fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.phase.begin();
     }
 
     /// How often the endpoint's memory was used before.
-    pub fn generation(&self) -> u32 {
+    pub(crate) fn generation(&self) -> u32 {
         self.generation.load(Relaxed)
     }
 
     /// Frees the locks that threads of this process held before exec. Those threads are gone, and the bytes that they were
     /// moving are not counted.
-    pub fn free_own_locks(&self) {
+    pub(crate) fn free_own_locks(&self) {
         self.rx.free_own_lock();
         self.tx.free_own_lock();
     }

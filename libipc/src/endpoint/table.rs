@@ -17,7 +17,7 @@ const TRIES: i32 = 64;
 const FEW: u32 = 256;
 
 /// What this process knows of an endpoint. Descriptor numbers are -1 where there is none.
-pub struct Local {
+pub(crate) struct Local {
     /// Counts the descriptor numbers that are the endpoint, and the calls in progress on it.
     pub pins: Pins,
     /// How many descriptor numbers of the program are the endpoint.
@@ -62,7 +62,7 @@ pub struct Local {
 
 /// A reference to an endpoint, valid while the process pins it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Id {
+pub(crate) struct Id {
     pub index: u32,
 }
 
@@ -88,7 +88,7 @@ fn released(id: Id) {
 
 /// Makes the tables if they are not there; false if there is no memory for them. `on_release` is called with each
 /// endpoint that this process no longer has.
-pub fn prepare(on_release: fn(Id)) -> bool {
+pub(crate) fn prepare(on_release: fn(Id)) -> bool {
     if !TABLE.load(Acquire).is_null() {
         return true;
     }
@@ -115,7 +115,7 @@ fn used() -> u32 {
 
 impl Id {
     /// The endpoint. Callers hold a pin or have just found it in the descriptor table.
-    pub fn endpoint(self) -> &'static Endpoint {
+    pub(crate) fn endpoint(self) -> &'static Endpoint {
         let at = self.index as usize % MAX_ENDPOINTS;
         // SAFETY: an Id exists only after `prepare` mapped the tables, which are never unmapped; an
         // Endpoint is made of atomics, for each of which every value in the memory is valid.
@@ -123,25 +123,25 @@ impl Id {
     }
 
     /// The processes that hold descriptors of the endpoint. None: its memory is free.
-    pub fn holders(self) -> &'static Holders {
+    pub(crate) fn holders(self) -> &'static Holders {
         let at = self.index as usize % MAX_ENDPOINTS;
         // SAFETY: as above; Holders is made of atomics.
         unsafe { &*HOLDERS.load(Relaxed).add(at) }
     }
 
-    pub fn local(self) -> &'static Local {
+    pub(crate) fn local(self) -> &'static Local {
         let at = self.index as usize % MAX_ENDPOINTS;
         // SAFETY: as above; Local is made of atomics.
         unsafe { &*LOCALS.load(Relaxed).add(at) }
     }
 
     /// The handle that ipcd echoes: index and generation.
-    pub fn token(self) -> u64 {
+    pub(crate) fn token(self) -> u64 {
         u64::from(self.generation()) << 32 | u64::from(self.index)
     }
 
     /// The endpoint of a token, if this process still holds the same one; pinned.
-    pub fn from_token(token: u64) -> Option<Pinned> {
+    pub(crate) fn from_token(token: u64) -> Option<Pinned> {
         let id = Id { index: token as u32 };
         if id.index >= used() {
             return None;
@@ -151,30 +151,30 @@ impl Id {
     }
 
     /// Keeps the entry from being reused while a call works with it; `None` if this process does not hold it.
-    pub fn pin(self) -> Option<Pinned> {
+    pub(crate) fn pin(self) -> Option<Pinned> {
         self.local().pins.pin().then_some(Pinned(self))
     }
 
     /// Takes a pin away; with the last one this process releases the endpoint.
-    pub fn unpin(self) {
+    pub(crate) fn unpin(self) {
         if self.local().pins.unpin() {
             released(self);
         }
     }
 
     /// See [`Endpoint::receive`]; `tcp` is the hidden number of the TCP socket.
-    pub fn receive(self, birth: Birth, tcp: c_int) -> bool {
+    pub(crate) fn receive(self, birth: Birth, tcp: c_int) -> bool {
         self.endpoint().receive(birth, || self.local().tcp.store(tcp, SeqCst))
     }
 
     /// How often the endpoint's memory was used before.
-    pub fn generation(self) -> u32 {
+    pub(crate) fn generation(self) -> u32 {
         self.endpoint().generation()
     }
 }
 
 /// A pinned endpoint.
-pub struct Pinned(Id);
+pub(crate) struct Pinned(Id);
 
 impl core::ops::Deref for Pinned {
     type Target = Id;
@@ -190,7 +190,7 @@ impl Drop for Pinned {
 }
 
 /// A new endpoint in phase Connecting, held by this process, with no descriptor yet.
-pub fn allocate(on_release: fn(Id)) -> Option<Pinned> {
+pub(crate) fn allocate(on_release: fn(Id)) -> Option<Pinned> {
     if !prepare(on_release) {
         return None;
     }
@@ -271,7 +271,7 @@ fn begin_local(id: Id) {
 
 /// The endpoint of an index, if this process's slot is among the holders of this generation: so a program finds the
 /// endpoints of the program before it (exec). Locks that threads of that program held are freed.
-pub fn resume(index: u32, generation: u32) -> Option<Pinned> {
+pub(crate) fn resume(index: u32, generation: u32) -> Option<Pinned> {
     let id = Id { index };
     if index >= used() || id.generation() != generation || !id.holders().has(family::slot()) {
         return None;
@@ -282,18 +282,18 @@ pub fn resume(index: u32, generation: u32) -> Option<Pinned> {
 }
 
 /// Every endpoint that this process holds.
-pub fn held() -> impl Iterator<Item = Id> + Clone {
+pub(crate) fn held() -> impl Iterator<Item = Id> + Clone {
     let slot = family::slot();
     (0..used()).map(|index| Id { index }).filter(move |id| id.holders().has(slot))
 }
 
 /// Every endpoint of the table, held or not.
-pub fn all() -> impl Iterator<Item = Id> {
+pub(super) fn all() -> impl Iterator<Item = Id> {
     (0..used()).map(|index| Id { index })
 }
 
 /// The TCP socket of an endpoint: hidden once adopted, before that the program's own descriptor.
-pub fn tcp_fd(id: Id, fd: c_int) -> c_int {
+pub(crate) fn tcp_fd(id: Id, fd: c_int) -> c_int {
     match id.local().tcp.load(Acquire) {
         -1 => fd,
         hidden => hidden,
@@ -301,7 +301,7 @@ pub fn tcp_fd(id: Id, fd: c_int) -> c_int {
 }
 
 /// Closes the hidden TCP socket.
-pub fn close_tcp(id: Id) {
+pub(crate) fn close_tcp(id: Id) {
     let tcp = id.local().tcp.swap(-1, SeqCst);
     if tcp >= 0 {
         fds::close_hidden(tcp);
@@ -310,7 +310,7 @@ pub fn close_tcp(id: Id) {
 
 /// Called in the child of a fork, which is among the holders already: it has the numbers that its copy of the tables
 /// says, and no call is in progress.
-pub fn adopt_in_child() {
+pub(crate) fn adopt_in_child() {
     // Only what changes is written: the child shares each page with the parent until one of them writes to it.
     for l in all().map(Id::local) {
         if l.deaf_readers.load(Relaxed) != 0 {
@@ -328,7 +328,7 @@ pub fn adopt_in_child() {
 
 /// Called in a child that found no slot in the family: it starts a family of its own, and the descriptors that it has
 /// inherited stay as they are.
-pub fn abandon() {
+pub(crate) fn abandon() {
     fds::clear();
     TABLE.store(core::ptr::null_mut(), SeqCst);
     HOLDERS.store(core::ptr::null_mut(), SeqCst);

@@ -6,11 +6,11 @@ use super::flag::Flag;
 use crate::sys;
 
 /// How many endpoints one program can hand to the next.
-pub const MOST: usize = 64;
+pub(crate) const MOST: usize = 64;
 
 /// One endpoint on its way. Descriptor numbers are -1 where there is none.
 #[repr(C)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Index plus one; 0: none.
     pub endpoint: AtomicU32,
     pub generation: AtomicU32,
@@ -23,7 +23,7 @@ pub struct Entry {
 
 /// The endpoints on their way to the next program of a slot.
 #[repr(C)]
-pub struct Carried {
+pub(crate) struct Carried {
     pub entries: [Entry; MOST],
     /// There were more endpoints; the next program has them without knowing it.
     pub more: Flag,
@@ -38,12 +38,12 @@ const SETTLING_NS: u64 = 1_000_000_000;
 static RESUMED: AtomicU64 = AtomicU64::new(0);
 
 /// Notes that this program was given its connections now.
-pub fn note_resumed() {
+pub(super) fn note_resumed() {
     RESUMED.store(sys::now(), Relaxed);
 }
 
 /// Whether an endpoint that was opened at that time (CLOCK_MONOTONIC nanoseconds) came along through exec a moment ago.
-pub fn was_just_executed(opened: u64) -> bool {
+pub(crate) fn was_just_executed(opened: u64) -> bool {
     let resumed = RESUMED.load(Relaxed);
     resumed > opened && sys::now() < resumed + SETTLING_NS
 }

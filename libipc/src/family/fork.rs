@@ -19,7 +19,7 @@ use crate::{endpoint, family, fds};
 static CHILD_SLOT: AtomicUsize = AtomicUsize::new(NONE);
 const NONE: usize = usize::MAX;
 /// Before fork: the child will hold every endpoint that this process holds. From here on no process may adopt one alone.
-pub extern "C" fn before_fork() {
+pub(crate) extern "C" fn before_fork() {
     registrations::hold_over_fork();
     if family::family().is_none() {
         return;
@@ -39,12 +39,12 @@ pub extern "C" fn before_fork() {
 }
 
 /// After fork, in the parent.
-pub extern "C" fn after_fork_in_parent() {
+pub(crate) extern "C" fn after_fork_in_parent() {
     registrations::release_after_fork();
 }
 
 /// After fork, in the child.
-pub extern "C" fn after_fork_in_child() {
+pub(crate) extern "C" fn after_fork_in_child() {
     registrations::release_after_fork();
     if confine::is_confined() {
         return fds::clear();
@@ -65,7 +65,7 @@ pub extern "C" fn after_fork_in_child() {
 }
 
 /// fork has returned in the parent: notes which process the child is, or that there is none.
-pub fn forked(pid: c_int) {
+pub(crate) fn forked(pid: c_int) {
     let slot = CHILD_SLOT.swap(NONE, SeqCst);
     match slot {
         NONE => {}
@@ -78,7 +78,7 @@ type RegisterAtfork = unsafe extern "C" fn(extern "C" fn(), extern "C" fn(), ext
 
 /// Asks libc to call the handlers around fork() and daemon(). False if this libc is not glibc: another libc ends the
 /// program if it does not find a symbol that the object names, so the object looks this one up without naming it.
-pub fn watch_forks() -> bool {
+pub(crate) fn watch_forks() -> bool {
     process::announce();
     let register = symbol(libc::RTLD_DEFAULT, c"__register_atfork");
     // SAFETY: null, or glibc's function of this name; null is None.

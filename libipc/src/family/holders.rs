@@ -4,20 +4,20 @@ use core::sync::atomic::{AtomicU64, Ordering::*};
 
 const WORDS: usize = 4;
 /// Processes of one family that can hold endpoints at the same time.
-pub const SLOTS: usize = WORDS * 64;
+pub(crate) const SLOTS: usize = WORDS * 64;
 
 /// The processes that hold an endpoint, a bit per slot.
 #[repr(C)]
-pub struct Holders([AtomicU64; WORDS]);
+pub(crate) struct Holders([AtomicU64; WORDS]);
 
 impl Holders {
-    pub fn word(&self, slot: usize) -> (&AtomicU64, u64) {
+    pub(crate) fn word(&self, slot: usize) -> (&AtomicU64, u64) {
         let [first, ..] = &self.0;
         (self.0.get(slot / 64 % WORDS).unwrap_or(first), 1 << (slot % 64))
     }
 
     /// Takes free memory for `slot`; false if it is not free.
-    pub fn claim(&self, slot: usize) -> bool {
+    pub(crate) fn claim(&self, slot: usize) -> bool {
         if self.is_any() {
             return false;
         }
@@ -34,27 +34,27 @@ impl Holders {
     }
 
     /// Every word and its bits.
-    pub fn words(&self) -> &[AtomicU64] {
+    pub(crate) fn words(&self) -> &[AtomicU64] {
         &self.0
     }
 
-    pub fn is_any(&self) -> bool {
+    pub(crate) fn is_any(&self) -> bool {
         self.0.iter().any(|w| w.load(Relaxed) != 0)
     }
 
-    pub fn has(&self, slot: usize) -> bool {
+    pub(crate) fn has(&self, slot: usize) -> bool {
         let (word, bit) = self.word(slot);
         word.load(SeqCst) & bit != 0
     }
 
     /// Adds a holder.
-    pub fn add(&self, slot: usize) {
+    pub(crate) fn add(&self, slot: usize) {
         let (word, bit) = self.word(slot);
         word.fetch_or(bit, SeqCst);
     }
 
     /// Removes a holder; true if it was the last.
-    pub fn remove(&self, slot: usize) -> bool {
+    pub(crate) fn remove(&self, slot: usize) -> bool {
         let (word, bit) = self.word(slot);
         word.fetch_and(!bit, SeqCst);
         self.0.iter().all(|w| w.load(SeqCst) == 0)

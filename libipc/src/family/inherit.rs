@@ -21,7 +21,7 @@ use crate::{family, sys};
 
 /// Whether the program's numbers may change on the way to the next program.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Numbers {
+pub(crate) enum Numbers {
     Kept,
     Changed,
 }
@@ -44,18 +44,18 @@ fn carried(slot: usize) -> Option<&'static Carried> {
 }
 
 /// Whether the endpoint has a number of this program that the next program will have, too.
-pub fn is_inherited(id: Id) -> bool {
+pub(crate) fn is_inherited(id: Id) -> bool {
     numbers::numbers_of(id).any(|fd| sys::fcntl(fd, libc::F_GETFD, 0) & libc::FD_CLOEXEC as isize == 0)
 }
 
 /// The endpoints that a program executed now would inherit and has to know of: not those that stay on TCP.
-pub fn inherited() -> impl Iterator<Item = Id> + Clone {
+pub(crate) fn inherited() -> impl Iterator<Item = Id> + Clone {
     endpoint::held().filter(|id| id.endpoint().phase() != Phase::Stay && is_inherited(*id))
 }
 
 /// Called when a program is about to be started that may write to the endpoints that it inherits, where no hook sees it. A
 /// program without the shim may keep them, too.
-pub fn goes_to_a_program(concerned: impl Fn(Id) -> bool, knows: bool) {
+pub(crate) fn goes_to_a_program(concerned: impl Fn(Id) -> bool, knows: bool) {
     for id in endpoint::held().filter(|id| concerned(*id)) {
         let e = id.endpoint();
         e.wrote.raise_if(e.phase() == Phase::Final);
@@ -65,7 +65,7 @@ pub fn goes_to_a_program(concerned: impl Fn(Id) -> bool, knows: bool) {
 
 /// Called when a program is about to be started. It does not learn of the endpoints that stay on TCP, so no process can
 /// know how long it has them.
-pub fn stays_go_along(by_action: bool) {
+pub(crate) fn stays_go_along(by_action: bool) {
     let lent = |id: &Id| id.endpoint().phase() == Phase::Stay && id.local().lent.load(Relaxed);
     for id in endpoint::held().filter(lent) {
         let goes = by_action && id.local().named.load(Relaxed) || is_inherited(id);
@@ -74,7 +74,7 @@ pub fn stays_go_along(by_action: bool) {
 }
 
 /// Endpoints made ready for the next program of a slot, and the environment variable that tells the program of them.
-pub struct Packed {
+pub(crate) struct Packed {
     slot: usize,
     variable: [u8; 64],
 }
@@ -82,7 +82,7 @@ pub struct Packed {
 impl Packed {
     /// Writes down the hidden descriptors of `ids` and lets them through. If there are more endpoints than can be written
     /// down, the rest goes on over TCP; those that other processes hold, too, wait until this program has ended.
-    pub fn new(slot: usize, mut ids: impl Iterator<Item = Id> + Clone, numbers: Numbers) -> Packed {
+    pub(crate) fn new(slot: usize, mut ids: impl Iterator<Item = Id> + Clone, numbers: Numbers) -> Packed {
         if let Some(c) = carried(slot) {
             for entry in &c.entries {
                 match ids.next() {
@@ -115,7 +115,7 @@ impl Packed {
     }
 
     /// `IPCD_STATE=…`, terminated.
-    pub fn variable(&self) -> *const c_char {
+    pub(crate) fn variable(&self) -> *const c_char {
         self.variable.as_ptr().cast()
     }
 }
@@ -196,7 +196,7 @@ impl Text {
 ///
 /// # Safety
 /// `environment` is the program's list of strings, null or ended by a null, which no other thread looks at.
-pub unsafe fn take_up(environment: *mut *const c_char) {
+pub(crate) unsafe fn take_up(environment: *mut *const c_char) {
     // SAFETY: as the caller promises.
     let Some(value) = (unsafe { remove(environment) }) else { return };
     let mut numbers = value.split(|b| *b == b':').map(|n| core::str::from_utf8(n).ok().and_then(|n| n.parse().ok()));

@@ -19,24 +19,24 @@ const SLOT_SHIFT: u32 = 23;
 /// A futex mutex whose word is its owner, so that a signal handler which meets a lock of its own thread can step aside,
 /// and a process that was killed can be told from one that takes its time.
 #[repr(C)]
-pub struct Lock {
+pub(crate) struct Lock {
     word: AtomicU64,
 }
 
 /// Releases the lock when dropped.
-pub struct Held<'a> {
+pub(crate) struct Held<'a> {
     lock: &'a Lock,
     /// The last owner died while it held the lock: what the lock guards may be in the middle of a change.
     pub from_dead: bool,
 }
 
 impl Lock {
-    pub const fn new() -> Lock {
+    pub(crate) const fn new() -> Lock {
         Lock { word: AtomicU64::new(FREE) }
     }
 
     /// Waits for the lock; `None` if the calling thread itself holds it (a signal handler in the middle of a call).
-    pub fn lock(&self) -> Option<Held<'_>> {
+    pub(crate) fn lock(&self) -> Option<Held<'_>> {
         let me = me();
         let take = |from: u64, to: u64| self.word.compare_exchange(from, to, Acquire, Relaxed).is_ok();
         if take(FREE, me) {
@@ -63,13 +63,13 @@ impl Lock {
     }
 
     /// Whether a thread of this process has the lock.
-    pub fn is_own(&self) -> bool {
+    pub(crate) fn is_own(&self) -> bool {
         let owner = self.word.load(Relaxed) & !CONTENDED;
         owner != FREE && slot_of(owner) == family::slot()
     }
 
     /// Releases the lock without its [`Held`]: that was forgotten, to keep the lock over a fork, or its owner is gone.
-    pub fn unlock(&self) {
+    pub(crate) fn unlock(&self) {
         if self.word.swap(FREE, Release) & CONTENDED != 0 {
             sync::futex_wake(&self.word);
         }

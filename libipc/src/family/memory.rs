@@ -9,15 +9,15 @@ use super::holders::{Holders, SLOTS};
 use super::slot::Slot;
 
 /// Endpoints of one family of processes.
-pub const MAX_ENDPOINTS: usize = 1 << 16;
+pub(crate) const MAX_ENDPOINTS: usize = 1 << 16;
 
 /// Room for what `endpoint` keeps of one endpoint.
 #[repr(C, align(64))]
-pub struct Room([u8; 576]);
+pub(crate) struct Room([u8; 576]);
 
 /// The shared memory. Zeroed, it is the memory of a family without processes.
 #[repr(C)]
-pub struct Family {
+pub(crate) struct Family {
     /// One more than the largest endpoint index ever used; where the search for a free one begins; and up to which index
     /// it goes (0: the first limit).
     pub used: AtomicU32,
@@ -38,31 +38,31 @@ static FILE: AtomicI32 = AtomicI32::new(-1);
 static SLOT: AtomicU32 = AtomicU32::new(0);
 
 /// The shared memory, if there is one.
-pub fn family() -> Option<&'static Family> {
+pub(crate) fn family() -> Option<&'static Family> {
     // SAFETY: null, or mapped by `found` or `join`, never unmapped; made of atomics, but for the rooms, which are
     // `endpoint`'s.
     unsafe { FAMILY.load(Acquire).as_ref() }
 }
 
 /// This process's slot.
-pub fn slot() -> usize {
+pub(crate) fn slot() -> usize {
     SLOT.load(Relaxed) as usize
 }
 
 /// The file of the memory; -1: none.
-pub fn file() -> c_int {
+pub(crate) fn file() -> c_int {
     FILE.load(Relaxed)
 }
 
 /// From here on `at` is this process's family, with its file (-1: none) and this process's slot.
-pub fn enter(at: *mut Family, file: c_int, slot: usize) {
+pub(super) fn enter(at: *mut Family, file: c_int, slot: usize) {
     FAMILY.store(at, Release);
     FILE.store(file, Relaxed);
     SLOT.store(slot as u32, Relaxed);
 }
 
 /// The same for a new family, if this process has none yet; otherwise `Err` has the one that there is.
-pub fn found(at: *mut Family, file: c_int) -> Result<(), *mut Family> {
+pub(super) fn found(at: *mut Family, file: c_int) -> Result<(), *mut Family> {
     FAMILY.compare_exchange(core::ptr::null_mut(), at, AcqRel, Acquire)?;
     FILE.store(file, Relaxed);
     SLOT.store(0, Relaxed);
@@ -70,13 +70,13 @@ pub fn found(at: *mut Family, file: c_int) -> Result<(), *mut Family> {
 }
 
 /// Leaves the family; returns the file of its memory.
-pub fn leave() -> c_int {
+pub(super) fn leave() -> c_int {
     FAMILY.store(core::ptr::null_mut(), Release);
     SLOT.store(0, Relaxed);
     FILE.swap(-1, Relaxed)
 }
 
 /// Gives this process another slot.
-pub fn move_to(slot: usize) {
+pub(super) fn move_to(slot: usize) {
     SLOT.store(slot as u32, Relaxed);
 }

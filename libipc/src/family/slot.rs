@@ -7,7 +7,7 @@ use super::holders::SLOTS;
 /// What a slot is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Kind {
+pub(crate) enum Kind {
     Free = 0,
     Pending = 1,
     Taken = 2,
@@ -17,10 +17,10 @@ pub enum Kind {
 /// A slot in one word: its kind (2 bits), the slot of the process that made it Pending or Reclaimed (8), and a count that
 /// tells the child that the slot is for now from the children before.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Word(u32);
+pub(crate) struct Word(u32);
 
 impl Word {
-    pub fn kind(self) -> Kind {
+    pub(crate) fn kind(self) -> Kind {
         match self.0 & 3 {
             0 => Kind::Free,
             1 => Kind::Pending,
@@ -29,25 +29,25 @@ impl Word {
         }
     }
 
-    pub fn by(self) -> usize {
+    pub(crate) fn by(self) -> usize {
         (self.0 >> 2) as usize % SLOTS
     }
 
-    pub fn nonce(self) -> u32 {
+    pub(crate) fn nonce(self) -> u32 {
         self.0 >> 10
     }
 
-    pub fn becomes(self, kind: Kind, by: usize) -> Word {
+    pub(crate) fn becomes(self, kind: Kind, by: usize) -> Word {
         Word(self.0 & !0x3ff | (by as u32 & 0xff) << 2 | kind as u32)
     }
 
-    pub fn counted(self) -> Word {
+    pub(crate) fn counted(self) -> Word {
         Word(self.0.wrapping_add(1 << 10))
     }
 }
 
 #[repr(C)]
-pub struct Slot {
+pub(crate) struct Slot {
     /// See [`Word`].
     word: AtomicU32,
     /// The process that a Pending slot is for, as its parent knows it; 0: not known.
@@ -55,17 +55,17 @@ pub struct Slot {
 }
 
 impl Slot {
-    pub fn get(&self) -> Word {
+    pub(crate) fn get(&self) -> Word {
         Word(self.word.load(Acquire))
     }
 
     /// Changes the word from `old` to `new`; true if it was still `old`.
-    pub fn step(&self, old: Word, new: Word) -> bool {
+    pub(crate) fn step(&self, old: Word, new: Word) -> bool {
         self.word.compare_exchange(old.0, new.0, AcqRel, Relaxed).is_ok()
     }
 
     /// Changes the word, which no process but that of `by` changes now.
-    pub fn set(&self, kind: Kind, by: usize) {
+    pub(crate) fn set(&self, kind: Kind, by: usize) {
         self.word.store(self.get().becomes(kind, by).0, Release);
     }
 }

@@ -22,7 +22,7 @@ use super::slot::{Kind, Slot, Word};
 use crate::{fds, sys};
 
 /// Makes the memory of a new family, with this process in its first slot. Null if there is no memory for it.
-pub fn found() -> *mut Family {
+pub(crate) fn found() -> *mut Family {
     if let Some(known) = family() {
         return core::ptr::from_ref(known).cast_mut();
     }
@@ -48,7 +48,7 @@ pub fn found() -> *mut Family {
 }
 
 /// Maps the memory behind a file that this process inherited, and takes its slot there.
-pub fn join(file: c_int, slot: usize, nonce: u32) -> bool {
+pub(crate) fn join(file: c_int, slot: usize, nonce: u32) -> bool {
     let at = sys::map_file(file, size_of::<Family>()).cast::<Family>();
     if at.is_null() {
         return false;
@@ -63,7 +63,7 @@ pub fn join(file: c_int, slot: usize, nonce: u32) -> bool {
 }
 
 /// Leaves the family: this process has found no slot in it.
-pub fn leave() {
+pub(crate) fn leave() {
     let file = memory::leave();
     if file >= 0 {
         fds::close_hidden(file);
@@ -83,7 +83,7 @@ fn set(slot: usize, kind: Kind) {
 
 /// The calling process takes `slot` for its own: first the lock, then the word. False if another process has reclaimed
 /// the slot, because the process that made it was gone.
-pub fn occupy(slot: usize) -> bool {
+pub(crate) fn occupy(slot: usize) -> bool {
     memory::move_to(slot);
     if file() >= 0 && !sys::lock_byte(file(), slot) {
         return false;
@@ -96,7 +96,7 @@ pub fn occupy(slot: usize) -> bool {
 }
 
 /// Takes a slot for a child that is about to be; `None` if all are taken.
-pub fn expect_child() -> Option<usize> {
+pub(crate) fn expect_child() -> Option<usize> {
     let all = slots()?;
     let free = |s: &Slot| {
         let word = s.get();
@@ -111,19 +111,19 @@ pub fn expect_child() -> Option<usize> {
 }
 
 /// The count that tells a child of this slot from an earlier one.
-pub fn nonce(slot: usize) -> u32 {
+pub(crate) fn nonce(slot: usize) -> u32 {
     slots().and_then(|s| s.get(slot)).map_or(0, |s| s.get().nonce())
 }
 
 /// Notes that the child that a slot waits for is the process `pid`.
-pub fn child_is(slot: usize, pid: c_int) {
+pub(crate) fn child_is(slot: usize, pid: c_int) {
     if let Some(s) = slots().and_then(|s| s.get(slot)) {
         s.pid.store(pid, Relaxed);
     }
 }
 
 /// Frees a slot that this process has made, or reclaimed, and that no process has taken.
-pub fn free(slot: usize) {
+pub(crate) fn free(slot: usize) {
     let used = family().map_or(0, |f| f.used.load(Relaxed)) as usize;
     family().iter().flat_map(|f| f.holders.iter().take(used)).for_each(|holders| {
         holders.remove(slot);
@@ -132,7 +132,7 @@ pub fn free(slot: usize) {
 }
 
 /// Whether the process of a slot has ended.
-pub fn is_dead(slot: usize) -> bool {
+pub(crate) fn is_dead(slot: usize) -> bool {
     let Some(s) = slots().and_then(|s| s.get(slot)) else { return true };
     let word = s.get();
     match word.kind() {
@@ -149,7 +149,7 @@ pub fn is_dead(slot: usize) -> bool {
 }
 
 /// Frees the slots of dead processes, and the endpoints that only they held. False if there was no such slot.
-pub fn reclaim_dead() -> bool {
+pub(crate) fn reclaim_dead() -> bool {
     let Some(slots) = slots() else { return false };
     let mut found = false;
     for (slot, s) in slots.iter().enumerate() {
@@ -174,7 +174,7 @@ impl Holders {
     }
 
     /// Whether this process is the only one that holds the endpoint. Holders that have died are forgotten.
-    pub fn is_sole(&self) -> bool {
+    pub(crate) fn is_sole(&self) -> bool {
         let (own_word, own_bit) = self.word(slot());
         let alone = |w: &AtomicU64| {
             let others = if core::ptr::eq(w, own_word) { !own_bit } else { !0 };

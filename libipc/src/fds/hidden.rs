@@ -9,7 +9,7 @@ use crate::host::guard::NoSignals;
 use crate::sys;
 
 /// Moves a descriptor of the shim to a number the program does not see. The old number is closed.
-pub fn hide(fd: c_int) -> Option<c_int> {
+pub(crate) fn hide(fd: c_int) -> Option<c_int> {
     let hidden = duplicate_hidden(fd);
     sys::close(fd);
     hidden
@@ -17,7 +17,7 @@ pub fn hide(fd: c_int) -> Option<c_int> {
 
 /// A hidden duplicate of a descriptor: at or above the program's own limit, which is lifted up to the hard one for just
 /// this call. If there is no number between the two limits, the upper quarter of the numbers is used.
-pub fn duplicate_hidden(fd: c_int) -> Option<c_int> {
+pub(crate) fn duplicate_hidden(fd: c_int) -> Option<c_int> {
     let turn = Turn::take();
     let (soft, hard) = sys::nofile(None).ok()?;
     let reachable = hard.min(FD_SLOTS as u64);
@@ -42,14 +42,14 @@ pub fn duplicate_hidden(fd: c_int) -> Option<c_int> {
 
 /// The turn to change the limit, which one thread has at a time, also for the program's own changes. Signals are held back
 /// meanwhile.
-pub struct Turn {
+pub(crate) struct Turn {
     _no_signals: NoSignals,
 }
 
 static CHANGING: AtomicBool = AtomicBool::new(false);
 
 impl Turn {
-    pub fn take() -> Turn {
+    pub(crate) fn take() -> Turn {
         let signals = NoSignals::hold();
         while CHANGING.swap(true, SeqCst) {
             sys::yield_now();
@@ -58,7 +58,7 @@ impl Turn {
     }
 
     /// In the child of a fork: the thread whose turn it was may not exist here.
-    pub fn reset() {
+    pub(crate) fn reset() {
         if CHANGING.load(Relaxed) {
             CHANGING.store(false, SeqCst);
         }
@@ -72,7 +72,7 @@ impl Drop for Turn {
 }
 
 /// Closes a descriptor of the shim.
-pub fn close_hidden(fd: c_int) {
+pub(crate) fn close_hidden(fd: c_int) {
     table::put(fd, Word::NONE);
     sys::close(fd);
 }

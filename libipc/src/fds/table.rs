@@ -16,12 +16,12 @@ use libc::c_int;
 use crate::sys;
 
 /// How many descriptor numbers the table has; higher ones never have an entry.
-pub const FD_SLOTS: usize = 1 << 20;
+pub(crate) const FD_SLOTS: usize = 1 << 20;
 
 /// What a descriptor number is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u32)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A number without an entry.
     Other = 0,
     /// An endpoint that stays on TCP.
@@ -42,19 +42,19 @@ pub enum Kind {
 
 /// What the table says of a number.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Word(u32);
+pub(crate) struct Word(u32);
 
 impl Word {
     /// Of a number without an entry.
-    pub const NONE: Word = Word(0);
+    pub(crate) const NONE: Word = Word(0);
 
     /// The number is the endpoint at `index` of the endpoints' table; `generation` counts the uses of that place.
-    pub fn of_endpoint(index: u32, generation: u32, kind: Kind) -> Word {
+    pub(crate) fn of_endpoint(index: u32, generation: u32, kind: Kind) -> Word {
         Word(index << 16 | (generation & 0x1fff) << 3 | kind as u32)
     }
 
     /// What the number is.
-    pub fn kind(self) -> Kind {
+    pub(crate) fn kind(self) -> Kind {
         match self.0 & 7 {
             1 => Kind::Stay,
             2 => Kind::Hidden,
@@ -68,12 +68,12 @@ impl Word {
     }
 
     /// The endpoint's place in the endpoints' table, if the number is an endpoint.
-    pub fn index(self) -> u32 {
+    pub(crate) fn index(self) -> u32 {
         self.0 >> 16
     }
 
     /// Whether both name the same use of the same place.
-    pub fn is_same_endpoint(self, other: Word) -> bool {
+    pub(crate) fn is_same_endpoint(self, other: Word) -> bool {
         self.0 & !7 == other.0 & !7
     }
 }
@@ -87,12 +87,12 @@ fn slot(fd: c_int) -> Option<&'static AtomicU32> {
 }
 
 /// What the table says of a number.
-pub fn word(fd: c_int) -> Word {
+pub(crate) fn word(fd: c_int) -> Word {
     slot(fd).map_or(Word::NONE, |s| Word(s.load(SeqCst)))
 }
 
 /// Makes an entry; false if the number is above all that the table knows.
-pub fn put(fd: c_int, word: Word) -> bool {
+pub(crate) fn put(fd: c_int, word: Word) -> bool {
     let Some(slot) = slot(fd) else { return false };
     HIGH.fetch_max(fd as u32 + 1, Relaxed);
     slot.store(word.0, SeqCst);
@@ -100,12 +100,12 @@ pub fn put(fd: c_int, word: Word) -> bool {
 }
 
 /// Puts `to` in the place of `from`; false if the entry is another one.
-pub fn change(fd: c_int, from: Word, to: Word) -> bool {
+pub(crate) fn change(fd: c_int, from: Word, to: Word) -> bool {
     slot(fd).is_some_and(|s| s.compare_exchange(from.0, to.0, SeqCst, SeqCst).is_ok())
 }
 
 /// Takes an entry out. If the number is being replaced, this waits until it has been.
-pub fn take(fd: c_int) -> Word {
+pub(crate) fn take(fd: c_int) -> Word {
     loop {
         let word = word(fd);
         if word == Word::NONE || word.kind() != Kind::Busy && change(fd, word, Word::NONE) {
@@ -118,34 +118,34 @@ pub fn take(fd: c_int) -> Word {
 }
 
 /// One more than the highest number that ever had an entry.
-pub fn used() -> c_int {
+pub(crate) fn used() -> c_int {
     HIGH.load(Relaxed) as c_int
 }
 
 /// Whether reading and writing the descriptor needs more than the real function: it is an endpoint, and not final.
 #[inline(always)]
-pub fn needs_us(fd: c_int) -> bool {
+pub(crate) fn needs_us(fd: c_int) -> bool {
     slot(fd).is_some_and(|s| s.load(Relaxed) & 7 >= Kind::Active as u32)
 }
 
 /// Whether the descriptor is an endpoint that does not simply stay on TCP.
 #[inline(always)]
-pub fn is_ours(fd: c_int) -> bool {
+pub(crate) fn is_ours(fd: c_int) -> bool {
     slot(fd).is_some_and(|s| s.load(Relaxed) & 7 >= Kind::Final as u32)
 }
 
 /// What the descriptor number is.
-pub fn kind(fd: c_int) -> Kind {
+pub(crate) fn kind(fd: c_int) -> Kind {
     slot(fd).map_or(Kind::Other, |s| Word(s.load(Acquire)).kind())
 }
 
 /// Whether the program made or was given this number as one of its connections (in any state).
-pub fn is_endpoint(fd: c_int) -> bool {
+pub(crate) fn is_endpoint(fd: c_int) -> bool {
     matches!(kind(fd), Kind::Stay | Kind::Final | Kind::Active | Kind::Busy | Kind::Counted)
 }
 
 /// Marks a number that is not an endpoint (a hidden descriptor, an epoll instance).
-pub fn mark(fd: c_int, kind: Kind) {
+pub(crate) fn mark(fd: c_int, kind: Kind) {
     put(fd, Word(kind as u32));
 }
 
@@ -155,14 +155,14 @@ const REGISTERED: u32 = 1 << 4;
 
 /// The program has waited for events of an epoll instance.
 #[inline]
-pub fn note_wait(epfd: c_int) {
+pub(crate) fn note_wait(epfd: c_int) {
     if !instance_has(epfd, WAITED_FOR) {
         note_instance(epfd, WAITED_FOR);
     }
 }
 
 /// The program has registered an endpoint with an epoll instance.
-pub fn note_registration(epfd: c_int) {
+pub(crate) fn note_registration(epfd: c_int) {
     note_instance(epfd, REGISTERED);
 }
 
@@ -179,23 +179,23 @@ fn instance_has(epfd: c_int, what: u32) -> bool {
 }
 
 /// Whether the program was seen to wait for events of an epoll instance.
-pub fn is_waited_for(epfd: c_int) -> bool {
+pub(crate) fn is_waited_for(epfd: c_int) -> bool {
     instance_has(epfd, WAITED_FOR)
 }
 
 /// Whether the program was seen to register endpoints with an epoll instance.
-pub fn is_registered_with(epfd: c_int) -> bool {
+pub(crate) fn is_registered_with(epfd: c_int) -> bool {
     instance_has(epfd, REGISTERED)
 }
 
 /// The numbers from `from` to `to` (inclusive) that have an entry.
-pub fn marked(from: c_int, to: c_int) -> impl Iterator<Item = c_int> {
+pub(crate) fn marked(from: c_int, to: c_int) -> impl Iterator<Item = c_int> {
     let end = to.saturating_add(1).min(used());
     (from..end).filter(|fd| kind(*fd) != Kind::Other)
 }
 
 /// Forgets every number except the hidden ones.
-pub fn clear() {
+pub(crate) fn clear() {
     for slot in FDS.iter().take(HIGH.load(Relaxed) as usize) {
         if Word(slot.load(Relaxed)).kind() != Kind::Hidden {
             slot.store(0, SeqCst);

@@ -7,12 +7,12 @@ static CONFINED: AtomicBool = AtomicBool::new(false);
 
 /// Whether the shim may make no system call of its own any more.
 #[inline(always)]
-pub fn is_confined() -> bool {
+pub(crate) fn is_confined() -> bool {
     CONFINED.load(Relaxed)
 }
 
 /// The hooks that look after themselves in a confined process: they count, or keep the table of numbers right.
-pub const fn looks_after_itself(hook: &str) -> bool {
+pub(crate) const fn looks_after_itself(hook: &str) -> bool {
     const NAMES: &[&str] = &[
         "read",
         "__read",
@@ -58,6 +58,6 @@ const fn is_same(mut a: &[u8], mut b: &[u8]) -> bool {
 }
 
 /// Notes that the process confines itself, or does not after all.
-pub fn set_confined(is: bool) {
+pub(crate) fn set_confined(is: bool) {
     CONFINED.store(is, SeqCst);
 }

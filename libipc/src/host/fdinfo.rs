@@ -6,19 +6,19 @@ use crate::sys;
 
 /// A registration as the kernel has it (proc_pid_fdinfo(5)). A one-shot registration that has fired has only mode bits left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Entry {
+pub(crate) struct Entry {
     pub mask: u32,
     pub data: u64,
 }
 
 /// The registration of the file behind `fd`, under this number, in `epfd`. `None` if there is none, or no /proc.
-pub fn registration(epfd: c_int, fd: c_int) -> Option<Entry> {
+pub(crate) fn registration(epfd: c_int, fd: c_int) -> Option<Entry> {
     let inode = sys::inode(fd)?;
     find(epfd, |line| parse(line, fd, inode))
 }
 
 /// How many requests an io_uring has room for. `None` if /proc does not tell.
-pub fn slots(ring: c_int) -> Option<usize> {
+pub(crate) fn slots(ring: c_int) -> Option<usize> {
     find(ring, |line| {
         let mask = core::str::from_utf8(line.strip_prefix(b"SqMask:\t0x")?).ok()?;
         usize::from_str_radix(mask, 16).ok().map(|mask| mask + 1)
@@ -42,14 +42,14 @@ fn find<T>(fd: c_int, parse: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
 
 /// A descriptor that can watch others past the hooks.
 #[derive(Clone, Copy)]
-pub enum Watcher {
+pub(crate) enum Watcher {
     Epoll(c_int),
     Ring(c_int),
 }
 
 /// Calls `visit` with each epoll instance and io_uring of this process, of the numbers that `may_be` one: looking costs a
 /// system call. `None` if /proc does not list them.
-pub fn each_watcher(may_be: impl Fn(c_int) -> bool, mut visit: impl FnMut(Watcher)) -> Option<()> {
+pub(crate) fn each_watcher(may_be: impl Fn(c_int) -> bool, mut visit: impl FnMut(Watcher)) -> Option<()> {
     each_entry(|list, number| {
         if may_be(number)
             && let Some(watcher) = watcher(list, number)
@@ -60,7 +60,7 @@ pub fn each_watcher(may_be: impl Fn(c_int) -> bool, mut visit: impl FnMut(Watche
 }
 
 /// Calls `visit` with each descriptor of this process; `None` where /proc does not list them.
-pub fn each_descriptor(mut visit: impl FnMut(c_int)) -> Option<()> {
+pub(crate) fn each_descriptor(mut visit: impl FnMut(c_int)) -> Option<()> {
     each_entry(|_, number| visit(number))
 }
 

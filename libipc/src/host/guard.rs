@@ -5,10 +5,10 @@ use libc::c_int;
 use crate::sys;
 
 /// Restores errno when dropped.
-pub struct Errno(c_int);
+pub(crate) struct Errno(c_int);
 
 impl Errno {
-    pub fn keep() -> Errno {
+    pub(crate) fn keep() -> Errno {
         Errno(errno())
     }
 }
@@ -23,18 +23,18 @@ impl Drop for Errno {
 }
 
 /// libc's errno of the calling thread.
-pub fn errno() -> c_int {
+pub(crate) fn errno() -> c_int {
     // SAFETY: libc gives each thread one.
     unsafe { *libc::__errno_location() }
 }
 
-pub fn set_errno(value: c_int) {
+pub(crate) fn set_errno(value: c_int) {
     // SAFETY: as above.
     unsafe { *libc::__errno_location() = value };
 }
 
 /// The result of a libc function for the kernel's result `r`; sets errno.
-pub fn as_libc(r: sys::Ret) -> isize {
+pub(crate) fn as_libc(r: sys::Ret) -> isize {
     if r >= 0 {
         return r;
     }
@@ -43,10 +43,10 @@ pub fn as_libc(r: sys::Ret) -> isize {
 }
 
 /// Holds signals back until dropped, so that no handler meets a half-made step or a lock of its own thread.
-pub struct NoSignals(u64);
+pub(crate) struct NoSignals(u64);
 
 impl NoSignals {
-    pub fn hold() -> NoSignals {
+    pub(crate) fn hold() -> NoSignals {
         NoSignals(sys::set_sigmask(sys::ALL_SIGNALS))
     }
 }

@@ -11,11 +11,11 @@ static OWNER: AtomicI32 = AtomicI32::new(0);
 
 /// Whether the statics describe the calling process. Not so in the child of a raw clone or of `_Fork`: what it closes,
 /// its parent still has.
-pub fn is_announced() -> bool {
+pub(crate) fn is_announced() -> bool {
     confine::is_confined() || OWNER.load(Relaxed) == sys::getpid()
 }
 
 /// The statics describe the calling process from now on.
-pub fn announce() {
+pub(crate) fn announce() {
     OWNER.store(sys::getpid(), SeqCst);
 }

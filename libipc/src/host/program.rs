@@ -19,7 +19,7 @@ const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
 
 /// What names a program.
 #[derive(Clone, Copy)]
-pub enum Program {
+pub(crate) enum Program {
     Path(*const c_char),
     /// Looked for in PATH, unless there is a slash in it.
     Name(*const c_char),
@@ -33,7 +33,7 @@ impl Program {
     ///
     /// # Safety
     /// The name is null or terminated; the environment is null or a list of terminated strings that ends with a null.
-    pub unsafe fn loads_shim(self, environment: *const *const c_char) -> Option<bool> {
+    pub(crate) unsafe fn loads_shim(self, environment: *const *const c_char) -> Option<bool> {
         let Some(mut found) = Page::new() else { return Some(false) };
         // SAFETY: as the caller promises.
         unsafe {

@@ -61,7 +61,7 @@ impl Request {
 
 /// Whether the ring has served requests, and all that can still be seen were for files; `is_socket` tells which numbers may
 /// be sockets. False if that cannot be found out.
-pub fn is_for_files(ring: c_int, is_socket: impl Fn(c_int) -> bool) -> bool {
+pub(crate) fn is_for_files(ring: c_int, is_socket: impl Fn(c_int) -> bool) -> bool {
     let Some(slots) = fdinfo::slots(ring) else { return false };
     let len = slots * WORDS * size_of::<u64>();
     let at = sys::map_requests(ring, len);

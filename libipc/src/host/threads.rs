@@ -11,12 +11,12 @@ use crate::sys;
 /// Threads of the process have descriptor tables of their own.
 static APART: AtomicBool = AtomicBool::new(false);
 
-pub fn set_apart() {
+pub(crate) fn set_apart() {
     APART.store(true, SeqCst);
 }
 
 /// Whether a number that is replaced is not replaced for all threads.
-pub fn is_apart() -> bool {
+pub(crate) fn is_apart() -> bool {
     APART.load(Relaxed)
 }
 
@@ -24,7 +24,7 @@ pub fn is_apart() -> bool {
 static SINGLE_THREADED: AtomicPtr<libc::c_char> = AtomicPtr::new(core::ptr::null_mut());
 
 /// Looks up libc's variable that says whether the process has threads, and its functions for cancellation.
-pub fn remember_threads() {
+pub(crate) fn remember_threads() {
     let at = symbol(libc::RTLD_DEFAULT, c"__libc_single_threaded");
     SINGLE_THREADED.store(at.cast(), Relaxed);
     for (slot, name) in [
@@ -40,14 +40,14 @@ pub fn remember_threads() {
 static CANCELLATIONS: AtomicUsize = AtomicUsize::new(0);
 
 /// Called when the program is about to cancel a thread, and when it has just done so.
-pub fn count_cancellation() {
+pub(crate) fn count_cancellation() {
     CANCELLATIONS.fetch_add(1, SeqCst);
 }
 
 /// What libc runs if the thread is cancelled in the call that it guards: the layout of `struct
 /// _pthread_cleanup_buffer`, part of libc's binary interface since 2.2.5.
 #[repr(C)]
-pub struct Cleanup {
+pub(crate) struct Cleanup {
     routine: usize,
     argument: usize,
     cancel_type: c_int,
@@ -61,7 +61,7 @@ static CLEANUP_POP: AtomicUsize = AtomicUsize::new(0);
 static TEST_CANCEL: AtomicUsize = AtomicUsize::new(0);
 
 /// Makes a call that is a cancellation point; should the thread be cancelled in it, `undo(argument)` runs.
-pub fn cancellable<R>(undo: extern "C" fn(*mut c_void), argument: *mut c_void, call: impl FnOnce() -> R) -> R {
+pub(crate) fn cancellable<R>(undo: extern "C" fn(*mut c_void), argument: *mut c_void, call: impl FnOnce() -> R) -> R {
     let (push, pop) = (CLEANUP_PUSH.load(Relaxed), CLEANUP_POP.load(Relaxed));
     if push == 0 || pop == 0 {
         return call();
@@ -86,11 +86,11 @@ pub fn cancellable<R>(undo: extern "C" fn(*mut c_void), argument: *mut c_void, c
 
 /// How many cancellations a thread that is about to wait knows of.
 #[derive(PartialEq, Eq)]
-pub struct Cancellations(usize);
+pub(crate) struct Cancellations(usize);
 
 impl Cancellations {
     /// A cancellation point in a call that waits in the shim: should the thread be cancelled, `undo(argument)` runs.
-    pub fn heed(undo: extern "C" fn(*mut c_void), argument: *mut c_void) -> Cancellations {
+    pub(crate) fn heed(undo: extern "C" fn(*mut c_void), argument: *mut c_void) -> Cancellations {
         let known = CANCELLATIONS.load(SeqCst);
         let test = TEST_CANCEL.load(Relaxed);
         if known != 0 && test != 0 {
@@ -103,27 +103,27 @@ impl Cancellations {
     }
 
     /// Whether there was no cancellation since. Asked once the thread is announced: later cancellations wake it.
-    pub fn are_all(&self) -> bool {
+    pub(crate) fn are_all(&self) -> bool {
         CANCELLATIONS.load(SeqCst) == self.0
     }
 }
 
 /// Whether a blocking call on TCP is to block in the real function: no other thread needs to wake it, or one may want
 /// to cancel it.
-pub fn blocks_natively() -> bool {
+pub(crate) fn blocks_natively() -> bool {
     is_single_threaded() || CANCELLATIONS.load(SeqCst) != 0
 }
 
 /// Whether the process has one thread, asked of the kernel where libc does not know it any more
 /// (docs/kernel-notes/single-threaded.md): /proc counts threads as links.
-pub fn has_one_thread() -> bool {
+pub(crate) fn has_one_thread() -> bool {
     const ONE: libc::nlink_t = 3;
     let links = || sys::lstat(c"/proc/self/task/".to_bytes_with_nul().as_ptr()).map(|task| task.st_nlink);
     is_single_threaded() || links() == Some(ONE)
 }
 
 /// Whether no thread but the calling one can act on an endpoint. False if that is not known.
-pub fn is_single_threaded() -> bool {
+pub(crate) fn is_single_threaded() -> bool {
     // SAFETY: null, or a variable of libc that is always readable.
     unsafe { SINGLE_THREADED.load(Relaxed).as_ref() }.is_some_and(|single| *single != 0)
 }

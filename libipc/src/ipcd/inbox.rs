@@ -13,7 +13,7 @@ use crate::switch::stay::stay;
 use crate::{fds, sys};
 
 /// Takes what ipcd has sent. Costs two loads if that is nothing.
-pub fn collect() {
+pub(crate) fn collect() {
     link::collect(heard);
 }
 

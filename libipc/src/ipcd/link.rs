@@ -44,7 +44,7 @@ impl Drop for Turn {
 
 /// Whether there is an ipcd to talk to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Link {
+pub(crate) enum Link {
     Up,
     /// Another thread is finding out.
     Unknown,
@@ -52,7 +52,7 @@ pub enum Link {
 }
 
 /// Connects to ipcd if that has not been done, and says hello.
-pub fn greet() -> Link {
+pub(crate) fn greet() -> Link {
     if SOCKET.load(Acquire) >= 0 {
         return Link::Up;
     }
@@ -78,7 +78,7 @@ pub fn greet() -> Link {
 }
 
 /// The connection on which ipcd can be told something now.
-pub fn connection() -> u32 {
+pub(crate) fn connection() -> u32 {
     CONNECTION.load(Relaxed)
 }
 
@@ -106,7 +106,7 @@ fn connect() -> Option<c_int> {
 }
 
 /// Sends a record, with a descriptor if one is given. False if there is no ipcd or it does not keep up.
-pub fn send(message: &ToDaemon, fd: Option<c_int>) -> bool {
+pub(crate) fn send(message: &ToDaemon, fd: Option<c_int>) -> bool {
     let socket = SOCKET.load(Acquire);
     if socket < 0 {
         return false;
@@ -154,12 +154,12 @@ impl RightsBuffer {
 }
 
 /// Whether ipcd is gone, as far as is known.
-pub fn is_gone() -> bool {
+pub(crate) fn is_gone() -> bool {
     SOCKET.load(Relaxed) < 0
 }
 
 /// Ends the connection: ipcd forgets what this process said.
-pub fn hang_up() {
+pub(crate) fn hang_up() {
     disconnect(SOCKET.load(Relaxed));
 }
 
@@ -173,7 +173,7 @@ fn disconnect(socket: c_int) {
 }
 
 /// In the child of a fork: the connection is the parent's; the child makes its own.
-pub fn forget_connection() {
+pub(crate) fn forget_connection() {
     for socket in [SOCKET.swap(-1, SeqCst), NUMBER.swap(-1, SeqCst)] {
         if socket >= 0 {
             fds::close_hidden(socket);
@@ -187,14 +187,14 @@ pub fn forget_connection() {
 
 /// Whether there may be a record to take. Those that the page does not count are left where they are: ipcd may still have
 /// a copy of the descriptor that one carries.
-pub fn has_answered() -> bool {
+pub(crate) fn has_answered() -> bool {
     // SAFETY: null, or mapped for ever; an ipcd cannot shrink the file behind it (it is sealed).
     let sent = unsafe { PAGE.load(Acquire).as_ref() }.map(|page| page.load(Acquire));
     !WELCOMED.load(Acquire) || sent != Some(TAKEN.load(Relaxed))
 }
 
 /// Waits until ipcd has sent something, or the time is over, in nanoseconds.
-pub fn await_answer(time: u64) {
+pub(crate) fn await_answer(time: u64) {
     let mut socket = [pollfd { fd: SOCKET.load(Acquire), events: libc::POLLIN, revents: 0 }];
     sys::ppoll(&mut socket, Some(time), None);
     if !has_answered() {
@@ -204,7 +204,7 @@ pub fn await_answer(time: u64) {
 }
 
 /// Takes what ipcd has sent, and gives it to `heard`, which says whether it was in order. Costs two loads if that is nothing.
-pub fn collect(heard: impl Fn(ToShim, Option<c_int>) -> bool) {
+pub(crate) fn collect(heard: impl Fn(ToShim, Option<c_int>) -> bool) {
     if !has_answered() {
         return;
     }

@@ -13,7 +13,7 @@ const PATH_MAX: usize = 108;
 
 /// A path, NUL-terminated, that fits a Unix-domain address.
 #[derive(Clone, Copy)]
-pub struct Path {
+pub(crate) struct Path {
     bytes: [u8; PATH_MAX],
     len: usize,
 }
@@ -50,7 +50,7 @@ impl Path {
     }
 
     /// The address to connect to.
-    pub fn sockaddr(&self) -> sockaddr_un {
+    pub(crate) fn sockaddr(&self) -> sockaddr_un {
         // SAFETY: sockaddr_un is plain data, valid when zeroed.
         let mut addr: sockaddr_un = unsafe { core::mem::zeroed() };
         addr.sun_family = libc::AF_UNIX as u16;
@@ -76,7 +76,7 @@ static CONFIG: Once = Once(UnsafeCell::new(Config { named: Path::EMPTY, runtime_
 static READY: AtomicBool = AtomicBool::new(false);
 
 /// Reads the environment, in the constructor: later the program may change it while the shim reads it.
-pub fn remember_environment() {
+pub(crate) fn remember_environment() {
     let config = Config { named: variable(c"IPCD_SOCKET"), runtime_dir: variable(c"XDG_RUNTIME_DIR") };
     // SAFETY: the constructor runs once, before any reader (they look at READY first).
     unsafe { *CONFIG.0.get() = config };
@@ -97,7 +97,7 @@ fn variable(name: &core::ffi::CStr) -> Path {
 
 /// Calls `visit` with each place where an ipcd for this process may be, and with the user who may serve there beside
 /// those that [`is_trusted`] names, until it returns true.
-pub fn each_candidate(mut visit: impl FnMut(&Path, u32) -> bool) {
+pub(crate) fn each_candidate(mut visit: impl FnMut(&Path, u32) -> bool) {
     if !READY.load(Acquire) {
         return;
     }
@@ -137,7 +137,7 @@ const SETTLED_NS: u64 = 1_000_000_000;
 static FAILED: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 
 /// Root, or the user that this process acts as.
-pub fn is_trusted(uid: u32) -> bool {
+pub(crate) fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == sys::geteuid()
 }
 

@@ -19,7 +19,7 @@ const SWITCHED: u32 = 5;
 /// Tells ipcd of a new endpoint. Nothing is lost if the message cannot be sent now: the offer says it again. If ipcd has
 /// died, that is found out here, and its successor is told.
 /// `fd` is the program's descriptor.
-pub fn opened(id: Id, fd: c_int) {
+pub(crate) fn opened(id: Id, fd: c_int) {
     if greet() == Link::Up && !tell_opened(id, fd) && greet() == Link::Up {
         tell_opened(id, fd);
     }
@@ -60,7 +60,7 @@ fn offer(id: Id, tcp: c_int, hashes: [Option<Hash>; 2]) -> bool {
 /// Offers the endpoint with the prefixes that are complete; if it was offered before, reports those that were not complete
 /// then. Called while this process is the only one that holds the endpoint. `fd` is the program's descriptor. False if
 /// there is no ipcd.
-pub fn prefixes(id: Id, fd: c_int) -> bool {
+pub(crate) fn prefixes(id: Id, fd: c_int) -> bool {
     let e = id.endpoint();
     let hashes = [Direction::Sent, Direction::Received].map(|direction| e.hash(direction));
     if hashes == [None; 2] {
@@ -101,7 +101,7 @@ fn progress(id: Id, message: &ToDaemon) -> bool {
 }
 
 /// Tells ipcd that HELLO was sent, or at which byte a direction left TCP, if that is news.
-pub fn switching(id: Id, tx: &Sender, rx: &Receiver) {
+pub(crate) fn switching(id: Id, tx: &Sender, rx: &Receiver) {
     let cookie = id.endpoint().birth().cookie;
     let left =
         [(Direction::Sent, (tx.on == Transport::Unix).then_some(tx.written)), (Direction::Received, rx.leaves_at)];
@@ -119,13 +119,13 @@ pub fn switching(id: Id, tx: &Sender, rx: &Receiver) {
 }
 
 /// Tells ipcd that both directions have left TCP. False if ipcd is there but has no room for the report now.
-pub fn became_final(id: Id, sent: u64, received: u64) -> bool {
+pub(crate) fn became_final(id: Id, sent: u64, received: u64) -> bool {
     let cookie = id.endpoint().birth().cookie;
     progress(id, &ToDaemon::Final { cookie, at: sys::now(), sent, received }) || link::is_gone()
 }
 
 /// Tells ipcd that the endpoint stays on TCP.
-pub fn stayed(id: Id, reason: Reason) {
+pub(crate) fn stayed(id: Id, reason: Reason) {
     if link::is_gone() {
         return;
     }
@@ -141,22 +141,22 @@ pub fn stayed(id: Id, reason: Reason) {
 }
 
 /// Leaves the TCP socket with ipcd, for the process that receives the new socket from the program.
-pub fn deposit(id: Id) {
+pub(crate) fn deposit(id: Id) {
     send(&ToDaemon::Deposit { cookie: id.endpoint().birth().cookie }, Some(id.local().tcp.load(Acquire)));
 }
 
 /// Asks ipcd whether a descriptor that the program has received is a new socket. False if it cannot be asked.
-pub fn received(id: Id, socket: c_int) -> bool {
+pub(crate) fn received(id: Id, socket: c_int) -> bool {
     greet() == Link::Up && send(&ToDaemon::Received { token: id.token() }, Some(socket))
 }
 
 /// Gives back the end of a new transport that was granted for an endpoint that this process no longer has.
-pub fn returned(cookie: u64, end: c_int) {
+pub(crate) fn returned(cookie: u64, end: c_int) {
     send(&ToDaemon::Returned { cookie }, Some(end));
 }
 
 /// Tells ipcd that this process no longer has the endpoint; `last`: that no process has.
-pub fn closed(id: Id, last: bool) {
+pub(crate) fn closed(id: Id, last: bool) {
     if id.local().claimed.load(Relaxed) != connection() || connection() == 0 {
         return;
     }
@@ -176,7 +176,7 @@ static CLOSED: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
 const KIN: u64 = 1 << 63;
 
 /// In the child of a fork: the parent sends the reports that still wait.
-pub fn forget() {
+pub(crate) fn forget() {
     CLOSED.iter().filter(|slot| slot.load(Relaxed) != 0).for_each(|slot| slot.store(0, Relaxed));
 }
 

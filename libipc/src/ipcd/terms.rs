@@ -11,7 +11,7 @@ static PATIENCE: AtomicU32 = AtomicU32::new(0);
 static SMALL_WRITES: AtomicU32 = AtomicU32::new(0);
 
 /// Takes over the terms that ipcd has sent.
-pub fn set(terms: Terms) {
+pub(crate) fn set(terms: Terms) {
     let Terms { prefix_bytes, patience, small_writes } = terms;
     PATIENCE.store(patience, Relaxed);
     SMALL_WRITES.store(small_writes, Relaxed);
@@ -19,16 +19,16 @@ pub fn set(terms: Terms) {
 }
 
 /// N, the prefix length in bytes; 0 while it is not known.
-pub fn prefix_bytes() -> u32 {
+pub(crate) fn prefix_bytes() -> u32 {
     PREFIX_BYTES.load(Relaxed)
 }
 
 /// How many changes of direction, or how many times 16 KiB, make a connection worth moving.
-pub fn patience() -> u32 {
+pub(crate) fn patience() -> u32 {
     PATIENCE.load(Relaxed)
 }
 
 /// Below how many bytes writes are too small to move a connection that has no others; 0: none are.
-pub fn small_writes() -> u32 {
+pub(crate) fn small_writes() -> u32 {
     SMALL_WRITES.load(Relaxed)
 }

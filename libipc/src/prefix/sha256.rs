@@ -6,13 +6,13 @@ use sha2::block_api::compress256;
 
 const BLOCK: usize = 64;
 /// The length in bytes of a state that is written down.
-pub const WRITTEN: usize = 32 + BLOCK;
+pub(super) const WRITTEN: usize = 32 + BLOCK;
 /// FIPS 180-4, section 5.3.3.
 const INITIAL: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
 /// A hash of bytes that come in pieces.
-pub struct Sha256 {
+pub(super) struct Sha256 {
     chain: [u32; 8],
     /// The first bytes of the next block.
     block: [u8; BLOCK],
@@ -21,11 +21,11 @@ pub struct Sha256 {
 }
 
 impl Sha256 {
-    pub fn new() -> Sha256 {
+    pub(super) fn new() -> Sha256 {
         Sha256 { chain: INITIAL, block: [0; BLOCK], len: 0 }
     }
 
-    pub fn update(&mut self, bytes: &[u8]) {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.push(*byte);
             self.len = self.len.wrapping_add(1);
@@ -43,7 +43,7 @@ impl Sha256 {
     }
 
     /// The hash: section 5.1.1 pads with a one, zeroes, and the length in bits.
-    pub fn finalize(mut self) -> Hash {
+    pub(super) fn finalize(mut self) -> Hash {
         let bits = (u64::from(self.len) * 8).to_be_bytes();
         self.update(&[0x80]);
         while self.len as usize % BLOCK != BLOCK - bits.len() {
@@ -54,7 +54,7 @@ impl Sha256 {
     }
 
     /// The state, but for the number of bytes so far.
-    pub fn write_down(&self) -> [u8; WRITTEN] {
+    pub(super) fn write_down(&self) -> [u8; WRITTEN] {
         let mut all = [0; WRITTEN];
         for (to, from) in all.iter_mut().zip(big_endian(&self.chain).iter().chain(&self.block)) {
             *to = *from;
@@ -63,7 +63,7 @@ impl Sha256 {
     }
 
     /// The state after `len` bytes, as it was written down.
-    pub fn read(written: &[u8; WRITTEN], len: u32) -> Sha256 {
+    pub(super) fn read(written: &[u8; WRITTEN], len: u32) -> Sha256 {
         let mut sha = Sha256 { len, ..Sha256::new() };
         let mut words = written.chunks_exact(4);
         for (to, from) in sha.chain.iter_mut().zip(&mut words) {

@@ -19,7 +19,7 @@ const FREE: u32 = 0;
 const ANY: u32 = u32::MAX;
 
 /// Where a waiting thread can be woken.
-pub struct Parker {
+pub(crate) struct Parker {
     /// FREE, an endpoint's index plus one, or ANY.
     waits_for: AtomicU32,
     /// Readable: look at the endpoint again. A number plus one; 0: not made yet (so that the pool is all zeroes).
@@ -41,13 +41,13 @@ impl Parker {
     }
 
     /// The descriptor that becomes readable when the thread is woken; -1: none.
-    pub fn event(&self) -> c_int {
+    pub(crate) fn event(&self) -> c_int {
         self.event.load(SeqCst) - 1
     }
 
     /// Ends the announcement. A wake-up that this thread has not taken must not wake the next user of the parker: `empty`
     /// takes it off the event, while the parker is still this thread's; later it might take a wake-up of the next user.
-    pub fn withdraw(&self, empty: impl FnOnce(c_int)) {
+    pub(crate) fn withdraw(&self, empty: impl FnOnce(c_int)) {
         let event = self.event();
         if event >= 0 {
             empty(event);
@@ -58,20 +58,20 @@ impl Parker {
 
 /// Where the threads of a process announce that they wait.
 #[repr(C)]
-pub struct Board<const N: usize> {
+pub(crate) struct Board<const N: usize> {
     /// One more than the highest parker ever used.
     used: AtomicU32,
     parkers: [Parker; N],
 }
 
 impl<const N: usize> Board<N> {
-    pub const fn new() -> Board<N> {
+    pub(crate) const fn new() -> Board<N> {
         Board { parkers: [const { Parker::new() }; N], used: AtomicU32::new(0) }
     }
 
     /// Announces that the calling thread will wait for the endpoint (`None`: for several), with an event of
     /// `make_event` if the parker has none yet. `None` if there is no parker left, or no event.
-    pub fn announce(&self, id: Option<Id>, make_event: impl FnOnce() -> Option<c_int>) -> Option<&Parker> {
+    pub(crate) fn announce(&self, id: Option<Id>, make_event: impl FnOnce() -> Option<c_int>) -> Option<&Parker> {
         let value = id.map_or(ANY, |id| id.index + 1);
         let free = |p: &Parker| p.waits_for.compare_exchange(FREE, value, SeqCst, SeqCst).is_ok();
         let taken = self.parkers.iter().position(free)?;
@@ -91,7 +91,7 @@ impl<const N: usize> Board<N> {
 
     /// Calls `wake` for the event of every thread that waits for the endpoint (`None`: for any), after a change of
     /// what they wait for.
-    pub fn kick(&self, id: Option<Id>, wake: impl Fn(c_int)) {
+    pub(crate) fn kick(&self, id: Option<Id>, wake: impl Fn(c_int)) {
         // Pairs with the fence in `announce`: either the waiter sees the change, or this thread sees the announcement.
         fence(SeqCst);
         for parker in self.parkers.iter().take(self.used.load(SeqCst) as usize) {
@@ -108,7 +108,7 @@ impl<const N: usize> Board<N> {
     }
 
     /// In the child of a fork, where no thread waits: every parker is free and has no descriptors.
-    pub fn forget(&self, close: impl Fn(c_int)) {
+    pub(crate) fn forget(&self, close: impl Fn(c_int)) {
         for parker in self.parkers.iter().take(self.used.load(Relaxed) as usize) {
             for fd in [parker.event.swap(0, Relaxed) - 1, parker.signals.swap(0, Relaxed) - 1] {
                 if fd >= 0 {

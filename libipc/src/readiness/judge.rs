@@ -15,12 +15,12 @@ use crate::sys;
 static BATCH: AtomicU32 = AtomicU32::new(0);
 
 /// A number for the events of one epoll_wait.
-pub fn batch() -> u32 {
+pub(crate) fn batch() -> u32 {
     BATCH.fetch_add(1, Relaxed).wrapping_add(1)
 }
 
 /// What an event of epoll_wait means for the program.
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// The event is not of an endpoint, or is right as it is.
     Keep,
     /// Nothing that the program asked for has happened.
@@ -36,7 +36,7 @@ pub enum Verdict {
 /// Looks at one event that the kernel reported.
 ///
 /// `batch` is a number that all events of one epoll_wait have in common and no others.
-pub fn judge(epfd: c_int, event: &epoll_event, batch: u32) -> Verdict {
+pub(crate) fn judge(epfd: c_int, event: &epoll_event, batch: u32) -> Verdict {
     if let Some(low) = low_of_tag(event.u64) {
         judge_dual(low, batch)
     } else if event.events & libc::EPOLLHUP as u32 != 0 {

@@ -4,12 +4,12 @@ use super::registrations::{MODE, ONESHOT, Registration};
 use crate::endpoint::sides;
 
 /// Events of poll(2) that concern reading.
-pub const READING: i16 = libc::POLLIN | libc::POLLRDNORM | libc::POLLRDBAND | libc::POLLPRI | libc::POLLRDHUP;
+pub(crate) const READING: i16 = libc::POLLIN | libc::POLLRDNORM | libc::POLLRDBAND | libc::POLLPRI | libc::POLLRDHUP;
 /// Events of poll(2) that concern writing.
-pub const WRITING: i16 = libc::POLLOUT | libc::POLLWRNORM | libc::POLLWRBAND;
+pub(crate) const WRITING: i16 = libc::POLLOUT | libc::POLLWRNORM | libc::POLLWRBAND;
 
 /// Which events to wait for on (TCP, the new transport) when the program waits for `events`.
-pub fn split_poll(side: u8, events: i16) -> (i16, i16) {
+pub(crate) fn split_poll(side: u8, events: i16) -> (i16, i16) {
     let (mut tcp, mut unix) = (0, 0);
     *(if side & sides::RX_UNIX != 0 { &mut unix } else { &mut tcp }) |= events & READING;
     let writes_unix = side & sides::TX_UNIX != 0 && side & sides::ENDED == 0;
@@ -20,12 +20,12 @@ pub fn split_poll(side: u8, events: i16) -> (i16, i16) {
     (tcp, unix)
 }
 
-pub fn to_poll(events: u32) -> i16 {
+pub(crate) fn to_poll(events: u32) -> i16 {
     events as i16 & (READING | WRITING)
 }
 
 /// The masks for (TCP, the new transport) that stand for the program's mask.
-pub fn split(side: u8, r: &Registration) -> (u32, u32) {
+pub(crate) fn split(side: u8, r: &Registration) -> (u32, u32) {
     if r.events & ONESHOT != 0 && !r.armed {
         return (ONESHOT, ONESHOT);
     }

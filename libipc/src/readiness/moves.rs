@@ -18,7 +18,7 @@ use crate::{fds, sys};
 
 /// Adopting → Dual: `promise` makes the new transport known and promises, then every registration becomes two. False,
 /// and nothing changed here, if the promise was not given or one registration cannot become two.
-pub fn enter_dual(id: Id, promise: impl FnOnce() -> bool) -> bool {
+pub(crate) fn enter_dual(id: Id, promise: impl FnOnce() -> bool) -> bool {
     let Some(mut t) = table() else { return false };
     if !promise() {
         return false;
@@ -57,7 +57,7 @@ pub fn enter_dual(id: Id, promise: impl FnOnce() -> bool) -> bool {
 
 /// Takes into the table the changes that the program has made to a registration past the hooks. False if the program has
 /// removed it.
-pub fn refresh(t: &mut Table, index: u32) -> bool {
+pub(crate) fn refresh(t: &mut Table, index: u32) -> bool {
     let (Some(r), tag) = (t.at(index).copied(), t.tag(index)) else { return false };
     let Some(now) = fdinfo::registration(r.epfd, r.fd) else { return false };
     if now.data != tag {
@@ -70,13 +70,13 @@ pub fn refresh(t: &mut Table, index: u32) -> bool {
 }
 
 /// Whether the kernel's mask of a registration says that it has not fired; the kernel adds ERR and HUP to each by itself.
-pub fn is_armed(mask: u32) -> bool {
+pub(crate) fn is_armed(mask: u32) -> bool {
     mask & !(MODE | (libc::EPOLLERR | libc::EPOLLHUP) as u32) != 0
 }
 
 /// Whether the kernel has a registration of this number. That is asked by an attempt to make one, with an empty mask and a
 /// tag that leads nowhere.
-pub fn is_registered(epfd: c_int, fd: c_int) -> bool {
+pub(crate) fn is_registered(epfd: c_int, fd: c_int) -> bool {
     let r = sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, fd, libc::EPOLLET as u32, tag_of_nothing());
     if r >= 0 {
         sys::epoll_ctl(epfd, libc::EPOLL_CTL_DEL, fd, 0, 0);
@@ -85,18 +85,18 @@ pub fn is_registered(epfd: c_int, fd: c_int) -> bool {
 }
 
 /// Whether the table has the registration.
-pub fn knows(id: Id, epfd: c_int, fd: c_int) -> bool {
+pub(crate) fn knows(id: Id, epfd: c_int, fd: c_int) -> bool {
     table().is_some_and(|mut t| t.find(id, epfd, fd).is_some())
 }
 
 /// Whether every instance that has the endpoint is one that the program waits for through the hooks.
-pub fn are_waited_for(id: Id) -> bool {
+pub(crate) fn are_waited_for(id: Id) -> bool {
     let Some(mut t) = table() else { return false };
     t.of(id).all(|i| t.at(i).is_none_or(|r| fds::is_waited_for(r.epfd)))
 }
 
 /// Takes over a registration that was made past the hooks. False if there is no room for it.
-pub fn take_over(id: Id, epfd: c_int, fd: c_int, entry: fdinfo::Entry) -> bool {
+pub(crate) fn take_over(id: Id, epfd: c_int, fd: c_int, entry: fdinfo::Entry) -> bool {
     let Some(mut t) = table() else { return false };
     make_tag();
     let (events, data, armed) = (entry.mask, entry.data, is_armed(entry.mask));
@@ -119,7 +119,7 @@ pub fn take_over(id: Id, epfd: c_int, fd: c_int, entry: fdinfo::Entry) -> bool {
 /// Before a wait for an instance: applies to both sockets what the program has changed past the hooks in foreign
 /// registrations that are between the transports. True if the instance has such registrations: the wait must come back
 /// soon and look again.
-pub fn follow_foreign(epfd: c_int) -> bool {
+pub(crate) fn follow_foreign(epfd: c_int) -> bool {
     let Some(mut t) = table().filter(|_| has_foreign()) else { return false };
     let mut any = false;
     for i in t.foreign() {
@@ -147,7 +147,7 @@ pub fn follow_foreign(epfd: c_int) -> bool {
 
 /// Waits until a promise that another thread is giving is given, or is not given after all: a search for endpoints between
 /// the transports finds the endpoint after that.
-pub fn await_promises() {
+pub(crate) fn await_promises() {
     drop(table());
 }
 
@@ -168,13 +168,18 @@ fn restore_tcp(t: &mut Table, id: Id) {
 
 /// A direction changed its transport: the masks follow. The kernel looks at the readiness of each anew, so that an
 /// edge which fell on the other transport is not missed.
-pub fn update_dual(id: Id) {
+pub(crate) fn update_dual(id: Id) {
     let Some(mut t) = table() else { return };
     let side = id.endpoint().sides();
     for i in t.of(id) {
         t.begin_moves();
         let Some(r) = t.at(i).copied() else { continue };
-        let tag = t.tag(i);
+        if r.foreign && !refresh(&mut t, i) {
+            // The program may register it again.
+            t.remove_unix(i, id);
+            continue;
+        }
+        let (Some(r), tag) = (t.at(i).copied(), t.tag(i)) else { continue };
         rearm(side, &r, tag);
         if side & sides::ENDED != 0 {
             // The new transport would report HUP for ever.
@@ -183,7 +188,7 @@ pub fn update_dual(id: Id) {
     }
 }
 
-pub fn rearm(side: u8, r: &Registration, tag: u64) -> sys::Ret {
+pub(crate) fn rearm(side: u8, r: &Registration, tag: u64) -> sys::Ret {
     let (on_tcp, on_unix) = split(side, r);
     let changed = sys::epoll_modify(r.epfd, r.fd, on_tcp, tag);
     r.unix.modify(r.epfd, on_unix, tag);
@@ -191,7 +196,7 @@ pub fn rearm(side: u8, r: &Registration, tag: u64) -> sys::Ret {
 }
 
 /// Dual → Final, or Dual → Stay with the registrations as the program made them.
-pub fn leave_dual(id: Id, next: Phase) -> bool {
+pub(crate) fn leave_dual(id: Id, next: Phase) -> bool {
     let Some(mut t) = table() else { return false };
     if next == Phase::Stay {
         restore_tcp(&mut t, id);
@@ -203,7 +208,7 @@ pub fn leave_dual(id: Id, next: Phase) -> bool {
 /// between. No other thread registers the endpoint meanwhile.
 ///
 /// False, and nothing done, in a signal handler that interrupted a change of the table.
-pub fn finish(id: Id, replace: impl FnOnce(&mut Moving)) -> bool {
+pub(crate) fn finish(id: Id, replace: impl FnOnce(&mut Moving)) -> bool {
     let Some(t) = table() else { return false };
     let mut moving = Moving(t);
     replace(&mut moving);
@@ -212,11 +217,11 @@ pub fn finish(id: Id, replace: impl FnOnce(&mut Moving)) -> bool {
 }
 
 /// The locked table while an endpoint's descriptors are replaced.
-pub struct Moving(Table);
+pub(crate) struct Moving(Table);
 
 impl Moving {
     /// Takes the TCP socket's registrations away while `fd` still is the TCP socket.
-    pub fn withdraw_tcp(&mut self, id: Id, fd: c_int) {
+    pub(crate) fn withdraw_tcp(&mut self, id: Id, fd: c_int) {
         let t = &mut self.0;
         for i in t.of(id) {
             t.begin_moves();
@@ -245,7 +250,7 @@ impl Moving {
 
 /// Drops the registrations of an endpoint that this process no longer has. `last`: no other process has it either, and the
 /// kernel's registrations go with its file.
-pub fn drop_registrations(id: Id, last: bool) {
+pub(crate) fn drop_registrations(id: Id, last: bool) {
     if id.local().registrations.load(Relaxed) == 0 {
         return;
     }
@@ -262,7 +267,7 @@ pub fn drop_registrations(id: Id, last: bool) {
 
 /// Removes the registrations of a number that the program closes while its file lives on elsewhere: no event of it must be
 /// reported any more.
-pub fn withdraw(id: Id, fd: c_int) {
+pub(crate) fn withdraw(id: Id, fd: c_int) {
     if id.local().registrations.load(Relaxed) == 0 {
         return;
     }

@@ -22,11 +22,11 @@ const NONE: pollfd = pollfd { fd: -1, events: libc::POLLIN, revents: 0 };
 static BOARD: Board<PARKERS> = Board::new();
 
 /// A parker in use.
-pub struct Parked(&'static Parker);
+pub(crate) struct Parked(&'static Parker);
 
 /// How a wait ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Woken {
+pub(crate) enum Woken {
     /// Something is ready, or the state of the endpoint changed: try again.
     Look,
     /// The time is over.
@@ -37,7 +37,7 @@ pub enum Woken {
 
 /// Announces that the calling thread will wait for the endpoint (`None`: for several). Look at the state once more
 /// after this and before waiting: a change from then on wakes the thread. `None` if there is no parker left.
-pub fn announce(id: Option<Id>) -> Option<Parked> {
+pub(crate) fn announce(id: Option<Id>) -> Option<Parked> {
     let parker = BOARD.announce(id, || match sys::eventfd() as c_int {
         event if event < 0 => None,
         event => fds::hide(event),
@@ -46,17 +46,17 @@ pub fn announce(id: Option<Id>) -> Option<Parked> {
 }
 
 /// Wakes every thread of this process that waits for the endpoint.
-pub fn kick(id: Id) {
+pub(crate) fn kick(id: Id) {
     BOARD.kick(Some(id), wake);
 }
 
 /// Wakes every waiting thread of this process.
-pub fn kick_all() {
+pub(crate) fn kick_all() {
     BOARD.kick(None, wake);
 }
 
 /// How long to sleep where nothing can wake the thread, and whether the wait is over after that.
-pub fn nap(timeout: Option<u64>) -> (u64, bool) {
+pub(crate) fn nap(timeout: Option<u64>) -> (u64, bool) {
     match timeout {
         Some(left) if left <= NAP_NS => (left, true),
         _ => (NAP_NS, false),
@@ -64,7 +64,7 @@ pub fn nap(timeout: Option<u64>) -> (u64, bool) {
 }
 
 /// [`Parked::wait`] without a parker: the thread looks again soon.
-pub fn doze(watched: &[pollfd], timeout: Option<u64>) -> Woken {
+pub(crate) fn doze(watched: &[pollfd], timeout: Option<u64>) -> Woken {
     let mut set = [NONE; 2];
     for (to, from) in set.iter_mut().zip(watched) {
         *to = *from;
@@ -81,7 +81,7 @@ fn wake(event: c_int) {
 }
 
 /// In the child of a fork: the parkers belong to threads of the parent.
-pub fn forget_parkers() {
+pub(crate) fn forget_parkers() {
     BOARD.forget(fds::close_hidden);
 }
 
@@ -95,13 +95,13 @@ impl Drop for Parked {
 
 impl Parked {
     /// The entry to poll beside the others.
-    pub fn pollfd(&self) -> pollfd {
+    pub(crate) fn pollfd(&self) -> pollfd {
         pollfd { fd: self.0.event(), events: libc::POLLIN, revents: 0 }
     }
 
     /// Waits in place of a call that signals with SA_RESTART resume: recv, send and their kin without a timeout.
     /// `watched` are the sockets; a timeout in nanoseconds makes every handled signal interrupt (signal(7)).
-    pub fn wait(&self, watched: &[pollfd], timeout: Option<u64>) -> Woken {
+    pub(crate) fn wait(&self, watched: &[pollfd], timeout: Option<u64>) -> Woken {
         let mut set = [NONE; 4];
         for (to, from) in set.iter_mut().skip(2).zip(watched) {
             *to = *from;

@@ -12,7 +12,7 @@ use crate::switch::stay::stay;
 use crate::{fds, sys};
 
 /// epoll_ctl on an endpoint that has not settled on TCP. The caller has driven the switch as far as it goes.
-pub fn control(id: Id, epfd: c_int, op: c_int, fd: c_int, event: Option<&epoll_event>) -> sys::Ret {
+pub(crate) fn control(id: Id, epfd: c_int, op: c_int, fd: c_int, event: Option<&epoll_event>) -> sys::Ret {
     let Some(mut t) = table() else { return -(libc::EAGAIN as sys::Ret) };
     make_tag();
     let between = id.endpoint().phase() == Phase::Dual;
@@ -107,7 +107,7 @@ fn pass_on(
 /// only follows, so that a HUP can be told from other descriptors' (see `judge_hangup`). Programs do this on every
 /// request: an entry that is deleted stays for the next ADD, and signals are not held back (a handler that interrupts
 /// this changes nothing in the table).
-pub fn follow(id: Id, epfd: c_int, op: c_int, fd: c_int, event: &epoll_event) {
+pub(crate) fn follow(id: Id, epfd: c_int, op: c_int, fd: c_int, event: &epoll_event) {
     if op == libc::EPOLL_CTL_DEL {
         return;
     }

@@ -16,12 +16,12 @@ const BUCKETS: usize = 1 << 14;
 /// How many foreign registrations can be between the transports at a time.
 const BETWEEN: usize = 64;
 /// Bits of an event mask that say how to report, not what.
-pub const MODE: u32 = (libc::EPOLLET | libc::EPOLLONESHOT | libc::EPOLLWAKEUP | libc::EPOLLEXCLUSIVE) as u32;
-pub const ONESHOT: u32 = libc::EPOLLONESHOT as u32;
+pub(crate) const MODE: u32 = (libc::EPOLLET | libc::EPOLLONESHOT | libc::EPOLLWAKEUP | libc::EPOLLEXCLUSIVE) as u32;
+pub(crate) const ONESHOT: u32 = libc::EPOLLONESHOT as u32;
 
 /// One registration that the program made, of an endpoint.
 #[derive(Clone, Copy)]
-pub struct Registration {
+pub(crate) struct Registration {
     pub epfd: c_int,
     pub fd: c_int,
     /// While Dual: the new transport's registration beside this one.
@@ -47,7 +47,7 @@ pub struct Registration {
 
 impl Registration {
     /// The mask with which it is registered where the kernel's registration is the program's.
-    pub fn program_mask(&self) -> u32 {
+    pub(crate) fn program_mask(&self) -> u32 {
         let quiet = self.events & ONESHOT != 0 && (!self.armed || self.judged);
         if quiet { ONESHOT } else { self.events }
     }
@@ -67,7 +67,7 @@ struct Shared(UnsafeCell<Pool>);
 // SAFETY: every access goes through `Table`, which holds LOCK.
 unsafe impl Sync for Shared {}
 
-pub const EMPTY: Registration = Registration {
+pub(crate) const EMPTY: Registration = Registration {
     epfd: 0,
     fd: 0,
     unix: Registered::NOT,
@@ -103,7 +103,7 @@ fn tag_base() -> u64 {
 }
 
 /// A value that no program's data has in its upper half: not a pointer, not a small or negative number.
-pub fn make_tag() {
+pub(crate) fn make_tag() {
     if in_use() {
         return;
     }
@@ -112,24 +112,24 @@ pub fn make_tag() {
 }
 
 /// Whether any endpoint was ever registered in this process.
-pub fn in_use() -> bool {
+pub(crate) fn in_use() -> bool {
     TAG.load(Relaxed) != 0
 }
 
 /// The low half of a tag, if `data` is a tag.
-pub fn low_of_tag(data: u64) -> Option<u32> {
+pub(crate) fn low_of_tag(data: u64) -> Option<u32> {
     let tag = TAG.load(Relaxed);
     (tag != 0 && (data >> 32) as u32 == tag).then_some(data as u32)
 }
 
 /// A tag that leads nowhere.
-pub fn tag_of_nothing() -> u64 {
+pub(crate) fn tag_of_nothing() -> u64 {
     make_tag();
     tag_base() | u64::from(u32::MAX)
 }
 
 /// The locked table. Fields drop in this order: signals come back after the lock is free.
-pub struct Table {
+pub(crate) struct Table {
     pool: &'static mut Pool,
     moves: bool,
     _held: Held<'static>,
@@ -143,18 +143,18 @@ static REVISION: AtomicU32 = AtomicU32::new(0);
 static FOREIGN: AtomicU32 = AtomicU32::new(0);
 
 /// Whether there are any.
-pub fn has_foreign() -> bool {
+pub(crate) fn has_foreign() -> bool {
     FOREIGN.load(Relaxed) != 0
 }
 
 /// See [`await_moves`].
-pub fn revision() -> u32 {
+pub(crate) fn revision() -> u32 {
     REVISION.load(SeqCst)
 }
 
 /// Whether registrations may have been between two sockets since `before` was the revision: what the kernel reported
 /// meanwhile may lack one that is ready. Waits until they are moved.
-pub fn await_moves(before: u32) -> bool {
+pub(crate) fn await_moves(before: u32) -> bool {
     let moved = before & 1 != 0 || revision() != before;
     if moved {
         drop(table());
@@ -162,11 +162,11 @@ pub fn await_moves(before: u32) -> bool {
     moved
 }
 
-pub fn table() -> Option<Table> {
+pub(crate) fn table() -> Option<Table> {
     locked(Some(NoSignals::hold()))
 }
 
-pub fn locked(no_signals: Option<NoSignals>) -> Option<Table> {
+pub(crate) fn locked(no_signals: Option<NoSignals>) -> Option<Table> {
     let held = LOCK.lock()?;
     // SAFETY: the lock is held for the life of the reference.
     Some(Table { pool: unsafe { &mut *REGISTRATIONS.0.get() }, moves: false, _held: held, _no_signals: no_signals })
@@ -181,7 +181,7 @@ impl Drop for Table {
 }
 
 /// Keeps the table consistent for the child of a fork.
-pub fn hold_over_fork() {
+pub(crate) fn hold_over_fork() {
     if let Some(held) = LOCK.lock() {
         core::mem::forget(held);
         HELD_OVER_FORK.store(true, Relaxed);
@@ -189,7 +189,7 @@ pub fn hold_over_fork() {
 }
 
 /// In both processes after a fork.
-pub fn release_after_fork() {
+pub(crate) fn release_after_fork() {
     if HELD_OVER_FORK.swap(false, Relaxed) {
         LOCK.unlock();
     }
@@ -201,7 +201,7 @@ fn bucket(epfd: c_int, data: u64) -> usize {
 }
 
 /// Forgets the registrations in an epoll instance whose number the program has closed.
-pub fn instance_closed(epfd: c_int) {
+pub(crate) fn instance_closed(epfd: c_int) {
     let Some(mut t) = table() else { return };
     for i in t.all() {
         if let Some(endpoint) = t.at(i).filter(|r| r.used && r.epfd == epfd).map(|r| r.endpoint) {
@@ -214,19 +214,19 @@ pub fn instance_closed(epfd: c_int) {
 
 impl Table {
     /// From here on until the table is unlocked, the kernel's registrations are not all in place.
-    pub fn begin_moves(&mut self) {
+    pub(crate) fn begin_moves(&mut self) {
         if !self.moves {
             self.moves = true;
             REVISION.fetch_add(1, SeqCst);
         }
     }
 
-    pub fn at(&mut self, index: u32) -> Option<&mut Registration> {
+    pub(crate) fn at(&mut self, index: u32) -> Option<&mut Registration> {
         self.pool.entries.get_mut((index as usize).wrapping_sub(1))
     }
 
     /// The registrations of an endpoint, as indices plus one.
-    pub fn of(&mut self, id: Id) -> impl Iterator<Item = u32> + use<> {
+    pub(crate) fn of(&mut self, id: Id) -> impl Iterator<Item = u32> + use<> {
         let mut found = [0u32; 16];
         let mut next = id.local().registrations.load(Relaxed);
         for slot in &mut found {
@@ -236,11 +236,11 @@ impl Table {
         found.into_iter().take_while(|i| *i != 0)
     }
 
-    pub fn find(&mut self, id: Id, epfd: c_int, fd: c_int) -> Option<u32> {
+    pub(crate) fn find(&mut self, id: Id, epfd: c_int, fd: c_int) -> Option<u32> {
         self.of(id).find(|i| self.at(*i).is_some_and(|r| r.epfd == epfd && r.fd == fd))
     }
 
-    pub fn insert(&mut self, id: Id, new: Registration) -> Option<u32> {
+    pub(crate) fn insert(&mut self, id: Id, new: Registration) -> Option<u32> {
         if self.of(id).count() == 16 {
             return None;
         }
@@ -283,7 +283,7 @@ impl Table {
         Some(())
     }
 
-    pub fn remove(&mut self, id: Id, index: u32) -> Option<()> {
+    pub(crate) fn remove(&mut self, id: Id, index: u32) -> Option<()> {
         self.unwatch_foreign(index);
         self.unlink_alike(index)?;
         let gone = *self.at(index)?;
@@ -305,14 +305,14 @@ impl Table {
     }
 
     /// Watches a foreign registration as long as its endpoint is between the transports; false if there are too many.
-    pub fn watch_foreign(&mut self, index: u32) -> bool {
+    pub(crate) fn watch_foreign(&mut self, index: u32) -> bool {
         let Some(slot) = self.pool.between.iter_mut().find(|slot| **slot == 0) else { return false };
         *slot = index;
         FOREIGN.fetch_add(1, Relaxed);
         true
     }
 
-    pub fn unwatch_foreign(&mut self, index: u32) {
+    pub(crate) fn unwatch_foreign(&mut self, index: u32) {
         if FOREIGN.load(Relaxed) == 0 {
             return;
         }
@@ -323,22 +323,22 @@ impl Table {
     }
 
     /// The foreign registrations between the transports, as indices plus one.
-    pub fn foreign(&self) -> [u32; BETWEEN] {
+    pub(crate) fn foreign(&self) -> [u32; BETWEEN] {
         self.pool.between
     }
 
     /// Every index that is or was in use.
-    pub fn all(&self) -> impl Iterator<Item = u32> + use<> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = u32> + use<> {
         1..=self.pool.high
     }
 
     /// The first of the registrations whose instance and data are like these (`next_alike` leads on).
-    pub fn first_alike(&self, epfd: c_int, data: u64) -> u32 {
+    pub(crate) fn first_alike(&self, epfd: c_int, data: u64) -> u32 {
         self.pool.buckets.get(bucket(epfd, data)).copied().unwrap_or(0)
     }
 
     /// Gives a registration another mask and data, as EPOLL_CTL_MOD does.
-    pub fn change(&mut self, index: u32, events: u32, data: u64) -> Option<()> {
+    pub(crate) fn change(&mut self, index: u32, events: u32, data: u64) -> Option<()> {
         let old = self.at(index)?;
         if old.data == data {
             (old.events, old.armed, old.judged) = (events, true, false);
@@ -354,7 +354,7 @@ impl Table {
     }
 
     /// Registers the new transport beside a registration of the endpoint.
-    pub fn add_unix(&mut self, index: u32, id: Id, events: u32) -> bool {
+    pub(crate) fn add_unix(&mut self, index: u32, id: Id, events: u32) -> bool {
         let tag = self.tag(index);
         let Some(r) = self.at(index) else { return false };
         r.unix = id.local().unix.register(r.epfd, events, tag);
@@ -362,19 +362,19 @@ impl Table {
     }
 
     /// Forgets the new transport's registration without touching the kernel's.
-    pub fn forget_unix(&mut self, index: u32, id: Id) {
+    pub(crate) fn forget_unix(&mut self, index: u32, id: Id) {
         let Some(r) = self.at(index) else { return };
         id.local().unix.forget(core::mem::replace(&mut r.unix, Registered::NOT));
     }
 
     /// Removes the new transport's registration.
-    pub fn remove_unix(&mut self, index: u32, id: Id) {
+    pub(crate) fn remove_unix(&mut self, index: u32, id: Id) {
         let Some(r) = self.at(index) else { return };
         id.local().unix.unregister(r.epfd, core::mem::replace(&mut r.unix, Registered::NOT));
     }
 
     /// The tag that identifies a registration while its endpoint is Dual.
-    pub fn tag(&mut self, index: u32) -> u64 {
+    pub(crate) fn tag(&mut self, index: u32) -> u64 {
         let generation = self.at(index).map_or(0, |r| r.generation);
         tag_base() | u64::from(generation) << 17 | u64::from(index - 1)
     }

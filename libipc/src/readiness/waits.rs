@@ -47,7 +47,7 @@ fn note_in_sight() {
 
 /// What is known of the program's waits for an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Waits {
+pub(crate) enum Waits {
     /// Every wait is seen.
     Seen,
     /// There is a wait that the hooks do not see, or there may be one.
@@ -58,7 +58,7 @@ pub enum Waits {
 
 /// A read found bytes, or the end, at once. Once a grant is there it matters whether the thread sleeps between two such
 /// reads: then it may have waited for the bytes past the hooks.
-pub fn found(id: Id) {
+pub(crate) fn found(id: Id) {
     let l = id.local();
     if l.empty_reads.load(Relaxed) != 0 {
         l.empty_reads.store(0, Relaxed);
@@ -71,19 +71,19 @@ pub fn found(id: Id) {
 }
 
 /// A read found nothing and returned.
-pub fn found_nothing(id: Id) {
+pub(crate) fn found_nothing(id: Id) {
     let reads = &id.local().empty_reads;
     reads.store((reads.load(Relaxed) + 1).min(CIRCLES), Relaxed);
 }
 
 /// A read found nothing and waits.
-pub fn waits_in_a_read(id: Id) {
+pub(crate) fn waits_in_a_read(id: Id) {
     note_in_sight();
     id.local().empty_reads.store(WAITED, Relaxed);
 }
 
 /// The program waits for the endpoint with poll or select.
-pub fn polls(id: Id) {
+pub(crate) fn polls(id: Id) {
     note_in_sight();
     id.local().polled.store(true, Relaxed);
 }
@@ -95,7 +95,7 @@ fn waited(id: Id) -> bool {
 
 /// Whether the next read would teach nothing about the waits: the last one waited, or the program is known to wait where
 /// the hooks see it and there is no grant yet.
-pub fn are_known(id: Id) -> bool {
+pub(crate) fn are_known(id: Id) -> bool {
     waited(id) || are_in_sight() && !id.local().grant.is_open()
 }
 
@@ -116,13 +116,13 @@ fn is_evident(id: Id) -> bool {
 
 /// Whether it makes sense to ask [`before_promise`], the n-th time that this is asked: less and less often, because an
 /// answer costs many system calls.
-pub fn are_to_be_looked_at(id: Id) -> bool {
+pub(crate) fn are_to_be_looked_at(id: Id) -> bool {
     let looks = id.local().looks.fetch_add(1, Relaxed);
     looks < 4 || looks.is_power_of_two() || looks < LOOKS && waited(id)
 }
 
 /// What is known of the waits before the promise.
-pub fn before_promise(id: Id) -> Waits {
+pub(crate) fn before_promise(id: Id) -> Waits {
     let l = id.local();
     let evident = is_evident(id);
     if is_seen_waiting(id) {
@@ -142,7 +142,7 @@ pub fn before_promise(id: Id) -> Waits {
 
 /// After a call between the transports: takes over the registrations that were made past the hooks since the promise. True
 /// if there is one that cannot be taken over.
-pub fn is_unseen(id: Id) -> bool {
+pub(crate) fn is_unseen(id: Id) -> bool {
     id.endpoint().phase() == Phase::Dual
         && !is_seen_waiting(id)
         && are_to_be_looked_at(id)
@@ -154,14 +154,14 @@ pub fn is_unseen(id: Id) -> bool {
 static BETWEEN: AtomicU32 = AtomicU32::new(0);
 
 /// Notes that the promise was given.
-pub fn promised(id: Id) {
+pub(crate) fn promised(id: Id) {
     if !id.local().between.swap(true, Relaxed) {
         BETWEEN.fetch_add(1, Relaxed);
     }
 }
 
 /// Notes that the endpoint is no longer between the transports, or no longer this process's.
-pub fn left_between(id: Id) {
+pub(crate) fn left_between(id: Id) {
     if id.local().between.swap(false, Relaxed) {
         BETWEEN.fetch_sub(1, Relaxed);
     }
@@ -169,7 +169,7 @@ pub fn left_between(id: Id) {
 
 /// Before the program waits for an instance: takes over the registrations there that were made past the hooks since the
 /// promise.
-pub fn before_wait(epfd: c_int) {
+pub(crate) fn before_wait(epfd: c_int) {
     if BETWEEN.load(Relaxed) == 0 || fds::is_registered_with(epfd) && !PAST_THE_HOOKS.load(Relaxed) {
         return;
     }
@@ -189,7 +189,7 @@ pub fn before_wait(epfd: c_int) {
 
 /// Before the program's numbers are replaced: takes over the registrations made past the hooks, so that they move with the
 /// others.
-pub fn before_replacement(id: Id) {
+pub(crate) fn before_replacement(id: Id) {
     if !is_seen_waiting(id) {
         look_for_all(id, true);
     }

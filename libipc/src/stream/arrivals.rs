@@ -14,10 +14,10 @@ use crate::sys::{self, Deadline, EAGAIN};
 const EDGES: u32 = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
 
 /// A hidden epoll instance with edge-triggered registrations of some sockets; -1 if it could not be made.
-pub struct Arrivals(c_int);
+pub(crate) struct Arrivals(c_int);
 
 impl Arrivals {
-    pub fn on(sockets: &[c_int]) -> Arrivals {
+    pub(crate) fn on(sockets: &[c_int]) -> Arrivals {
         let made = sys::epoll_create() as c_int;
         let edges = if made < 0 { -1 } else { fds::hide(made).unwrap_or(-1) };
         for socket in sockets.iter().filter(|socket| **socket >= 0) {
@@ -27,12 +27,12 @@ impl Arrivals {
     }
 
     /// The same for both sockets of an endpoint; `fd` is the program's number.
-    pub fn of(id: Id, fd: c_int) -> Arrivals {
+    pub(crate) fn of(id: Id, fd: c_int) -> Arrivals {
         id.local().unix.by_number(|unix| Arrivals::on(&[tcp_fd(id, fd), unix]))
     }
 
     /// Waits for an edge, a change of the endpoint or a signal, until a deadline. `Err` is how the call ends.
-    pub fn wait(&self, id: Id, deadline: Deadline) -> Result<(), sys::Ret> {
+    pub(crate) fn wait(&self, id: Id, deadline: Deadline) -> Result<(), sys::Ret> {
         let known = Cancellations::heed(left, id.index as *mut c_void);
         let time = deadline.left();
         if time == Some(0) {

@@ -8,10 +8,10 @@ const WINDOW: usize = 8;
 
 /// The buffers of one call.
 #[derive(Clone, Copy)]
-pub struct Buffers<'a>(pub &'a [iovec]);
+pub(crate) struct Buffers<'a>(pub &'a [iovec]);
 
 /// A part of the buffers, ready to pass to the kernel.
-pub struct Window {
+pub(crate) struct Window {
     pieces: [iovec; WINDOW],
     count: usize,
 }
@@ -21,7 +21,7 @@ impl<'a> Buffers<'a> {
     ///
     /// # Safety
     /// `msg` must be what the program passed to a libc call, or made here; its list must stay in place for `'a`.
-    pub unsafe fn of(msg: &msghdr) -> Buffers<'a> {
+    pub(crate) unsafe fn of(msg: &msghdr) -> Buffers<'a> {
         Buffers(match msg.msg_iov.is_null() {
             true => &[][..],
             // SAFETY: the caller vouches for the list.
@@ -30,12 +30,12 @@ impl<'a> Buffers<'a> {
     }
 
     /// Bytes in all.
-    pub fn len(self) -> usize {
+    pub(crate) fn len(self) -> usize {
         self.0.iter().fold(0usize, |sum, b| sum.saturating_add(b.iov_len))
     }
 
     /// What comes after the first `done` bytes: at most `limit` bytes, in at most [`WINDOW`] pieces.
-    pub fn window(self, done: usize, limit: usize) -> Window {
+    pub(crate) fn window(self, done: usize, limit: usize) -> Window {
         let none = iovec { iov_base: core::ptr::null_mut(), iov_len: 0 };
         let mut window = Window { pieces: [none; WINDOW], count: 0 };
         let (mut skip, mut room) = (done, limit);
@@ -56,7 +56,7 @@ impl<'a> Buffers<'a> {
     }
 
     /// Calls `visit` with the pieces of the `n` bytes after the first `done`, which the kernel has just read or written.
-    pub fn each_piece(self, done: usize, n: usize, mut visit: impl FnMut(&[u8])) {
+    pub(crate) fn each_piece(self, done: usize, n: usize, mut visit: impl FnMut(&[u8])) {
         let (mut skip, mut left) = (done, n);
         for b in self.0 {
             if skip >= b.iov_len {
@@ -77,7 +77,7 @@ impl<'a> Buffers<'a> {
 
 impl Window {
     /// The header of the program with these pieces as its list.
-    pub fn header(&mut self, msg: &msghdr) -> msghdr {
+    pub(crate) fn header(&mut self, msg: &msghdr) -> msghdr {
         msghdr { msg_iov: self.pieces.as_mut_ptr(), msg_iovlen: self.count as _, ..*msg }
     }
 }

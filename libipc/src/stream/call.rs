@@ -26,7 +26,7 @@ use crate::switch::{Phase, adopt, drive, open};
 use crate::sys::{self, Deadline, EAGAIN, EINTR};
 
 /// One call of the program in progress.
-pub struct Call {
+pub(crate) struct Call {
     pub id: Id,
     pub fd: c_int,
     /// MSG_DONTWAIT: the call does not wait, whatever the descriptor says.
@@ -44,7 +44,7 @@ pub struct Call {
 }
 
 /// The outcome of an attempt, while its direction was locked.
-pub enum Tried {
+pub(crate) enum Tried {
     /// The kernel's result.
     Gave(sys::Ret),
     /// The direction is on TCP, and the real call does all that is needed.
@@ -54,7 +54,7 @@ pub enum Tried {
 }
 
 /// What the result of an attempt means.
-pub enum Judged {
+pub(crate) enum Judged {
     /// The call is over.
     Done(sys::Ret),
     /// The call goes on when it has waited.
@@ -62,7 +62,7 @@ pub enum Judged {
 }
 
 /// One kind of call: how it moves bytes once, and what it makes of the result.
-pub trait Step {
+pub(crate) trait Step {
     type Side: Side;
 
     /// One attempt that does not wait, with the direction locked. What has moved is counted when it returns.
@@ -106,13 +106,13 @@ enum Next {
 }
 
 impl Call {
-    pub fn new(id: Id, fd: c_int, flags: c_int) -> Call {
+    pub(crate) fn new(id: Id, fd: c_int, flags: c_int) -> Call {
         let (dont_wait, is_urgent) = (flags & libc::MSG_DONTWAIT != 0, flags & libc::MSG_OOB != 0);
         Call { id, fd, dont_wait, is_urgent, done: 0, until: None, nonblocking: None, waited: false }
     }
 
     /// Makes the call; the kernel's convention for the result.
-    pub fn run<S: Step>(&mut self, step: &mut S) -> sys::Ret {
+    pub(crate) fn run<S: Step>(&mut self, step: &mut S) -> sys::Ret {
         let r = self.go(step);
         adopt::depart(self.id, self.fd);
         r
@@ -235,19 +235,19 @@ impl Call {
 
     /// Whether the real call is made in place of an attempt: the endpoint is on TCP alone, and no other thread has to wake
     /// this one.
-    pub fn may_go_natively(&self) -> bool {
+    pub(crate) fn may_go_natively(&self) -> bool {
         let on_tcp = matches!(self.id.endpoint().phase(), Phase::Tracking | Phase::Waiting);
         on_tcp && !self.is_urgent && threads::blocks_natively()
     }
 
     /// When the call times out.
-    pub fn until<S: Side>(&mut self) -> Deadline {
+    pub(crate) fn until<S: Side>(&mut self) -> Deadline {
         let tcp = tcp_fd(self.id, self.fd);
         *self.until.get_or_insert_with(|| deadline(tcp, S::TIMEOUT))
     }
 
     /// Notes that the call is about to wait for its socket. `Err` if it must not wait.
-    pub fn may_wait<S: Side>(&mut self) -> Result<(), sys::Ret> {
+    pub(crate) fn may_wait<S: Side>(&mut self) -> Result<(), sys::Ret> {
         let asked = || sys::is_nonblocking(tcp_fd(self.id, self.fd));
         if self.dont_wait || *self.nonblocking.get_or_insert_with(asked) {
             S::found_nothing(self.id);
@@ -259,7 +259,7 @@ impl Call {
     }
 
     /// Waits for the transport that the direction is on.
-    pub fn wait<S: Side>(&mut self) -> Result<(), sys::Ret> {
+    pub(crate) fn wait<S: Side>(&mut self) -> Result<(), sys::Ret> {
         self.may_wait::<S>()?;
         let until = self.until::<S>();
         block(self.id, self.fd, S::READY, until, self.done > 0)

@@ -16,7 +16,7 @@ use crate::sys::{self, EAGAIN, ECONNRESET};
 use crate::transport::unix::takes_nothing;
 
 /// Whether the next read from a descriptor would return an error.
-pub fn has_error(fd: c_int) -> bool {
+pub(crate) fn has_error(fd: c_int) -> bool {
     let Some((id, _)) = numbers::lookup(fd) else { return false };
     let mut both = [fd, tcp_fd(*id, fd)].map(|fd| pollfd { fd, events: 0, revents: 0 });
     sys::ppoll(&mut both, Some(0), None);
@@ -26,7 +26,7 @@ pub fn has_error(fd: c_int) -> bool {
 /// Whether a reset that the new socket has reported must be reported to the program. Not if TCP knows of it, or if the reset
 /// did not happen to the stream itself. If it must, TCP is ended, so that it answers from then on as it would after a
 /// reset.
-pub fn is_news(id: Id) -> bool {
+pub(crate) fn is_news(id: Id) -> bool {
     !drive::is_false_reset(id) && tcp_learns(id)
 }
 
@@ -42,7 +42,7 @@ fn tcp_learns(id: Id) -> bool {
 
 /// What the end of the new transport means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum End {
+pub(crate) enum End {
     OfStream,
     /// The connection was reset, or has failed otherwise: a negated errno.
     Error(sys::Ret),
@@ -52,7 +52,7 @@ pub enum End {
 
 impl End {
     /// The result of a read that does not go on over TCP.
-    pub fn told(self) -> sys::Ret {
+    pub(crate) fn told(self) -> sys::Ret {
         match self {
             End::Error(error) => error,
             End::OfStream | End::GoesOn => 0,
@@ -62,7 +62,7 @@ impl End {
 
 /// The end of the new transport is the end of the stream, unless TCP says otherwise. TCP is drained, so the shim asks it by
 /// a read, as the program would: a read does not report errors that are for writers.
-pub fn end_of_stream(id: Id) -> End {
+pub(crate) fn end_of_stream(id: Id) -> End {
     let tcp = id.local().tcp.load(Acquire);
     match sys::recv(tcp, &mut [0], libc::MSG_PEEK | libc::MSG_DONTWAIT) {
         1 => End::GoesOn,
@@ -73,14 +73,14 @@ pub fn end_of_stream(id: Id) -> End {
 
 /// The result of a read to which the new socket has reported a reset. TCP's error is taken, too, because a reset is
 /// reported only once.
-pub fn read_reset(id: Id) -> sys::Ret {
+pub(crate) fn read_reset(id: Id) -> sys::Ret {
     let tcp = end_of_stream(id);
     if is_news(id) { ECONNRESET } else { tcp.told() }
 }
 
 /// Called when the program writes and the peer does not read from the new transport any more: the direction goes back to
 /// TCP. `Err` is what the write returns instead.
-pub fn writes_after_the_end(id: Id, tx: &mut Sender) -> Result<(), sys::Ret> {
+pub(crate) fn writes_after_the_end(id: Id, tx: &mut Sender) -> Result<(), sys::Ret> {
     tx.returns();
     drive::note_tx(id, tx);
     // If no byte of the program was sent there, the peer has left only a control message unread.
@@ -90,7 +90,7 @@ pub fn writes_after_the_end(id: Id, tx: &mut Sender) -> Result<(), sys::Ret> {
 
 /// The socket for bytes that are written to `fd` after the new transport has ended: TCP, which learns from the peer's
 /// answer that it has closed. `Err` is what the write returns instead. `told`: the new socket has reported a reset already.
-pub fn after_the_end(id: Id, fd: c_int, told: bool) -> Result<c_int, sys::Ret> {
+pub(crate) fn after_the_end(id: Id, fd: c_int, told: bool) -> Result<c_int, sys::Ret> {
     let tcp = id.local().tcp.load(Acquire);
     if tcp < 0 || !numbers::is_final_now(fd, id) {
         return if told { Err(ECONNRESET) } else { Ok(fd) };
@@ -101,7 +101,7 @@ pub fn after_the_end(id: Id, fd: c_int, told: bool) -> Result<c_int, sys::Ret> {
 
 /// The socket for bytes that the kernel moves to a number that is the new socket: TCP, if the peer has closed. That is
 /// asked before the bytes move, because the new socket would raise SIGPIPE at once. `Err` is how the call ends.
-pub fn taker(id: Id, fd: c_int) -> Result<c_int, sys::Ret> {
+pub(crate) fn taker(id: Id, fd: c_int) -> Result<c_int, sys::Ret> {
     if !confine::is_confined() && takes_nothing(fd) {
         return after_the_end(id, fd, false);
     }

@@ -10,17 +10,17 @@ use crate::sys;
 const GLIMPSE: usize = 256;
 
 /// A look at bytes that will move without passing through the program, as far as they belong to the prefix.
-pub struct Glimpse {
+pub(super) struct Glimpse {
     bytes: [u8; GLIMPSE],
     len: usize,
 }
 
 impl Glimpse {
     /// Nothing was looked at.
-    pub const NONE: Glimpse = Glimpse { bytes: [0; GLIMPSE], len: 0 };
+    pub(super) const NONE: Glimpse = Glimpse { bytes: [0; GLIMPSE], len: 0 };
 
     /// The bytes that `prefix` still misses, as far as `look` finds them.
-    pub fn of(prefix: &Prefix, look: impl FnOnce(&mut [u8]) -> sys::Ret) -> Glimpse {
+    pub(super) fn of(prefix: &Prefix, look: impl FnOnce(&mut [u8]) -> sys::Ret) -> Glimpse {
         let mut g = Glimpse::NONE;
         let missing = prefix.missing(terms::prefix_bytes()).min(GLIMPSE);
         if let Some(room) = g.bytes.get_mut(..missing).filter(|room| !room.is_empty()) {
@@ -30,14 +30,14 @@ impl Glimpse {
     }
 
     /// Gives the prefix, which is `of` bytes long, its bytes among the `moved` ones.
-    pub fn tell(&self, prefix: &mut Prefix, moved: usize, of: u32) {
+    pub(super) fn tell(&self, prefix: &mut Prefix, moved: usize, of: u32) {
         prefix.feed_glimpse(self.bytes.get(..self.len).unwrap_or(&[]), moved, of);
     }
 }
 
 /// The bytes of a file that sendfile is about to send. Should the file change in between, the hashes of both ends
 /// differ and the stream stays on TCP.
-pub fn look_at_file(file: c_int, offset: Option<off_t>, room: &mut [u8]) -> sys::Ret {
+pub(super) fn look_at_file(file: c_int, offset: Option<off_t>, room: &mut [u8]) -> sys::Ret {
     let here = || sys::forward(libc::SYS_lseek, [file as usize, 0, libc::SEEK_CUR as usize, 0, 0, 0]);
     let at = offset.map_or_else(here, |o| o as sys::Ret);
     if at < 0 {
@@ -47,7 +47,7 @@ pub fn look_at_file(file: c_int, offset: Option<off_t>, room: &mut [u8]) -> sys:
 }
 
 /// Copies the next bytes of a pipe, through a second pipe (tee(2)).
-pub fn look_at_pipe(pipe: c_int, room: &mut [u8]) -> sys::Ret {
+pub(super) fn look_at_pipe(pipe: c_int, room: &mut [u8]) -> sys::Ret {
     let mut copy: [c_int; 2] = [-1; 2];
     let flags = (libc::O_CLOEXEC | libc::O_NONBLOCK) as usize;
     if sys::forward(libc::SYS_pipe2, [copy.as_mut_ptr() as usize, flags, 0, 0, 0, 0]) < 0 {

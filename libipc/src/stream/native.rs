@@ -7,7 +7,7 @@ use crate::symbols::real;
 use crate::sys;
 
 /// The result of a libc call that has just returned.
-pub fn kernel(r: ssize_t) -> sys::Ret {
+pub(crate) fn kernel(r: ssize_t) -> sys::Ret {
     if r < 0 { -(errno() as sys::Ret) } else { r }
 }
 
@@ -19,7 +19,7 @@ fn only_buffer(msg: &msghdr) -> Option<iovec> {
 }
 
 /// recvmsg(2), or recv(2), the shorter way into the kernel, where that does the same.
-pub fn receive(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
+pub(crate) fn receive(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
     kernel(match only_buffer(msg) {
         Some(iov) if flags & !(libc::MSG_DONTWAIT | libc::MSG_PEEK | libc::MSG_WAITALL) == 0 => {
             msg.msg_flags = 0;
@@ -32,7 +32,7 @@ pub fn receive(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
 }
 
 /// sendmsg(2), or send(2) in the same way.
-pub fn send(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
+pub(crate) fn send(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
     kernel(match only_buffer(msg) {
         // SAFETY: the program's buffer.
         Some(iov) => unsafe { real::send()(fd, iov.iov_base, iov.iov_len, flags) },
@@ -43,7 +43,7 @@ pub fn send(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
 
 /// A read into all of the program's buffers, past libc. For one buffer it is recvfrom(2), which a seccomp filter is more
 /// likely to allow.
-pub fn whole(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
+pub(crate) fn whole(fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
     match only_buffer(msg) {
         Some(iov) => {
             msg.msg_flags = 0;

@@ -19,7 +19,7 @@ const VOID: usize = 512;
 
 /// What a reading call that gave 0 bytes means, on a descriptor that may be the new socket.
 #[cold]
-pub fn nothing_read(fd: c_int) -> End {
+pub(crate) fn nothing_read(fd: c_int) -> End {
     if confine::is_confined() {
         return End::OfStream;
     }
@@ -32,7 +32,7 @@ pub fn nothing_read(fd: c_int) -> End {
 /// Called when a real reading call has failed. If the new socket has reported a reset, TCP would report it once more: so it
 /// is taken from TCP, too.
 #[cold]
-pub fn failed(fd: c_int) -> isize {
+pub(crate) fn failed(fd: c_int) -> isize {
     if errno() == libc::ECONNRESET && !confine::is_confined() {
         let errno = Errno::keep();
         if let Some((id, Kind::Final)) = numbers::lookup(fd) {
@@ -45,7 +45,7 @@ pub fn failed(fd: c_int) -> isize {
 }
 
 /// Takes the error that must be reported before any byte is read, for a call that looks for it first (recvmmsg).
-pub fn pending_error(fd: c_int) -> Option<c_int> {
+pub(crate) fn pending_error(fd: c_int) -> Option<c_int> {
     let (id, kind) = numbers::lookup(fd)?;
     let tcp = tcp_fd(*id, fd);
     let error = sys::take_error(tcp);
@@ -59,7 +59,7 @@ pub fn pending_error(fd: c_int) -> Option<c_int> {
 }
 
 /// A reading call on a descriptor that is the new socket.
-pub fn receive_final(id: Id, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
+pub(crate) fn receive_final(id: Id, fd: c_int, msg: &mut msghdr, flags: c_int) -> sys::Ret {
     if flags & libc::MSG_ERRQUEUE != 0 {
         return native::receive(tcp_fd(id, fd), msg, flags);
     }
@@ -100,7 +100,7 @@ fn recv(fd: c_int) -> impl Fn(&mut [u8], c_int) -> sys::Ret {
 
 /// The header without room for ancillary data: a peer could send kinds over the Unix-domain socket that TCP does not have,
 /// and they must not reach the program.
-pub fn without_control(msg: &msghdr) -> msghdr {
+pub(crate) fn without_control(msg: &msghdr) -> msghdr {
     msghdr { msg_control: core::ptr::null_mut(), msg_controllen: 0, ..*msg }
 }
 
@@ -126,7 +126,7 @@ fn ends_after(fd: c_int, n: usize) -> bool {
 }
 
 /// MSG_PEEK with MSG_TRUNC tells how many bytes are there, up to `len`, and copies none. `read` is recv(2).
-pub fn count(
+pub(crate) fn count(
     len: usize,
     flags: c_int,
     read: impl Fn(&mut [u8], c_int) -> sys::Ret,
@@ -142,7 +142,7 @@ pub fn count(
 
 /// With MSG_TRUNC, TCP throws bytes away, and a Unix-domain stream does not: so they are read into a buffer that is thrown
 /// away.
-pub fn discard(len: usize, flags: c_int, read: impl Fn(&mut [u8], c_int) -> sys::Ret) -> sys::Ret {
+pub(crate) fn discard(len: usize, flags: c_int, read: impl Fn(&mut [u8], c_int) -> sys::Ret) -> sys::Ret {
     let mut void = [0u8; VOID];
     let mut total = 0;
     // A call for 0 bytes waits, too.

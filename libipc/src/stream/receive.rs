@@ -18,7 +18,7 @@ use crate::sys::{self, EAGAIN, ECONNRESET};
 use crate::transport::Carrier;
 
 /// A call that reads into the buffers of a header as recvmsg(2) does.
-pub struct Read<'a> {
+pub(crate) struct Read<'a> {
     msg: &'a mut msghdr,
     flags: c_int,
     buffers: Buffers<'static>,
@@ -121,7 +121,7 @@ fn ends_after(call: &Call, n: usize) -> bool {
 }
 
 impl<'a> Read<'a> {
-    pub fn new(msg: &'a mut msghdr, flags: c_int) -> Read<'a> {
+    pub(crate) fn new(msg: &'a mut msghdr, flags: c_int) -> Read<'a> {
         // SAFETY: the header is the program's, and outlives the call.
         let buffers = unsafe { Buffers::of(msg) };
         Read { msg, flags, buffers, peeked: 0, arrivals: None }

@@ -19,11 +19,11 @@ use crate::sys::{self, EAGAIN, ECONNRESET, EPIPE};
 use crate::transport::unix::plain;
 
 /// Flags that mean the same on a Unix-domain socket, or nothing on either.
-pub const PLAIN: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE | libc::MSG_EOR;
+pub(crate) const PLAIN: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE | libc::MSG_EOR;
 
 /// MSG_FASTOPEN where there is a connection already: only TCP has this flag, and refuses it then. TCP is asked by a call
 /// with nothing to send.
-pub fn fast_open(id: Id, fd: c_int, flags: c_int) -> Option<sys::Ret> {
+pub(crate) fn fast_open(id: Id, fd: c_int, flags: c_int) -> Option<sys::Ret> {
     if flags & libc::MSG_FASTOPEN == 0 || id.endpoint().phase() <= Phase::Connecting {
         return None;
     }
@@ -34,7 +34,7 @@ pub fn fast_open(id: Id, fd: c_int, flags: c_int) -> Option<sys::Ret> {
 }
 
 /// Raises SIGPIPE after EPIPE: the real call was made without the signal. Not if the program's call does not want it.
-pub fn signalled(r: sys::Ret, flags: c_int) -> sys::Ret {
+pub(crate) fn signalled(r: sys::Ret, flags: c_int) -> sys::Ret {
     if r == EPIPE && flags & libc::MSG_NOSIGNAL == 0 {
         sys::raise_sigpipe();
     }
@@ -44,7 +44,7 @@ pub fn signalled(r: sys::Ret, flags: c_int) -> sys::Ret {
 /// A write of one buffer to a descriptor that was the new socket a moment ago, by the kernel's shortest call; flags are
 /// [`PLAIN`]. `None` if the number is no socket any more (closed past the hooks).
 #[inline(always)]
-pub fn send_final(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> Option<ssize_t> {
+pub(crate) fn send_final(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> Option<ssize_t> {
     // SAFETY: the program's own arguments.
     let r = unsafe { real::send()(fd, buf, len, flags | libc::MSG_NOSIGNAL) };
     if r >= 0 {
@@ -71,7 +71,7 @@ fn refused_final(fd: c_int, buf: *const c_void, len: usize, flags: c_int, error:
 }
 
 /// A write to a descriptor that is the new socket.
-pub fn on_final(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
+pub(crate) fn on_final(fd: c_int, msg: &msghdr, flags: c_int) -> sys::Ret {
     if flags & libc::MSG_FASTOPEN != 0
         && let Some((id, Kind::Final)) = numbers::lookup(fd)
         && let Some(refused) = fast_open(*id, fd, flags)
@@ -102,7 +102,7 @@ fn refused(fd: c_int, msg: &msghdr, flags: c_int, error: sys::Ret) -> sys::Ret {
 }
 
 /// A call that writes the buffers of a header as sendmsg(2) does.
-pub struct Write<'a> {
+pub(crate) struct Write<'a> {
     msg: &'a msghdr,
     flags: c_int,
     buffers: Buffers<'a>,
@@ -179,7 +179,7 @@ impl Step for Write<'_> {
 }
 
 impl<'a> Write<'a> {
-    pub fn new(msg: &'a msghdr, flags: c_int) -> Write<'a> {
+    pub(crate) fn new(msg: &'a msghdr, flags: c_int) -> Write<'a> {
         // SAFETY: the header is the program's, and outlives the call.
         Write { msg, flags, buffers: unsafe { Buffers::of(msg) } }
     }

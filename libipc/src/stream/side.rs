@@ -11,7 +11,7 @@ use crate::switch::{Receiver, Sender, Transport, drive};
 use crate::sys;
 
 /// One direction: its state ([`Receiver`] or [`Sender`]), its lock, and what a call in it waits for.
-pub trait Side: Stored + 'static {
+pub(crate) trait Side: Stored + 'static {
     const DIRECTION: Direction;
     /// What a call in this direction polls for.
     const READY: i16;

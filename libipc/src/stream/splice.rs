@@ -191,7 +191,7 @@ impl<M: Fn(c_int, usize) -> sys::Ret, R: Fn(c_int, c_uint) -> sys::Ret> Step for
     }
 }
 
-pub unsafe fn sendfile(out: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t {
+pub(crate) unsafe fn sendfile(out: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t {
     // SAFETY: the program's own arguments.
     let step = |fd, n| unsafe { real::sendfile()(fd, from, offset, n) };
     match numbers::lookup(out) {
@@ -221,12 +221,12 @@ fn to_final(id: Id, fd: c_int, step: impl Fn(c_int) -> sys::Ret) -> ssize_t {
     as_libc(r)
 }
 
-pub unsafe fn sendfile64(out: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t {
+pub(crate) unsafe fn sendfile64(out: c_int, from: c_int, offset: *mut off_t, count: size_t) -> ssize_t {
     // SAFETY: off_t has 64 bits on every platform that the shim is built for.
     unsafe { sendfile(out, from, offset, count) }
 }
 
-pub unsafe fn splice(
+pub(crate) unsafe fn splice(
     from: c_int,
     from_offset: *mut loff_t,
     to: c_int,

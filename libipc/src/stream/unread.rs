@@ -10,7 +10,7 @@ use crate::sys;
 use crate::transport::Carrier;
 
 /// The answer to FIONREAD.
-pub fn unread(id: Id, fd: c_int) -> usize {
+pub(crate) fn unread(id: Id, fd: c_int) -> usize {
     drive::pump(id);
     match fds::kind(fd) {
         Kind::Final => sys::unread(fd),
@@ -19,7 +19,7 @@ pub fn unread(id: Id, fd: c_int) -> usize {
 }
 
 /// The same as TCP_INQ reports it (tcp(7)): the end of the stream counts as one more byte.
-pub fn inquired(id: Id, fd: c_int) -> c_int {
+pub(crate) fn inquired(id: Id, fd: c_int) -> c_int {
     let last = match fds::kind(fd) {
         Kind::Final => sys::poll_now(fd, libc::POLLRDHUP),
         _ => carrier(id, fd).poll(libc::POLLRDHUP),
@@ -30,13 +30,13 @@ pub fn inquired(id: Id, fd: c_int) -> c_int {
 }
 
 /// The transport that has the next bytes.
-pub fn carrier(id: Id, fd: c_int) -> Carrier {
+pub(crate) fn carrier(id: Id, fd: c_int) -> Carrier {
     let moved = id.endpoint().sides() & sides::RX_UNIX != 0 && id.local().unix.is_open();
     Carrier::of(id, fd, if moved { Transport::Unix } else { Transport::Tcp })
 }
 
 /// How many bytes the peer has written to the new transport, while the next bytes are on TCP.
-pub fn what_follows(id: Id) -> usize {
+pub(crate) fn what_follows(id: Id) -> usize {
     match id.endpoint().sides() & (sides::RX_UNIX | sides::CONTROL) {
         0 => id.local().unix.unread(),
         _ => 0,

@@ -12,12 +12,12 @@ use crate::sys::{self, Deadline, EAGAIN, EINTR};
 
 /// Waits as a blocking call would, with nothing held but the pin, until another attempt makes sense. `Err` is how the call
 /// ends. A call that `has_moved` bytes is ended by every handled signal, and returns how many it has moved.
-pub fn block(id: Id, fd: c_int, events: i16, deadline: Deadline, has_moved: bool) -> Result<(), sys::Ret> {
+pub(super) fn block(id: Id, fd: c_int, events: i16, deadline: Deadline, has_moved: bool) -> Result<(), sys::Ret> {
     sleep(id, has_moved, |parked| wait(parked, id, fd, events, deadline))
 }
 
 /// The same for one descriptor that no step of the switch replaces: a pipe, or the socket of an endpoint that is settled.
-pub fn block_on(id: Id, fd: c_int, events: i16, deadline: Deadline, has_moved: bool) -> Result<(), sys::Ret> {
+pub(super) fn block_on(id: Id, fd: c_int, events: i16, deadline: Deadline, has_moved: bool) -> Result<(), sys::Ret> {
     if deadline.is_over() {
         return Err(EAGAIN);
     }
@@ -39,7 +39,7 @@ fn sleep(id: Id, has_moved: bool, wait: impl FnOnce(Option<&Parked>) -> Woken) -
 }
 
 /// What a call makes of the end of a wait.
-pub fn outcome(woken: Woken, has_moved: bool) -> Result<(), sys::Ret> {
+pub(super) fn outcome(woken: Woken, has_moved: bool) -> Result<(), sys::Ret> {
     match woken {
         Woken::Look => Ok(()),
         Woken::Signal { restarts: true } if !has_moved => Ok(()),
@@ -49,7 +49,7 @@ pub fn outcome(woken: Woken, has_moved: bool) -> Result<(), sys::Ret> {
 }
 
 /// Called when the thread is cancelled where it was about to wait: releases the call's pin.
-pub extern "C" fn left(index: *mut c_void) {
+pub(super) extern "C" fn left(index: *mut c_void) {
     Id { index: index as usize as u32 }.unpin();
 }
 
@@ -69,7 +69,7 @@ fn wait(parked: Option<&Parked>, id: Id, fd: c_int, events: i16, deadline: Deadl
 }
 
 /// When a call that begins now times out (SO_RCVTIMEO, SO_SNDTIMEO).
-pub fn deadline(fd: c_int, option: c_int) -> Deadline {
+pub(super) fn deadline(fd: c_int, option: c_int) -> Deadline {
     let time = sys::getsockopt::<timeval>(fd, libc::SOL_SOCKET, option).ok();
     let ns = time.map(|t| t.tv_sec as u64 * 1_000_000_000 + t.tv_usec as u64 * 1000);
     Deadline::after(ns.filter(|ns| *ns > 0))
@@ -77,7 +77,7 @@ pub fn deadline(fd: c_int, option: c_int) -> Deadline {
 
 /// The socket that a call goes on with once the endpoint is settled: the program's number, or, if that has been closed or
 /// replaced since, another number of the endpoint, or a hidden one that was kept.
-pub fn settled_socket(id: Id, fd: c_int) -> (c_int, Kind) {
+pub(super) fn settled_socket(id: Id, fd: c_int) -> (c_int, Kind) {
     let unix = &id.local().unix;
     match numbers::is_number_of(fd, id).then_some(fd).or_else(|| numbers::numbers_of(id).next()) {
         Some(number) => (number, fds::kind(number)),
@@ -87,6 +87,6 @@ pub fn settled_socket(id: Id, fd: c_int) -> (c_int, Kind) {
 }
 
 /// A step that may wait, in a thread that may be cancelled in it: then the pin of the call is let go.
-pub fn heeding_cancellation<R>(id: Id, step: impl FnOnce() -> R) -> R {
+pub(super) fn heeding_cancellation<R>(id: Id, step: impl FnOnce() -> R) -> R {
     threads::cancellable(left, id.index as *mut c_void, step)
 }

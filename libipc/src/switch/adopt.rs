@@ -21,7 +21,7 @@ use crate::{family, fds, sys};
 
 /// Does what is due on an endpoint before any call on it: reports complete prefixes to ipcd, takes up a grant. `fd` is the
 /// program's descriptor. Cheap when nothing is due.
-pub fn attend(id: Id, fd: c_int) {
+pub(crate) fn attend(id: Id, fd: c_int) {
     let e = id.endpoint();
     if threads::is_apart() && id.holders().is_sole() {
         stay(id, Reason::UnseenIo);
@@ -52,7 +52,7 @@ pub fn attend(id: Id, fd: c_int) {
 }
 
 /// The same after a call on the endpoint: next the program may wait, also in a way that the hooks do not see.
-pub fn depart(id: Id, fd: c_int) {
+pub(crate) fn depart(id: Id, fd: c_int) {
     attend(id, fd);
     if id.endpoint().phase() == Phase::Dual {
         drive::pump(id);
@@ -64,7 +64,7 @@ pub fn depart(id: Id, fd: c_int) {
 
 /// Whether [`attend`] would find nothing to do, on an endpoint whose waits are known. The endpoint need not be pinned: the
 /// answer may be out of date by a moment in any case.
-pub fn has_nothing_due(id: Id) -> bool {
+pub(crate) fn has_nothing_due(id: Id) -> bool {
     let e = id.endpoint();
     e.phase() == Phase::Tracking
         && e.prefix_complete.load(Relaxed) == 0

@@ -24,7 +24,7 @@ const LANDING_NS: u64 = 1_000_000_000;
 
 /// Drives the switch as far as it can go now. Called before every call on the endpoint and after every wait; it never
 /// waits itself.
-pub fn pump(id: Id) {
+pub(crate) fn pump(id: Id) {
     let e = id.endpoint();
     if e.phase() == Phase::Dual {
         let _no_signals = NoSignals::hold();
@@ -50,7 +50,7 @@ fn hear(id: Id) -> bool {
 
 /// The same with the receive lock held. A reader that finds the end of TCP calls this, too: the peer may have left TCP,
 /// and then its last bytes are on the new transport.
-pub fn hear_locked(id: Id, rx: &mut Receiver) {
+pub(crate) fn hear_locked(id: Id, rx: &mut Receiver) {
     let unix = &id.local().unix;
     while rx.expects_control() && unix.is_open() {
         match unix.hear() {
@@ -73,7 +73,7 @@ pub fn hear_locked(id: Id, rx: &mut Receiver) {
 
 /// Sets the counts of the given directions to the kernel's, if a process of the family died in the middle of a call on
 /// them. `fd` is the program's descriptor.
-pub fn mend(id: Id, fd: c_int, rx: Option<&mut Half<'_, Receiver>>, tx: Option<&mut Half<'_, Sender>>) {
+pub(crate) fn mend(id: Id, fd: c_int, rx: Option<&mut Half<'_, Receiver>>, tx: Option<&mut Half<'_, Sender>>) {
     if !rx.as_ref().is_some_and(|rx| rx.damaged) && !tx.as_ref().is_some_and(|tx| tx.damaged) {
         return;
     }
@@ -97,7 +97,7 @@ pub fn mend(id: Id, fd: c_int, rx: Option<&mut Half<'_, Receiver>>, tx: Option<&
 }
 
 /// Counts `n` bytes that a call of the program has read, from the transport that the locked receiving half was on.
-pub fn took(id: Id, rx: &mut Receiver, n: u64) {
+pub(crate) fn took(id: Id, rx: &mut Receiver, n: u64) {
     let e = id.endpoint();
     if rx.on == Transport::Tcp && e.sides() & sides::TX_UNIX != 0 {
         acknowledge(id.local().tcp.load(Acquire));
@@ -107,7 +107,7 @@ pub fn took(id: Id, rx: &mut Receiver, n: u64) {
 }
 
 /// Publishes the state of the locked receiving half. Threads that wait on the transport that it was on must look again.
-pub fn note_rx(id: Id, rx: &Receiver) {
+pub(crate) fn note_rx(id: Id, rx: &Receiver) {
     if id.endpoint().note_rx(rx) {
         moves::update_dual(id);
         park::kick(id);
@@ -116,7 +116,7 @@ pub fn note_rx(id: Id, rx: &Receiver) {
 
 /// Publishes the state of the locked sending half. Threads that wait for room on the transport that it was on must look
 /// again.
-pub fn note_tx(id: Id, tx: &Sender) {
+pub(crate) fn note_tx(id: Id, tx: &Sender) {
     if id.endpoint().note_tx(tx) {
         moves::update_dual(id);
         park::kick(id);
@@ -171,7 +171,7 @@ fn push(tcp: c_int) {
 
 /// Acknowledges at once the bytes that were read from TCP, when no answer over TCP carries the acknowledgement any more.
 /// Otherwise the peer's next small write waits for it (Nagle's algorithm) as long as the kernel delays it: 40 ms.
-pub fn acknowledge(tcp: c_int) {
+pub(crate) fn acknowledge(tcp: c_int) {
     sys::setsockopt(tcp, libc::IPPROTO_TCP, libc::TCP_QUICKACK, &1);
 }
 
@@ -196,14 +196,14 @@ fn settle(id: Id) {
 
 /// Brings an endpoint out of Dual, onto the new transport or back onto TCP, because a program without the shim is about to
 /// use the endpoint, and it can only use the TCP socket.
-pub fn land(id: Id, reason: Reason) {
+pub(crate) fn land(id: Id, reason: Reason) {
     land_all(|other| other == id, reason);
 }
 
 /// The same for many endpoints at a time. A peer that is in a call answers at once; if a peer does not answer, the promise
 /// is taken back. Only where the new transport has carried bytes that is impossible, and the shim waits for the peer, up
 /// to [`LANDING_NS`].
-pub fn land_all(concerned: impl Fn(Id) -> bool, reason: Reason) {
+pub(crate) fn land_all(concerned: impl Fn(Id) -> bool, reason: Reason) {
     let deadlines = [ANSWER_NS, LANDING_NS].map(|time| Deadline::after(Some(time)));
     for deadline in deadlines {
         let between = |id: &Id| id.endpoint().phase() == Phase::Dual && concerned(*id);
@@ -270,7 +270,7 @@ fn stays(id: Id, reason: Reason) {
 }
 
 /// The two sockets, each with the events to wait for; the descriptor is -1 where there is none to wait for.
-pub fn watch(id: Id, events: i16) -> [pollfd; 2] {
+pub(crate) fn watch(id: Id, events: i16) -> [pollfd; 2] {
     let (tcp, unix) = split_poll(id.endpoint().sides(), events);
     let side = id.endpoint().sides();
     // This half was shut on TCP. When the peer's is shut, too, only TCP reports it, by HUP, which needs no event.
@@ -282,7 +282,7 @@ pub fn watch(id: Id, events: i16) -> [pollfd; 2] {
 
 /// Which of `events` hold now for the program, after the control messages were taken off the new transport. `None` if the
 /// endpoint is not Dual any more.
-pub fn readiness(id: Id, events: i16) -> Option<i16> {
+pub(crate) fn readiness(id: Id, events: i16) -> Option<i16> {
     pump(id);
     let e = id.endpoint();
     if e.phase() != Phase::Dual {
@@ -300,7 +300,7 @@ pub fn readiness(id: Id, events: i16) -> Option<i16> {
 
 /// Which of `events` hold now on an endpoint that has just left Dual; `fd` is the program's number, if it still belongs to
 /// the endpoint.
-pub fn settled_readiness(id: Id, fd: c_int, events: i16) -> i16 {
+pub(crate) fn settled_readiness(id: Id, fd: c_int, events: i16) -> i16 {
     if !numbers::is_number_of(fd, id) {
         return 0;
     }
@@ -311,7 +311,7 @@ pub fn settled_readiness(id: Id, fd: c_int, events: i16) -> i16 {
 /// Whether a reset that the new socket reports did not happen to the stream itself. The kernel reports a reset if the peer
 /// has left bytes unread. If the program has written nothing after our SWITCH, these bytes are the SWITCH, which a peer
 /// leaves unread that ends without a close call.
-pub fn is_false_reset(id: Id) -> bool {
+pub(crate) fn is_false_reset(id: Id) -> bool {
     match id.endpoint().phase() {
         Phase::Final => !id.endpoint().wrote.is_raised(),
         _ => id.endpoint().lock_tx().is_some_and(|tx| !tx.state.used),
@@ -321,7 +321,7 @@ pub fn is_false_reset(id: Id) -> bool {
 /// A Unix-domain socket reports HUP as soon as the peer has closed; TCP reports it when both halves are shut, or after a
 /// reset. So TCP's answer is taken in place of the new socket's, with two additions: HUP if this side has shut its half,
 /// and a reset that TCP does not know of (the peer's process ended with bytes unread).
-pub fn with_tcp_hangup(id: Id, revents: i16) -> i16 {
+pub(crate) fn with_tcp_hangup(id: Id, revents: i16) -> i16 {
     const OVER: i16 = libc::POLLHUP | libc::POLLERR;
     if revents & libc::POLLHUP == 0 {
         return revents;

@@ -15,7 +15,7 @@ use crate::{family, fds, sys};
 
 /// Replaces every descriptor number that this process has of the endpoint by the new socket. Each process of a family
 /// does this at its next call on the endpoint.
-pub fn replace_descriptors(id: Id) {
+pub(crate) fn replace_descriptors(id: Id) {
     let _no_signals = NoSignals::hold();
     let e = id.endpoint();
     let (Some(_rx), Some(tx)) = (e.lock_rx(), e.lock_tx()) else { return };
@@ -63,7 +63,7 @@ fn replace(id: Id, fd: c_int, registrations: &mut moves::Moving) -> fds::Kind {
 
 /// Called when the process has no descriptor of the endpoint and no call in progress on it: everything kept for it goes.
 /// TCP goes first, so that a peer that sees the end of the new transport can ask TCP how the stream ended.
-pub fn released(id: Id) {
+pub(crate) fn released(id: Id) {
     let (e, l) = (id.endpoint(), id.local());
     if confine::is_confined() {
         // The kernel closes what is hidden when the process ends.
@@ -112,7 +112,7 @@ fn end_after_calls(id: Id) {
 /// Does to TCP what close(2) would do if no other process (such as ipcd) had a copy of the socket. TCP is reset if bytes
 /// were left unread (RFC 2525, section 2.17), on either transport, or if SO_LINGER asks for it. Else both halves are shut,
 /// if `shuts`: the kernel answers what the peer writes from now on with a reset.
-pub fn end_as_close_does(tcp: c_int, unread: bool, shuts: bool) {
+pub(crate) fn end_as_close_does(tcp: c_int, unread: bool, shuts: bool) {
     let all = sys::status_flags(tcp);
     if all & libc::O_ASYNC != 0 {
         // Otherwise the program would get a signal about a socket that it has closed.
@@ -127,6 +127,6 @@ pub fn end_as_close_does(tcp: c_int, unread: bool, shuts: bool) {
 }
 
 /// Gives up an endpoint of the program before this one (exec), from which this program has inherited no descriptor of it.
-pub fn never_had(id: Id) {
+pub(crate) fn never_had(id: Id) {
     id.holders().remove(family::slot());
 }

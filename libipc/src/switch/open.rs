@@ -13,14 +13,14 @@ use crate::ipcd::report;
 use crate::{names, offsets, sys};
 
 /// Starts to track the connection of a connect call, made now or some time ago, if it exists.
-pub fn completed(id: Id, fd: c_int) {
+pub(crate) fn completed(id: Id, fd: c_int) {
     if id.endpoint().phase() == Phase::Connecting && offsets::is_connected(fd) {
         connected(id, fd, sys::name(fd, true).ok());
     }
 }
 
 /// The same, where the caller knows that the socket is connected, and to which peer.
-pub fn connected(id: Id, fd: c_int, peer: Option<sockaddr_storage>) {
+pub(crate) fn connected(id: Id, fd: c_int, peer: Option<sockaddr_storage>) {
     let began = id.endpoint().connect_began.load(Relaxed);
     open(id, fd, peer, Role::Connected, began);
 }
@@ -31,7 +31,7 @@ pub fn connected(id: Id, fd: c_int, peer: Option<sockaddr_storage>) {
 /// ends before that costs nothing.
 ///
 /// `at` is when the connect call began, or accept returned.
-pub fn open(id: Id, fd: c_int, peer: Option<sockaddr_storage>, role: Role, at: u64) {
+pub(crate) fn open(id: Id, fd: c_int, peer: Option<sockaddr_storage>, role: Role, at: u64) {
     let cookie = sys::getsockopt::<u64>(fd, libc::SOL_SOCKET, libc::SO_COOKIE);
     let (Ok(cookie), Some(peer)) = (cookie, peer) else {
         stay(id, Reason::Kernel);

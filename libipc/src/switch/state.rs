@@ -14,7 +14,7 @@
 
 /// Which of the two sockets a direction is on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Transport {
+pub(crate) enum Transport {
     /// The TCP socket that the program made.
     Tcp,
     /// The Unix-domain socket that ipcd granted.
@@ -24,7 +24,7 @@ pub enum Transport {
 impl Transport {
     /// Whether the kernel alone serves a stream that has both directions on this transport: the transport's socket takes
     /// the program's number. Otherwise the calls on a final stream still pass through the shim.
-    pub fn is_native(self) -> bool {
+    pub(crate) fn is_native(self) -> bool {
         match self {
             Transport::Tcp | Transport::Unix => true,
         }
@@ -34,7 +34,7 @@ impl Transport {
 /// The life of an endpoint. The order matters: everything below [`Phase::Dual`] may still [`Phase::Stay`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// A TCP socket without a peer: just made, or connecting.
     Connecting = 0,
     /// Connected; counting and hashing.
@@ -53,7 +53,7 @@ pub enum Phase {
 
 impl Phase {
     /// The phase with this code (codes come only from stored phases).
-    pub fn from_code(code: u8) -> Phase {
+    pub(crate) fn from_code(code: u8) -> Phase {
         match code {
             0 => Phase::Connecting,
             1 => Phase::Tracking,
@@ -66,7 +66,7 @@ impl Phase {
     }
 
     /// Whether `next` may follow this phase.
-    pub fn may_become(self, next: Phase) -> bool {
+    pub(crate) fn may_become(self, next: Phase) -> bool {
         use Phase::*;
         matches!(
             (self, next),
@@ -81,7 +81,7 @@ impl Phase {
 
 /// A control message: what a side sends on the new transport before the first byte of the application.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Control {
+pub(crate) enum Control {
     /// "Every wait of mine watches both transports."
     Hello,
     /// "This many bytes of mine are on TCP; what follows here comes after them."
@@ -89,13 +89,13 @@ pub enum Control {
 }
 
 /// Bytes of an encoded [`Control`].
-pub const CONTROL_LEN: usize = 16;
+pub(crate) const CONTROL_LEN: usize = 16;
 const HELLO: [u8; 8] = *b"ipcHELLO";
 const SWITCH: [u8; 8] = *b"ipcSWTCH";
 
 impl Control {
     /// The bytes to send: a word of eight bytes, then S in little-endian (0 for HELLO).
-    pub fn encode(self) -> [u8; CONTROL_LEN] {
+    pub(crate) fn encode(self) -> [u8; CONTROL_LEN] {
         let (word, s) = match self {
             Control::Hello => (HELLO, 0),
             Control::Switch(s) => (SWITCH, s),
@@ -108,7 +108,7 @@ impl Control {
     }
 
     /// The message in these bytes, if they are one.
-    pub fn decode(bytes: &[u8; CONTROL_LEN]) -> Option<Control> {
+    pub(crate) fn decode(bytes: &[u8; CONTROL_LEN]) -> Option<Control> {
         let (word, s) = bytes.split_first_chunk::<8>()?;
         let s = u64::from_le_bytes(*s.first_chunk()?);
         match *word {
@@ -121,11 +121,11 @@ impl Control {
 
 /// The peer broke the protocol: the new transport cannot be trusted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Violation;
+pub(crate) struct Violation;
 
 /// The sending direction. Guarded by the endpoint's send lock.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Sender {
+pub(crate) struct Sender {
     /// Where the next byte goes.
     pub on: Transport,
     /// Bytes written to TCP.
@@ -141,15 +141,15 @@ pub struct Sender {
 
 impl Sender {
     /// Nothing written, on TCP.
-    pub const NEW: Sender = Sender { on: Transport::Tcp, written: 0, shut: false, barred: false, used: false };
+    pub(crate) const NEW: Sender = Sender { on: Transport::Tcp, written: 0, shut: false, barred: false, used: false };
 
     /// Another process has moved the direction, and may have written to the new transport.
-    pub const MOVED: Sender = Sender { on: Transport::Unix, used: true, ..Sender::NEW };
+    pub(crate) const MOVED: Sender = Sender { on: Transport::Unix, used: true, ..Sender::NEW };
 
     /// Leaves TCP, if the promise of the peer allows it. Returns the SWITCH, which must be sent before any byte of the
     /// application and, if the program has shut its writing half already, before the new transport is shut.
     #[must_use]
-    pub fn leave(&mut self, peer_promised: bool) -> Option<Control> {
+    pub(crate) fn leave(&mut self, peer_promised: bool) -> Option<Control> {
         if self.on != Transport::Tcp || !peer_promised || self.barred {
             return None;
         }
@@ -158,20 +158,20 @@ impl Sender {
     }
 
     /// The new transport accepts no more bytes: all that follow go to TCP, for ever.
-    pub fn returns(&mut self) {
+    pub(crate) fn returns(&mut self) {
         self.on = Transport::Tcp;
         self.barred = true;
     }
 
     /// Takes over how many bytes were written to TCP by the kernel's count: a process died before it had counted its own.
-    pub fn recount(&mut self, written: u64) {
+    pub(crate) fn recount(&mut self, written: u64) {
         if self.on == Transport::Tcp {
             self.written = written;
         }
     }
 
     /// `n` bytes of the application were written to the transport that the direction is on.
-    pub fn wrote(&mut self, n: u64) {
+    pub(crate) fn wrote(&mut self, n: u64) {
         match self.on {
             Transport::Tcp => self.written = self.written.wrapping_add(n),
             Transport::Unix => self.used |= n > 0,
@@ -181,7 +181,7 @@ impl Sender {
 
 /// The receiving direction. Guarded by the endpoint's receive lock.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Receiver {
+pub(crate) struct Receiver {
     /// Where the next byte comes from.
     pub on: Transport,
     /// Bytes read from TCP.
@@ -200,7 +200,7 @@ pub struct Receiver {
 
 impl Receiver {
     /// Nothing read, on TCP.
-    pub const NEW: Receiver = Receiver {
+    pub(crate) const NEW: Receiver = Receiver {
         on: Transport::Tcp,
         read: 0,
         promised: false,
@@ -211,16 +211,16 @@ impl Receiver {
     };
 
     /// Another process has moved the direction, and may have read from the new transport.
-    pub const MOVED: Receiver =
+    pub(crate) const MOVED: Receiver =
         Receiver { on: Transport::Unix, promised: true, leaves_at: Some(0), used: true, ..Receiver::NEW };
 
     /// Whether control messages are still expected on the new transport: the next bytes on it are not for the application.
-    pub fn expects_control(&self) -> bool {
+    pub(crate) fn expects_control(&self) -> bool {
         self.leaves_at.is_none() && !self.ended
     }
 
     /// Takes a control message of the peer.
-    pub fn heard(&mut self, message: Control) -> Result<(), Violation> {
+    pub(crate) fn heard(&mut self, message: Control) -> Result<(), Violation> {
         match message {
             Control::Hello if !self.promised => self.promised = true,
             Control::Switch(s) if self.promised && self.leaves_at.is_none() && s >= self.read => {
@@ -233,7 +233,7 @@ impl Receiver {
     }
 
     /// The new transport ended before a SWITCH was heard, cannot be trusted, or was taken back: what follows is on TCP.
-    pub fn lost(&mut self) {
+    pub(crate) fn lost(&mut self) {
         self.ended = true;
         self.on = Transport::Tcp;
         self.leaves_at = None;
@@ -242,17 +242,17 @@ impl Receiver {
     /// Whether the end of the new transport is not the end of the stream: this side has shut it, or the peer has taken its
     /// promise back after its SWITCH. The peer does that only before its first byte there and only if this side has not left
     /// TCP; then TCP goes on, because a side that ends the stream ends TCP first.
-    pub fn is_taken_back(&self, tx: Transport, tcp_is_over: impl FnOnce() -> bool) -> bool {
+    pub(crate) fn is_taken_back(&self, tx: Transport, tcp_is_over: impl FnOnce() -> bool) -> bool {
         self.on == Transport::Unix && (self.closed || (!self.used && tx == Transport::Tcp && !tcp_is_over()))
     }
 
     /// How many bytes may be read from TCP; `None` while the peer's offset is not known: every byte there is below it.
-    pub fn left_on_tcp(&self) -> Option<u64> {
+    pub(crate) fn left_on_tcp(&self) -> Option<u64> {
         self.leaves_at.map(|s| s.saturating_sub(self.read))
     }
 
     /// `n` bytes of the application were read from the transport that the direction is on.
-    pub fn took(&mut self, n: u64) {
+    pub(crate) fn took(&mut self, n: u64) {
         match self.on {
             Transport::Tcp => {
                 self.read = self.read.wrapping_add(n);
@@ -263,7 +263,7 @@ impl Receiver {
     }
 
     /// Takes over how many bytes were read from TCP by the kernel's count: a process died before it had counted its own.
-    pub fn recount(&mut self, read: u64) {
+    pub(crate) fn recount(&mut self, read: u64) {
         if self.on == Transport::Tcp {
             self.read = read;
             self.settle();
@@ -278,18 +278,18 @@ impl Receiver {
 }
 
 /// Both directions are on the new transport and TCP is drained.
-pub fn is_final(tx: &Sender, rx: &Receiver) -> bool {
+pub(crate) fn is_final(tx: &Sender, rx: &Receiver) -> bool {
     tx.on == Transport::Unix && rx.on == Transport::Unix && !rx.closed
 }
 
 /// After the new transport ended: whether the stream can go on over TCP as if there had been no switch.
-pub fn may_fall_back(tx: &Sender, rx: &Receiver) -> bool {
+pub(crate) fn may_fall_back(tx: &Sender, rx: &Receiver) -> bool {
     rx.ended && rx.on == Transport::Tcp && tx.on == Transport::Tcp
 }
 
 /// Whether this side can take its promise back, as far as it knows. `waiting`: bytes of the application lie on the new
 /// transport.
-pub fn may_retract(tx: &Sender, rx: &Receiver, waiting: bool) -> bool {
+pub(crate) fn may_retract(tx: &Sender, rx: &Receiver, waiting: bool) -> bool {
     let peer_left = rx.leaves_at.is_some();
     let moved = tx.used || rx.used || waiting;
     !(moved || peer_left && tx.on == Transport::Unix)
@@ -299,7 +299,7 @@ pub fn may_retract(tx: &Sender, rx: &Receiver, waiting: bool) -> bool {
 /// if the stream is on TCP again. Otherwise the peer left TCP at the last moment: this side reads the bytes that the peer
 /// has written to the new transport, and then TCP again.
 #[must_use]
-pub fn retract(tx: &mut Sender, rx: &mut Receiver, waiting: bool) -> bool {
+pub(crate) fn retract(tx: &mut Sender, rx: &mut Receiver, waiting: bool) -> bool {
     if !may_retract(tx, rx, waiting) {
         rx.closed = true;
         tx.barred = true;

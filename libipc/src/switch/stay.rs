@@ -8,7 +8,7 @@ use crate::fds::Kind;
 use crate::ipcd::report;
 
 /// Keeps an endpoint on TCP for ever, if it has not made its promise yet; false if it has.
-pub fn stay(id: Id, reason: Reason) -> bool {
+pub(crate) fn stay(id: Id, reason: Reason) -> bool {
     let e = id.endpoint();
     loop {
         let phase = e.phase();
@@ -25,7 +25,7 @@ pub fn stay(id: Id, reason: Reason) -> bool {
 }
 
 /// What follows the step to Stay: calls on the numbers go to the real functions, the grant is closed, ipcd is told.
-pub fn stayed(id: Id, reason: Reason, was: Phase) {
+pub(crate) fn stayed(id: Id, reason: Reason, was: Phase) {
     id.endpoint().note_reason(reason);
     id.local().grant.close();
     numbers::turn(id, Kind::Active, Kind::Stay);
@@ -35,7 +35,7 @@ pub fn stayed(id: Id, reason: Reason, was: Phase) {
 }
 
 /// Closes both hidden descriptors: the peer sees the new transport end.
-pub fn give_up(id: Id) {
+pub(crate) fn give_up(id: Id) {
     id.local().unix.close();
     endpoint::close_tcp(id);
 }

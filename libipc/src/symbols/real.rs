@@ -14,7 +14,7 @@ unsafe extern "C" {
 }
 
 /// The address of a symbol; null if there is none.
-pub fn symbol(handle: *mut c_void, name: &'static CStr) -> *mut c_void {
+pub(crate) fn symbol(handle: *mut c_void, name: &'static CStr) -> *mut c_void {
     // SAFETY: a terminated name; RTLD_NEXT is looked up from this object.
     unsafe { dlsym(handle, name.as_ptr()) }
 }
@@ -49,7 +49,7 @@ extern "C" fn missing() -> c_long {
 }
 
 /// The next definition of a symbol; a function that reports an error if there is none.
-pub fn address(name: &'static CStr) -> usize {
+pub(crate) fn address(name: &'static CStr) -> usize {
     let found = symbol(libc::RTLD_NEXT, name);
     if found.is_null() { missing as *mut c_void as usize } else { found as usize }
 }
@@ -62,12 +62,12 @@ macro_rules! define {
         }
 
         /// The functions behind the hooks, if they have been found already: for the shortest paths.
-        pub mod known {
+        pub(crate) mod known {
             use super::*;
             $(
                 #[allow(non_snake_case, dead_code)]
                 #[inline(always)]
-                pub fn $name() -> Option<unsafe extern "C" fn($($ty),*) $(-> $ret)?> {
+                pub(crate) fn $name() -> Option<unsafe extern "C" fn($($ty),*) $(-> $ret)?> {
                     // SAFETY: null, or the symbol of this name, which has this signature; null is None.
                     unsafe { core::mem::transmute(slots::$name.0.load(Relaxed)) }
                 }
@@ -77,7 +77,7 @@ macro_rules! define {
         $(
             #[allow(non_snake_case)]
             #[inline(always)]
-            pub fn $name() -> unsafe extern "C" fn($($ty),*) $(-> $ret)? {
+            pub(crate) fn $name() -> unsafe extern "C" fn($($ty),*) $(-> $ret)? {
                 const NAME: &CStr = match CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
                     Ok(name) => name,
                     Err(_) => c"",
@@ -88,7 +88,7 @@ macro_rules! define {
         )+
 
         /// Finds every function now, so that a signal handler never has to.
-        pub fn find_all() {
+        pub(crate) fn find_all() {
             $($name();)+
         }
     };

@@ -3,24 +3,24 @@
 
 use core::ffi::c_char;
 
-pub use core::ffi::c_void;
-pub use libc::{
+pub(crate) use core::ffi::c_void;
+pub(crate) use libc::{
     FILE, c_int, c_long, c_uint, c_ulong, epoll_event, fd_set, iovec, loff_t, mmsghdr, msghdr, nfds_t, off_t, pid_t,
     pollfd, pthread_t, rlimit64, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec, timeval,
 };
 
-pub type Name = *const c_char;
+pub(crate) type Name = *const c_char;
 /// Strings, and a null at the end, as execve takes them.
-pub type List = *const *const c_char;
+pub(crate) type List = *const *const c_char;
 /// A va_list, passed on as it is.
-pub type Arguments = *mut c_void;
-pub type Actions = *const libc::posix_spawn_file_actions_t;
-pub type Attributes = *const libc::posix_spawnattr_t;
-pub type Buf = *mut c_void;
-pub type Bytes = *const c_void;
-pub type Addr = *const sockaddr;
-pub type AddrOut = *mut sockaddr;
-pub type LenOut = *mut socklen_t;
+pub(crate) type Arguments = *mut c_void;
+pub(crate) type Actions = *const libc::posix_spawn_file_actions_t;
+pub(crate) type Attributes = *const libc::posix_spawnattr_t;
+pub(crate) type Buf = *mut c_void;
+pub(crate) type Bytes = *const c_void;
+pub(crate) type Addr = *const sockaddr;
+pub(crate) type AddrOut = *mut sockaddr;
+pub(crate) type LenOut = *mut socklen_t;
 
 /// Calls a macro with all rows: `NAME(ARGUMENT: TYPE, …) -> RESULT => HANDLER;`.
 macro_rules! for_each_symbol {

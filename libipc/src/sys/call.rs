@@ -3,13 +3,13 @@
 use libc::c_long;
 
 /// What a system call returned: 0 or more, or a negated errno.
-pub type Ret = isize;
+pub(crate) type Ret = isize;
 
 /// Errors that decide what the shim does next, as a system call returns them.
-pub const EAGAIN: Ret = -(libc::EAGAIN as Ret);
-pub const EINTR: Ret = -(libc::EINTR as Ret);
-pub const EPIPE: Ret = -(libc::EPIPE as Ret);
-pub const ECONNRESET: Ret = -(libc::ECONNRESET as Ret);
+pub(crate) const EAGAIN: Ret = -(libc::EAGAIN as Ret);
+pub(crate) const EINTR: Ret = -(libc::EINTR as Ret);
+pub(crate) const EPIPE: Ret = -(libc::EPIPE as Ret);
+pub(crate) const ECONNRESET: Ret = -(libc::ECONNRESET as Ret);
 
 /// A system call: its number, and up to six arguments.
 macro_rules! call {
@@ -25,7 +25,7 @@ macro_rules! call {
 pub(super) use call;
 
 /// The arguments of a call, with zeroes behind them.
-pub fn pad<const K: usize>(args: [usize; K]) -> [usize; 6] {
+pub(super) fn pad<const K: usize>(args: [usize; K]) -> [usize; 6] {
     let mut all = [0; 6];
     for (to, from) in all.iter_mut().zip(args) {
         *to = from;
@@ -34,6 +34,6 @@ pub fn pad<const K: usize>(args: [usize; K]) -> [usize; 6] {
 }
 
 /// A system call with the host program's own arguments, passed on unchecked.
-pub fn forward(nr: c_long, args: [usize; 6]) -> Ret {
+pub(crate) fn forward(nr: c_long, args: [usize; 6]) -> Ret {
     call!(nr, args[0], args[1], args[2], args[3], args[4], args[5])
 }

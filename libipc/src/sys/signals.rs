@@ -9,10 +9,10 @@ use super::call::{Ret, call};
 use super::process::getpid;
 
 /// All signals, as the kernel's 64-bit set.
-pub const ALL_SIGNALS: u64 = !0;
+pub(crate) const ALL_SIGNALS: u64 = !0;
 
 /// Whether the calling thread is in a signal handler on its alternate stack (sigaltstack(2)).
-pub fn is_on_alternate_stack() -> bool {
+pub(crate) fn is_on_alternate_stack() -> bool {
     let mut now = MaybeUninit::<libc::stack_t>::zeroed();
     let r = call!(libc::SYS_sigaltstack, null::<u8>(), now.as_mut_ptr());
     // SAFETY: zeroed, and stack_t is valid for any bit pattern.
@@ -20,18 +20,18 @@ pub fn is_on_alternate_stack() -> bool {
 }
 
 /// Replaces the calling thread's signal mask and returns the old one.
-pub fn set_sigmask(mask: u64) -> u64 {
+pub(crate) fn set_sigmask(mask: u64) -> u64 {
     let mut old = 0u64;
     call!(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, &raw mut old, 8);
     old
 }
 
-pub fn signalfd(fd: c_int, mask: u64) -> Ret {
+pub(crate) fn signalfd(fd: c_int, mask: u64) -> Ret {
     call!(libc::SYS_signalfd4, fd, &raw const mask, 8, libc::O_CLOEXEC | libc::O_NONBLOCK)
 }
 
 /// The flags (SA_…) and handler of a signal's disposition.
-pub fn sigaction(signo: c_int) -> Option<(usize, u64)> {
+pub(crate) fn sigaction(signo: c_int) -> Option<(usize, u64)> {
     #[repr(C)]
     struct Kernel {
         handler: usize,
@@ -45,19 +45,19 @@ pub fn sigaction(signo: c_int) -> Option<(usize, u64)> {
 }
 
 /// Queues a signal to the calling thread with the siginfo of one that was taken from a signalfd.
-pub fn requeue_signal(signo: c_int, info: &libc::siginfo_t) -> Ret {
+pub(crate) fn requeue_signal(signo: c_int, info: &libc::siginfo_t) -> Ret {
     let tid = call!(libc::SYS_gettid);
     call!(libc::SYS_rt_tgsigqueueinfo, getpid(), tid, signo, &raw const *info)
 }
 
 /// Takes one pending signal out of `set`, with its siginfo; none is -EAGAIN.
-pub fn take_signal(set: u64, info: &mut libc::siginfo_t) -> Ret {
+pub(crate) fn take_signal(set: u64, info: &mut libc::siginfo_t) -> Ret {
     let zero = timespec { tv_sec: 0, tv_nsec: 0 };
     call!(libc::SYS_rt_sigtimedwait, &raw const set, &raw mut *info, &raw const zero, 8)
 }
 
 /// What the kernel does to a thread that writes to a closed stream.
-pub fn raise_sigpipe() {
+pub(crate) fn raise_sigpipe() {
     let tid = call!(libc::SYS_gettid);
     call!(libc::SYS_tgkill, getpid(), tid, libc::SIGPIPE);
 }

@@ -5,12 +5,12 @@ use libc::{c_int, timespec};
 use super::call::call;
 
 /// CLOCK_MONOTONIC, nanoseconds.
-pub fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     clock(libc::CLOCK_MONOTONIC)
 }
 
 /// CLOCK_REALTIME, nanoseconds.
-pub fn realtime() -> u64 {
+pub(crate) fn realtime() -> u64 {
     clock(libc::CLOCK_REALTIME)
 }
 
@@ -22,22 +22,22 @@ fn clock(which: c_int) -> u64 {
 
 /// When a wait is over, on CLOCK_MONOTONIC.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Deadline(u64);
+pub(crate) struct Deadline(u64);
 
 impl Deadline {
-    pub const NEVER: Deadline = Deadline(u64::MAX);
+    pub(crate) const NEVER: Deadline = Deadline(u64::MAX);
 
     /// So many nanoseconds from now; `None`: never.
-    pub fn after(timeout: Option<u64>) -> Deadline {
+    pub(crate) fn after(timeout: Option<u64>) -> Deadline {
         timeout.map_or(Deadline::NEVER, |ns| Deadline(now().saturating_add(ns)))
     }
 
     /// The time left, in nanoseconds; `None`: for ever.
-    pub fn left(self) -> Option<u64> {
+    pub(crate) fn left(self) -> Option<u64> {
         (self != Deadline::NEVER).then(|| self.0.saturating_sub(now()))
     }
 
-    pub fn is_over(self) -> bool {
+    pub(crate) fn is_over(self) -> bool {
         self.left() == Some(0)
     }
 }

@@ -8,7 +8,7 @@ use crate::sys;
 mod table;
 
 use table::Row;
-pub use table::{After, Before, Usual, class};
+pub(crate) use table::{After, Before, Usual, class};
 
 /// Which buffer sizes the program has chosen: bit 0 the sending one.
 const SO_BUF_LOCK: c_int = 72;
@@ -22,14 +22,14 @@ const VALUE: usize = 16;
 
 /// The value of an option.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Value {
+pub(crate) struct Value {
     bytes: [u8; VALUE],
     len: socklen_t,
 }
 
 impl Value {
     /// The value that a socket answers.
-    pub fn get(fd: c_int, level: c_int, number: c_int) -> Result<Value, sys::Ret> {
+    pub(crate) fn get(fd: c_int, level: c_int, number: c_int) -> Result<Value, sys::Ret> {
         Value::part(fd, level, number, VALUE)
     }
 
@@ -41,7 +41,7 @@ impl Value {
         if r < 0 { Err(r) } else { Ok(value) }
     }
 
-    pub fn set(&self, fd: c_int, level: c_int, number: c_int) {
+    pub(crate) fn set(&self, fd: c_int, level: c_int, number: c_int) {
         let (at, len) = (self.bytes.as_ptr() as usize, self.len as usize);
         sys::forward(libc::SYS_setsockopt, [fd as usize, level as usize, number as usize, at, len, 0]);
     }
@@ -54,7 +54,7 @@ impl Value {
 
 /// Whether an option has the value that every socket has. An option that the kernel does not know counts as not set; one
 /// of which the kernel does not tell the value ([`Usual::Untold`]) counts as set.
-pub fn is_usual(fd: c_int, level: c_int, number: c_int, usual: Usual) -> bool {
+pub(crate) fn is_usual(fd: c_int, level: c_int, number: c_int, usual: Usual) -> bool {
     if usual == Usual::Untold {
         return false;
     }
@@ -76,7 +76,7 @@ pub fn is_usual(fd: c_int, level: c_int, number: c_int, usual: Usual) -> bool {
 
 /// Whether an option is set on a TCP socket that keeps its connection there, in whatever way it came to be set: a
 /// listening socket passes options on, and a process that passes a socket on passes its options, too.
-pub fn keep_on_tcp(tcp: c_int) -> bool {
+pub(crate) fn keep_on_tcp(tcp: c_int) -> bool {
     let set = |row: &Row| match row.before {
         Before::Moves | Before::Stays(Usual::Untold) => false,
         Before::Stays(usual) => !is_usual(tcp, row.level, row.number, usual),
@@ -85,12 +85,12 @@ pub fn keep_on_tcp(tcp: c_int) -> bool {
 }
 
 /// Adoption: the new socket gets what the program has set on its TCP socket, as far as it acts there.
-pub fn carry_over(tcp: c_int, unix: &NewSocket) {
+pub(crate) fn carry_over(tcp: c_int, unix: &NewSocket) {
     unix.by_number(|unix| copy_options(tcp, unix));
 }
 
 /// Final: the same for settings that belong to the open file and not to the socket.
-pub fn complete(tcp: c_int, unix: &NewSocket) {
+pub(crate) fn complete(tcp: c_int, unix: &NewSocket) {
     unix.by_number(|unix| copy_file(tcp, unix));
 }
 
@@ -124,7 +124,7 @@ fn copy_options(tcp: c_int, unix: c_int) {
 
 /// Makes the new socket's sending buffer at least as large as the one that the program has chosen. It is never made
 /// smaller: each write takes more of it than on TCP.
-pub fn make_room(tcp: c_int, unix: c_int) {
+pub(crate) fn make_room(tcp: c_int, unix: c_int) {
     let int = |fd, number| sys::getsockopt::<c_int>(fd, libc::SOL_SOCKET, number);
     if int(tcp, SO_BUF_LOCK).is_ok_and(|locked| locked & 1 != 0)
         && let (Ok(wanted), Ok(has)) = (int(tcp, libc::SO_SNDBUF), int(unix, libc::SO_SNDBUF))

@@ -33,7 +33,7 @@ struct End {
 
 /// Everything that ever happened, unsorted.
 #[derive(Default)]
-pub struct Oracle {
+pub(crate) struct Oracle {
     live: Vec<End>,
     gone: Vec<End>,
     held: Vec<(u64, u64, u64)>,
@@ -98,7 +98,7 @@ fn shown_across(a: &End, b: &End) -> bool {
 }
 
 impl Oracle {
-    pub fn new(proof: bool) -> Oracle {
+    pub(crate) fn new(proof: bool) -> Oracle {
         Oracle { proof, ..Oracle::default() }
     }
 
@@ -261,7 +261,7 @@ impl Oracle {
         }
     }
 
-    pub fn handle(&mut self, now: u64, event: Event) -> Vec<Effect> {
+    pub(crate) fn handle(&mut self, now: u64, event: Event) -> Vec<Effect> {
         match event {
             Event::Opened(claim) if self.at(claim.cookie).is_none() => self.live.push(End {
                 claim,

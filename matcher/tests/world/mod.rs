@@ -10,13 +10,13 @@ use matcher::pairing::{Config, Effect, Event, Matcher};
 use matcher::reason::Reason;
 use matcher::wire::{Direction, Opened, Role};
 
-pub const WAIT: u64 = 10_000;
-pub const SETTLE: u64 = 10;
-pub const HOST: &str = "127.0.0.1";
-pub const CONTAINER: &str = "172.17.0.2";
+pub(crate) const WAIT: u64 = 10_000;
+pub(crate) const SETTLE: u64 = 10;
+pub(crate) const HOST: &str = "127.0.0.1";
+pub(crate) const CONTAINER: &str = "172.17.0.2";
 
 /// A matcher, a clock, and all decisions so far.
-pub struct World {
+pub(crate) struct World {
     pub matcher: Matcher,
     pub now: u64,
     pub effects: Vec<Effect>,
@@ -24,7 +24,7 @@ pub struct World {
 
 /// One end as the kernel knows it.
 #[derive(Clone, Copy)]
-pub struct End {
+pub(crate) struct End {
     pub claim: Opened,
     pub netns: u64,
     pub device: u32,
@@ -32,11 +32,11 @@ pub struct End {
     pub flow: Flow,
 }
 
-pub fn addr(host: &str, port: u16) -> Addr {
+pub(crate) fn addr(host: &str, port: u16) -> Addr {
     Addr::from(format!("{host}:{port}").parse::<SocketAddr>().unwrap())
 }
 
-pub fn end(cookie: u64, role: Role, host: &str, netns: u64) -> End {
+pub(crate) fn end(cookie: u64, role: Role, host: &str, netns: u64) -> End {
     let tuple = Tuple { local: addr(host, 40_000), peer: addr(host, 80) };
     let tuple = if role == Role::Connected { tuple } else { tuple.mirrored() };
     let (began, opened) = if role == Role::Connected { (100, 110) } else { (50, 120) };
@@ -44,71 +44,71 @@ pub fn end(cookie: u64, role: Role, host: &str, netns: u64) -> End {
     End { claim, netns, device: 0, sequence: None, flow: Flow::default() }
 }
 
-pub fn client(cookie: u64, host: &str, netns: u64) -> End {
+pub(crate) fn client(cookie: u64, host: &str, netns: u64) -> End {
     end(cookie, Role::Connected, host, netns)
 }
 
-pub fn server(cookie: u64, host: &str, netns: u64) -> End {
+pub(crate) fn server(cookie: u64, host: &str, netns: u64) -> End {
     end(cookie, Role::Accepted, host, netns)
 }
 
 impl World {
-    pub fn new() -> World {
+    pub(crate) fn new() -> World {
         World::remembering(1000)
     }
 
-    pub fn remembering(departed: usize) -> World {
+    pub(crate) fn remembering(departed: usize) -> World {
         World::with(Config { wait_peer: WAIT, settle: SETTLE, departed, proof: false })
     }
 
     /// A matcher that demands the kernel's proof.
-    pub fn with_proof() -> World {
+    pub(crate) fn with_proof() -> World {
         World::with(Config { wait_peer: WAIT, settle: SETTLE, departed: 1000, proof: true })
     }
 
-    pub fn with(config: Config) -> World {
+    pub(crate) fn with(config: Config) -> World {
         World { matcher: Matcher::new(config), now: 1000, effects: Vec::new() }
     }
 
-    pub fn say(&mut self, event: Event) -> &mut World {
+    pub(crate) fn say(&mut self, event: Event) -> &mut World {
         self.now += 1;
         self.matcher.handle(self.now, event, &mut self.effects);
         self
     }
 
-    pub fn open(&mut self, ends: &[End]) -> &mut World {
+    pub(crate) fn open(&mut self, ends: &[End]) -> &mut World {
         for e in ends {
             self.say(Event::Opened(e.claim));
         }
         self
     }
 
-    pub fn verify(&mut self, e: End) -> &mut World {
+    pub(crate) fn verify(&mut self, e: End) -> &mut World {
         let (netns, device) = (e.netns, e.device);
         let facts = Facts { netns, device, tuple: e.claim.tuple, sequence: e.sequence, flow: e.flow };
         self.say(Event::Verified { claim: e.claim, facts })
     }
 
     /// Verified, and both directions known. `up` are the bytes from the client to the server.
-    pub fn talk(&mut self, e: End, up: u8, down: u8) -> &mut World {
+    pub(crate) fn talk(&mut self, e: End, up: u8, down: u8) -> &mut World {
         let (sent, received) = if e.claim.role == Role::Connected { (up, down) } else { (down, up) };
         self.verify(e).prefix(e, Direction::Sent, sent).prefix(e, Direction::Received, received)
     }
 
-    pub fn prefix(&mut self, e: End, direction: Direction, byte: u8) -> &mut World {
+    pub(crate) fn prefix(&mut self, e: End, direction: Direction, byte: u8) -> &mut World {
         self.say(Event::Prefixes { cookie: e.claim.cookie, hashes: direction.alone([byte; 32]) })
     }
 
-    pub fn end(&mut self, e: End) -> &mut World {
+    pub(crate) fn end(&mut self, e: End) -> &mut World {
         self.say(Event::Ended { cookie: e.claim.cookie })
     }
 
-    pub fn pass(&mut self, time: u64) -> &mut World {
+    pub(crate) fn pass(&mut self, time: u64) -> &mut World {
         self.now += time;
         self.say(Event::Tick)
     }
 
-    pub fn pairs(&self) -> Vec<(u64, u64)> {
+    pub(crate) fn pairs(&self) -> Vec<(u64, u64)> {
         let pair = |e: &Effect| match e {
             Effect::Pair { connected, accepted, .. } => Some((*connected, *accepted)),
             Effect::Refuse { .. } => None,
@@ -116,7 +116,7 @@ impl World {
         self.effects.iter().filter_map(pair).collect()
     }
 
-    pub fn refused(&self) -> Vec<(u64, Reason)> {
+    pub(crate) fn refused(&self) -> Vec<(u64, Reason)> {
         let refused = |e: &Effect| match e {
             Effect::Refuse { cookie, reason } => Some((*cookie, *reason)),
             Effect::Pair { .. } => None,

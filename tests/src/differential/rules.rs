@@ -181,8 +181,19 @@ pub(super) const RULES: &[Rule] = &[
         name: "the end of a stream is signalled as AF_UNIX has it",
         holds: |c| {
             let more = c.has_more_signals(|flags| flags == "IN|RDNORM");
-            (c.is("signals") || c.is("sigwait")) && c.peer_ended() && (says(c.shim, "ERR") || more)
+            let ends = says(c.shim, "ERR") || says(c.native, "HUP") || more;
+            (c.is("signals") || c.is("sigwait")) && c.peer_ended() && ends
         },
+    },
+    Rule {
+        name: "ancillary data that is asked for while a call waits",
+        holds: |c| {
+            (c.how("recvmsg") || c.how("recvmmsg")) && !c.own && c.before(c.end, &["set"]) && says(c.shim, "0x8")
+        },
+    },
+    Rule {
+        name: "bytes that TCP had at the sender still arrive when the reader has made room, with a signal",
+        holds: |c| c.before(c.end.peer(), &["fill", "bulk"]) && c.has_fewer_signals(|flags| flags == "IN|RDNORM"),
     },
     Rule {
         name: "the time of recvmmsg was over in one of the runs",
@@ -294,14 +305,23 @@ impl Case<'_> {
 
     /// Whether everything that TCP signals was signalled, and every other signal satisfies `may_be`.
     pub(super) fn has_more_signals(&self, may_be: impl Fn(&str) -> bool) -> bool {
+        self.are_more_signals(self.shim, self.native, may_be)
+    }
+
+    /// Whether TCP signals everything that was signalled, and more that satisfies `may_be`.
+    pub(super) fn has_fewer_signals(&self, may_be: impl Fn(&str) -> bool) -> bool {
+        self.are_more_signals(self.native, self.shim, may_be)
+    }
+
+    fn are_more_signals(&self, more: &str, fewer: &str, may_be: impl Fn(&str) -> bool) -> bool {
         let signals = |result: &str| match result {
             BLOCKED => BTreeSet::new(),
             _ => result.split(' ').skip(1).map(str::to_owned).collect(),
         };
-        let (native, shim): (BTreeSet<String>, BTreeSet<String>) = (signals(self.native), signals(self.shim));
+        let (more, fewer): (BTreeSet<String>, BTreeSet<String>) = (signals(more), signals(fewer));
         (self.is("signals") || self.is("sigwait"))
-            && shim.is_superset(&native)
-            && shim.difference(&native).all(|signal| may_be(signal.rsplit(':').next().unwrap_or_default()))
+            && more.is_superset(&fewer)
+            && more.difference(&fewer).all(|signal| may_be(signal.rsplit(':').next().unwrap_or_default()))
     }
 
     pub(super) fn step_is(&self, end: End, calls: &[&str]) -> bool {

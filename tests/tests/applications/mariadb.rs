@@ -8,7 +8,7 @@ use crate::tools::{as_user, chown, shell, tool};
 
 /// A data directory, which a play uses in every setting because making one takes seconds. The server does not run as
 /// root.
-pub fn data() -> PrivateDir {
+pub(crate) fn data() -> PrivateDir {
     let dir = PrivateDir::new();
     chown(dir.path(), "mysql");
     let datadir = format!("--datadir={}", dir.path().join("data").display());
@@ -22,7 +22,7 @@ pub fn data() -> PrivateDir {
 }
 
 /// Starts the server, with the tables of database.sql. Returns its port.
-pub fn server(scene: &Scene, data: &PrivateDir) -> u16 {
+pub(crate) fn server(scene: &Scene, data: &PrivateDir) -> u16 {
     let port = free_port();
     let place = |name: &str| data.path().join(name).display().to_string();
     let socket = format!("--socket={}", place("socket"));
@@ -46,7 +46,7 @@ pub fn server(scene: &Scene, data: &PrivateDir) -> u16 {
 }
 
 /// Runs statements over TCP.
-pub fn query(scene: &Scene, port: u16, statements: &str) -> Vec<String> {
+pub(crate) fn query(scene: &Scene, port: u16, statements: &str) -> Vec<String> {
     let port = format!("--port={port}");
     let place = ["--no-defaults", "--protocol=tcp", "--host=127.0.0.1", &port, "--user=test", "--password=secret"];
     scene.run(&tool("mariadb", &place.iter().chain(&["-N", "-e", statements, "test"]).copied().collect::<Vec<_>>()))

@@ -6,7 +6,7 @@ use crate::http::{self, fetch};
 use crate::tools::tool;
 
 /// The upstream nginx: files by sendfile. Returns its port.
-pub fn files(scene: &Scene) -> u16 {
+pub(crate) fn files(scene: &Scene) -> u16 {
     let port = free_port();
     http::site(scene);
     scene.open_directory("site/upload");

@@ -11,16 +11,16 @@ use tests::skipped;
 use tests::{Daemon, Mode, Program, run};
 
 /// The result of each test: "ok" if it passed.
-pub type Results = BTreeMap<String, String>;
+pub(crate) type Results = BTreeMap<String, String>;
 
 /// Debian's own Python: its packages have the tests.
-pub const PYTHON: &str = "/usr/bin/python3";
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
 
 /// How often a suite with a difference is run again.
 const AGAIN: usize = 3;
 
 /// Whether suites are run whole; if not, prints a message.
-pub fn whole(suite: &str) -> bool {
+pub(crate) fn whole(suite: &str) -> bool {
     if !is_long() {
         skipped(&format!("the whole of {suite} takes minutes: by hand, with IPC_LONG=1"));
     }
@@ -32,7 +32,7 @@ fn is_long() -> bool {
 }
 
 /// Prints a line that is shown whatever the test's result is.
-pub fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "\n{text}");
 }
 
@@ -61,7 +61,7 @@ fn natively(suite: &str, run: impl Fn(Mode) -> Results) -> Results {
 }
 
 /// Runs a suite natively and under the shim. Panics if a test passes natively only. Returns how many streams moved.
-pub fn compare(suite: &str, run: impl Fn(Mode) -> Results) -> usize {
+pub(crate) fn compare(suite: &str, run: impl Fn(Mode) -> Results) -> usize {
     let native = natively(suite, &run);
     let daemon = daemon();
     let here = run(Mode::Shim(&daemon));
@@ -78,7 +78,7 @@ pub fn compare(suite: &str, run: impl Fn(Mode) -> Results) -> usize {
 }
 
 /// The same with the shim preloaded and no ipcd that answers.
-pub fn compare_without_ipcd(suite: &str, run: impl Fn(Mode) -> Results) {
+pub(crate) fn compare_without_ipcd(suite: &str, run: impl Fn(Mode) -> Results) {
     let native = natively(suite, &run);
     let here = run(Mode::ShimNoDaemon);
     say(&format!("{suite}: {} tests passed natively, {} under the shim without ipcd", count(&native), count(&here)));
@@ -115,19 +115,19 @@ fn judge(suite: &str, native: &Results, here: &Results, run: impl Fn(Mode) -> Re
 }
 
 /// The end of what a program printed, for a message.
-pub fn tail(outcome: &Outcome) -> String {
+pub(crate) fn tail(outcome: &Outcome) -> String {
     let lines: Vec<_> = outcome.lines.iter().map(String::as_str).chain(outcome.stderr.lines()).collect();
     let skip = lines.len().saturating_sub(60);
     format!("{:?}\n{}\n{}", outcome.status, lines.get(skip..).unwrap_or_default().join("\n"), outcome.hang)
 }
 
 /// Lines of a name, a space and a result.
-pub fn read<'a>(lines: impl IntoIterator<Item = &'a str>) -> Results {
+pub(crate) fn read<'a>(lines: impl IntoIterator<Item = &'a str>) -> Results {
     lines.into_iter().filter_map(|line| line.rsplit_once(' ')).map(|(name, r)| (name.into(), r.into())).collect()
 }
 
 /// Runs a Python module that runs its own unit tests, with these arguments.
-pub fn unit_tests(module: &str, args: &[&str], mode: Mode) -> Results {
+pub(crate) fn unit_tests(module: &str, args: &[&str], mode: Mode) -> Results {
     let script = format!("{}/tests/suites/unit.py", env!("CARGO_MANIFEST_DIR"));
     let args: Vec<&str> = [&script, module].into_iter().chain(args.iter().copied()).collect();
     let program = Program::new(PYTHON, &args).limit(Duration::from_secs(300));

@@ -6,11 +6,11 @@ use tests::daemon::PrivateDir;
 use tests::{Mode, Program, artifacts, case, run};
 
 /// The library, built for one test.
-pub struct Pauses(PrivateDir);
+pub(crate) struct Pauses(PrivateDir);
 
 impl Pauses {
     /// Builds the library.
-    pub fn new() -> Pauses {
+    pub(crate) fn new() -> Pauses {
         let pauses = Pauses(PrivateDir::new());
         let source = format!("{}/tests/suites/pauses.c", env!("CARGO_MANIFEST_DIR"));
         let output = pauses.path().display().to_string();
@@ -21,13 +21,13 @@ impl Pauses {
     }
 
     /// The library's path.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.0.path().join("pauses.so")
     }
 }
 
 /// Preloads a library, if there is one, before the shim.
-pub fn before(library: Option<&Path>, program: Program, mode: Mode) -> Program {
+pub(crate) fn before(library: Option<&Path>, program: Program, mode: Mode) -> Program {
     let Some(library) = library else { return program };
     let library = library.display().to_string();
     let all = match mode {

@@ -11,7 +11,7 @@ use tests::{Mode, Program, artifacts, run};
 use super::compare::tail;
 
 /// A source package, and the program that is built from it.
-pub struct Sources {
+pub(crate) struct Sources {
     /// Debian's name of the package.
     pub package: &'static str,
     /// The program with the tests, as cmake names it.
@@ -23,7 +23,7 @@ pub struct Sources {
 }
 
 /// Where the tests are.
-pub struct Built {
+pub(crate) struct Built {
     /// Package and version.
     pub name: String,
     /// The sources.
@@ -34,7 +34,7 @@ pub struct Built {
 
 impl Sources {
     /// Fetches and builds them, unless they are there. If they cannot be had, prints a message.
-    pub fn built(&self) -> Option<Built> {
+    pub(crate) fn built(&self) -> Option<Built> {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(self.package);
         let tree = self.missing().map_or_else(|| self.fetched(&dir), Err);
         let tree = match tree {

@@ -30,7 +30,7 @@ fn is_of_the_descriptor(request: c_ulong) -> bool {
     )
 }
 
-pub unsafe fn ioctl(fd: c_int, request: c_ulong, arg: usize) -> c_int {
+pub(crate) unsafe fn ioctl(fd: c_int, request: c_ulong, arg: usize) -> c_int {
     // SAFETY: the program's own call.
     let ask = |fd| unsafe { real::ioctl()(fd, request, arg) };
     if !fds::is_ours(fd) || is_of_the_descriptor(request) {

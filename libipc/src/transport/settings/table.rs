@@ -5,7 +5,7 @@ use libc::c_int;
 
 /// Whether a connection on which the option is set can move.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Before {
+pub(crate) enum Before {
     /// It moves: the option acts on nothing that the program could miss, or acts again after the move.
     Moves,
     /// It stays on TCP, unless the value is the one that every socket has anyway.
@@ -14,7 +14,7 @@ pub enum Before {
 
 /// The value that leaves everything as it is, as getsockopt gives it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Usual {
+pub(crate) enum Usual {
     /// An int, or a struct whose first and last int are this.
     Int(c_int),
     /// All bits set.
@@ -29,7 +29,7 @@ pub enum Usual {
 
 /// Which socket has the option after the move.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum After {
+pub(crate) enum After {
     /// The TCP socket alone, which answers.
     Tcp,
     /// Both sockets are set, TCP answers.
@@ -44,7 +44,7 @@ pub enum After {
 
 /// One option.
 #[derive(Clone, Copy)]
-pub struct Row {
+pub(super) struct Row {
     pub level: c_int,
     pub number: c_int,
     pub before: Before,
@@ -55,7 +55,7 @@ pub struct Row {
 }
 
 /// What is done with an option that has no row, because the kernel is younger than this table.
-pub const UNKNOWN: (Before, After) = (Before::Stays(Usual::Untold), After::Tcp);
+pub(super) const UNKNOWN: (Before, After) = (Before::Stays(Usual::Untold), After::Tcp);
 
 const TCP: (Before, After) = (Before::Moves, After::Tcp);
 const BOTH: (Before, After) = (Before::Moves, After::Both);
@@ -72,7 +72,7 @@ const fn stays(usual: Usual) -> (Before, After) {
 
 macro_rules! rows {
     ($table:ident, $level:expr; $($number:literal $name:ident $class:expr;)+) => {
-        pub static $table: &[Row] = &[$(Row {
+        pub(super) static $table: &[Row] = &[$(Row {
             level: $level,
             number: $number,
             before: { const CLASS: (Before, After) = $class; CLASS.0 },
@@ -213,7 +213,7 @@ rows! { TRANSPORT, libc::IPPROTO_TCP;
 }
 
 /// The row of an option, if it has one. Every option of IP and IPv6 acts on packets and on names, and is TCP's.
-pub fn row(level: c_int, number: c_int) -> Option<&'static Row> {
+pub(super) fn row(level: c_int, number: c_int) -> Option<&'static Row> {
     let table = match level {
         libc::SOL_SOCKET => SOCKET,
         libc::IPPROTO_TCP => TRANSPORT,
@@ -223,13 +223,13 @@ pub fn row(level: c_int, number: c_int) -> Option<&'static Row> {
 }
 
 /// The rows of options that are not TCP's alone, but for those with [`After::Room`].
-pub fn special() -> impl Iterator<Item = &'static Row> {
+pub(super) fn special() -> impl Iterator<Item = &'static Row> {
     let all = SOCKET.iter().chain(TRANSPORT);
     all.filter(|row| row.before != Before::Moves || !matches!(row.after, After::Tcp | After::Room))
 }
 
 /// What is done with an option.
-pub fn class(level: c_int, number: c_int) -> (Before, After) {
+pub(crate) fn class(level: c_int, number: c_int) -> (Before, After) {
     match row(level, number) {
         Some(row) => (row.before, row.after),
         None if matches!(level, libc::IPPROTO_IP | libc::IPPROTO_IPV6) => TCP,
