@@ -53,7 +53,7 @@ pub(super) const RULES: &[Rule] = &[
             let blocks = c.is("send") && (c.native == BLOCKED) != (c.shim == BLOCKED);
             let full = c.is("fill") && c.peer_closed() && says(c.native, "EAGAIN") != says(c.shim, "EAGAIN");
             let all = c.is("drain") && c.before(c.end.peer(), &["fill"]);
-            let waiting = c.is("inq") && c.before(c.end.peer(), &["fill"]);
+            let waiting = c.is("inq") && c.before(c.end.peer(), &["fill", "bulk"]);
             full || all || waiting || c.before(c.end, &["fill", "bulk"]) && (blocks || c.differs_in_room_only())
         },
     },
@@ -183,6 +183,13 @@ pub(super) const RULES: &[Rule] = &[
             let more = c.has_more_signals(|flags| flags == "IN|RDNORM");
             let ends = says(c.shim, "ERR") || says(c.native, "HUP") || more;
             (c.is("signals") || c.is("sigwait")) && c.peer_ended() && ends
+        },
+    },
+    Rule {
+        name: "a number is closed while a plain read waits on the new socket: a reset shows as the end of the stream",
+        holds: |c| {
+            let left = c.is("recv") && !c.own && c.before(c.end, &["close", "dup2"]);
+            left && c.peer_closed() && says(c.native, "ECONNRESET") && number(c.shim) == Some(0)
         },
     },
     Rule {
