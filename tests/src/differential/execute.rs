@@ -9,7 +9,7 @@ use super::Difference;
 use super::arrival::Arrivals;
 use super::compare::{self, Judgement};
 use super::interpreter::{Interpreter, Progress};
-use super::program::{End, Program, Step, verb};
+use super::program::{End, Program, Step, is_one_of, verb};
 use super::result::{BLOCKED, compared};
 use super::rules::{self, Case};
 use crate::Mode;
@@ -281,7 +281,13 @@ impl Machine<'_> {
             if self.busy.keys().any(|(e, _)| *e == end) {
                 self.closed_beside_a_call.insert(end);
             }
-            let polls = |busy: &str| matches!(verb(busy), "poll" | "select");
+            // A call for so many bytes polls in between where the descriptor does not block.
+            let may_poll = self.program.steps.iter().any(|step| is_one_of(step, end, &["nonblock"]));
+            let polls = |busy: &str| match verb(busy) {
+                "poll" | "select" => true,
+                "take" | "takeall" => may_poll,
+                _ => false,
+            };
             self.left.extend(self.busy.iter().filter(|((e, _), busy)| *e == end && polls(busy)).map(|(who, _)| *who));
         }
     }
