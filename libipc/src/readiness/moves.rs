@@ -27,7 +27,7 @@ pub(crate) fn enter_dual(id: Id, promise: impl FnOnce() -> bool) -> bool {
     for i in t.of(id) {
         t.begin_moves();
         let Some(r) = t.at(i).copied() else { continue };
-        let gone = sys::fcntl(r.epfd, libc::F_GETFD, 0) < 0;
+        let gone = sys::fcntl(r.epfd, libc::F_GETFD, 0) < 0 || !is_in_place(&r);
         if gone || r.foreign && !refresh(&mut t, i) {
             t.remove(id, i);
             continue;
@@ -161,9 +161,16 @@ fn restore_tcp(t: &mut Table, id: Id) {
             t.remove(id, i);
             continue;
         }
-        let Some(r) = t.at(i).copied() else { continue };
-        sys::epoll_modify(r.epfd, r.fd, r.program_mask(), r.data);
+        if let Some(r) = t.at(i).copied().filter(is_in_place) {
+            sys::epoll_modify(r.epfd, r.fd, r.program_mask(), r.data);
+        }
     }
+}
+
+/// Whether the number of a registration is still the endpoint's. If not, the program has closed the number, a duplicate keeps
+/// the file, and a change by that number would be one of another connection's registration.
+fn is_in_place(r: &Registration) -> bool {
+    numbers::is_number_of(r.fd, Id { index: r.endpoint })
 }
 
 /// A direction changed its transport: the masks follow. The kernel looks at the readiness of each anew, so that an
@@ -190,7 +197,7 @@ pub(crate) fn update_dual(id: Id) {
 
 pub(crate) fn rearm(side: u8, r: &Registration, tag: u64) -> sys::Ret {
     let (on_tcp, on_unix) = split(side, r);
-    let changed = sys::epoll_modify(r.epfd, r.fd, on_tcp, tag);
+    let changed = if is_in_place(r) { sys::epoll_modify(r.epfd, r.fd, on_tcp, tag) } else { 0 };
     r.unix.modify(r.epfd, on_unix, tag);
     changed
 }
@@ -238,7 +245,7 @@ impl Moving {
         let t = &mut self.0;
         for i in t.of(id) {
             // If the program has closed the number and a duplicate keeps the file, the number may be any other file.
-            if let Some(r) = t.at(i).copied().filter(|r| numbers::is_number_of(r.fd, id)) {
+            if let Some(r) = t.at(i).copied().filter(is_in_place) {
                 sys::epoll_ctl(r.epfd, libc::EPOLL_CTL_ADD, r.fd, r.program_mask(), r.data);
             }
             // Removed after that, so that a thread that looks meanwhile finds one of the two registrations.
