@@ -40,15 +40,15 @@ fn a_thread_cancelled_in_recv() {
 
 #[test]
 fn sigio_goes_to_the_owner() {
-    Case::new("sigio").may_stay(&["signal-driven", "peer-declined"]).check();
+    Case::new("sigio").may_stay(&["signal-driven"]).check();
 }
 
 #[test]
 fn signal_driven_input_that_is_asked_for_before_the_move() {
-    sweep::check(&Case::new("signal-driven").may_stay(&["signal-driven", "peer-declined"]), 0);
+    sweep::check(&Case::new("signal-driven").may_stay(&["signal-driven"]), 0);
 }
 
 #[test]
 fn signal_driven_input_that_is_asked_for_after_the_move() {
-    sweep::check(&Case::new("signal-driven").args(&["late"]).may_stay(&["signal-driven", "peer-declined"]), 60);
+    sweep::check(&Case::new("signal-driven").args(&["late"]).may_stay(&["signal-driven"]), 60);
 }

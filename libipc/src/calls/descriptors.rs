@@ -10,7 +10,6 @@ use crate::fds::{self, Kind};
 use crate::host::guard::{Errno, NoSignals, set_errno};
 use crate::host::{confine, process, threads};
 use crate::readiness::{moves, park};
-use crate::switch::stay::stay;
 use crate::switch::{Phase, drive, land};
 use crate::symbols::real;
 use crate::sys;
@@ -236,17 +235,11 @@ pub(crate) unsafe fn fcntl(fd: c_int, cmd: c_int, arg: usize) -> c_int {
     r
 }
 
-/// The program may have asked for signals just now. Only one socket can send them with the number that the program knows; and
-/// TCP sends none for bytes on which a thread waits in a reading call, but does if the shim waits for them in a poll
-/// (docs/kernel-notes/signal-driven.md). So the endpoint stays on TCP, or if it has left it is the new socket first.
+/// The program may have asked for signals just now, which only one socket can send with the number that the program knows.
 pub(crate) fn heed_signals(fd: c_int) {
     let _errno = Errno::keep();
-    if sys::status_flags(fd) & libc::O_ASYNC == 0 {
-        return;
-    }
-    if let Some((id, Kind::Active)) = numbers::lookup(fd)
-        && !stay(*id, Reason::SignalDriven)
-    {
+    let between = numbers::lookup(fd).filter(|(id, _)| id.endpoint().phase() == Phase::Dual);
+    if let Some((id, Kind::Active)) = between.filter(|_| sys::status_flags(fd) & libc::O_ASYNC != 0) {
         drive::land(*id, Reason::SignalDriven);
     }
 }

@@ -144,7 +144,9 @@ pub(super) const RULES: &[Rule] = &[
         name: "a signal of bytes that a thread waits for in a reading call",
         holds: |c| {
             let waits = c.program.threads > 0 && c.before(c.end, &["recv", "take"]) || c.has_spliced();
-            waits && c.has_more_signals(|flags| flags == "IN|RDNORM")
+            // Of a signal that is no real-time signal only the first is kept.
+            let first = (c.is("signals") || c.is("sigwait")) && says(c.shim, "IN") && !says(c.native, "IN");
+            waits && (c.has_more_signals(|flags| flags == "IN|RDNORM") || first)
         },
     },
     Rule {
