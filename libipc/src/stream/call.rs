@@ -40,7 +40,9 @@ pub(crate) struct Call {
     /// Whether the descriptor was non-blocking when the call first asked.
     nonblocking: Option<bool>,
     /// The call has waited in the shim.
-    pub waited: bool,
+    waited: bool,
+    /// The endpoint is settled, and the call goes on to wait in the shim.
+    pub resumes: bool,
 }
 
 /// The outcome of an attempt, while its direction was locked.
@@ -85,8 +87,7 @@ pub(crate) trait Step {
         call.wait::<Self::Side>()
     }
 
-    /// Whether a call that has waited goes on to wait in the shim when its endpoint is settled: by the timeout that it began
-    /// with, also where another thread has set another one meanwhile, or has made the descriptor non-blocking.
+    /// Whether the call goes on to wait in the shim where [`Call::resumes`] asks for that.
     fn resumes(&self, _: &Call) -> bool {
         false
     }
@@ -108,7 +109,7 @@ enum Next {
 impl Call {
     pub(crate) fn new(id: Id, fd: c_int, flags: c_int) -> Call {
         let (dont_wait, is_urgent) = (flags & libc::MSG_DONTWAIT != 0, flags & libc::MSG_OOB != 0);
-        Call { id, fd, dont_wait, is_urgent, done: 0, until: None, nonblocking: None, waited: false }
+        Call { id, fd, dont_wait, is_urgent, done: 0, until: None, nonblocking: None, waited: false, resumes: false }
     }
 
     /// Makes the call; the kernel's convention for the result.
@@ -219,6 +220,7 @@ impl Call {
         drive::pump(self.id);
         loop {
             let (fd, kind) = settled_socket(self.id, self.fd);
+            self.resumes = self.waited && self.differs_now::<S::Side>(fd);
             let r = step.settled(self, fd, kind);
             if !step.resumes(self) {
                 return self.end(step, r);
@@ -231,6 +233,13 @@ impl Call {
                 return self.end(step, r);
             }
         }
+    }
+
+    /// Whether the kernel would not let a call that has waited go on as it began: the call has used up a part of its time, or
+    /// another thread has set a timeout since, or has made the descriptor non-blocking. Otherwise the rest is the kernel's, which
+    /// keeps the file also where another thread closes the number.
+    fn differs_now<S: Side>(&mut self, fd: c_int) -> bool {
+        self.until::<S>() != Deadline::NEVER || deadline(fd, S::TIMEOUT) != Deadline::NEVER || sys::is_nonblocking(fd)
     }
 
     /// Whether the real call is made in place of an attempt: the endpoint is on TCP alone, and no other thread has to wake

@@ -93,7 +93,7 @@ impl Step for Read<'_> {
 
     fn resumes(&self, call: &Call) -> bool {
         // Readiness does not tell of more bytes than a look has found.
-        call.waited && !(self.has(libc::MSG_PEEK) && self.has(libc::MSG_WAITALL))
+        call.resumes && !(self.has(libc::MSG_PEEK) && self.has(libc::MSG_WAITALL))
     }
 
     fn wait(&mut self, call: &mut Call) -> Result<(), sys::Ret> {

@@ -174,7 +174,7 @@ impl Step for Write<'_> {
     }
 
     fn resumes(&self, call: &Call) -> bool {
-        call.waited
+        call.resumes
     }
 }
 
