@@ -229,7 +229,7 @@ pub(crate) unsafe fn fcntl(fd: c_int, cmd: c_int, arg: usize) -> c_int {
     }
     // SAFETY: the program's own call.
     let r = unsafe { real::fcntl()(fd, cmd, arg) };
-    if r == 0 && cmd == libc::F_SETFL && fds::needs_us(fd) {
+    if r == 0 && cmd == libc::F_SETFL && arg as c_int & libc::O_ASYNC != 0 {
         heed_signals(fd);
     }
     r

@@ -45,7 +45,7 @@ fn bit(holds: bool, bit: u32) -> u32 {
 }
 
 /// A direction's state that can be written down in words: bytes over TCP, the peer's offset, flags.
-pub(crate) trait Stored: Copy + PartialEq {
+pub(crate) trait Stored: Copy {
     fn from_words(count: u64, leaves_at: u64, flags: u32) -> Self;
     fn to_words(self) -> (u64, u64, u32);
 }

@@ -57,7 +57,7 @@ impl Step for Read<'_> {
         match r {
             EAGAIN => Judged::Blocked,
             r if r <= 0 => Judged::Done(r),
-            r if all && peek && (r as usize) < len && !ends_after(call, r as usize) => {
+            r if self.looks_for_all() && (r as usize) < len && !ends_after(call, r as usize) => {
                 self.peeked = r as usize;
                 Judged::Blocked
             }
@@ -81,19 +81,20 @@ impl Step for Read<'_> {
 
     fn settled(&mut self, call: &Call, fd: c_int, kind: Kind) -> sys::Ret {
         let at_once = if self.resumes(call) { libc::MSG_DONTWAIT } else { 0 };
-        self.on_the_rest(call, |msg, flags| {
-            heeding_cancellation(call.id, || match kind {
-                // It is for the next call: this one has something to return.
-                _ if call.done > 0 && has_error(fd) => 0,
-                Kind::Final => receive_final(call.id, fd, msg, flags | at_once),
-                _ => native::receive(fd, msg, flags | at_once),
-            })
+        let looks_for_all = self.looks_for_all();
+        self.on_the_rest(call, |msg, flags| match kind {
+            // It is for the next call: this one has something to return.
+            _ if call.done > 0 && has_error(fd) => 0,
+            // Heeds cancellation itself where it waits; twice, the pin would be let go twice.
+            Kind::Final if looks_for_all => receive_final(call.id, fd, msg, flags | at_once),
+            Kind::Final => heeding_cancellation(call.id, || receive_final(call.id, fd, msg, flags | at_once)),
+            _ => heeding_cancellation(call.id, || native::receive(fd, msg, flags | at_once)),
         })
     }
 
     fn resumes(&self, call: &Call) -> bool {
         // Readiness does not tell of more bytes than a look has found.
-        call.resumes && !(self.has(libc::MSG_PEEK) && self.has(libc::MSG_WAITALL))
+        call.resumes && !self.looks_for_all()
     }
 
     fn wait(&mut self, call: &mut Call) -> Result<(), sys::Ret> {
@@ -129,6 +130,11 @@ impl<'a> Read<'a> {
 
     fn has(&self, flag: c_int) -> bool {
         self.flags & flag != 0
+    }
+
+    /// MSG_PEEK with MSG_WAITALL.
+    fn looks_for_all(&self) -> bool {
+        self.has(libc::MSG_PEEK) && self.has(libc::MSG_WAITALL)
     }
 
     /// Makes the real call for what has not moved yet; with the program's own header if nothing has.
